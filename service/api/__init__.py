@@ -1,0 +1,1 @@
+"""The front ends: HTTP and gRPC over the same use cases."""

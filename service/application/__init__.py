@@ -1,0 +1,1 @@
+"""The use cases. HTTP, gRPC and the command line call these and nothing deeper."""

@@ -1,0 +1,46 @@
+"""From untyped fields to a `GenerationRequest`, for every front end alike."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from pydantic import ValidationError
+
+from service.domain.errors import FieldViolation, InvalidRequest
+from service.domain.generation import GenerationRequest
+
+
+def parse_request(fields: Mapping[str, Any]) -> GenerationRequest:
+    """Read a request from decoded JSON or protobuf fields.
+
+    Raises:
+        InvalidRequest: naming every field that is unknown, of the wrong type or out of range.
+    """
+    try:
+        return GenerationRequest.model_validate(fields)
+    except ValidationError as error:
+        raise InvalidRequest(violations_of(error.errors())) from None
+
+
+def violations_of(errors: list[Any]) -> list[FieldViolation]:
+    """Turn pydantic's error list into field violations."""
+    return [
+        FieldViolation(
+            field=".".join(str(part) for part in error["loc"] if part != "body") or "body",
+            value=_shorten(error.get("input")),
+            description=_describe(error),
+        )
+        for error in errors
+    ]
+
+
+def _describe(error: Mapping[str, Any]) -> str:
+    if error["type"] == "extra_forbidden":
+        allowed = ", ".join(GenerationRequest.model_fields)
+        return f"this field is unknown; known fields are {allowed}"
+    message = str(error["msg"])
+    return message[:1].lower() + message[1:]
+
+
+def _shorten(value: object, limit: int = 80) -> str:
+    text = repr(value)
+    return text if len(text) <= limit else text[: limit - 1] + "…"

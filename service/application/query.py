@@ -1,0 +1,106 @@
+"""Read what is known: records, lists, artifacts, models, and whether all is well."""
+
+from dataclasses import dataclass
+
+from service.application.ports import ObjectInfo, ObjectStore, Page, Records, WorkerInfo
+from service.domain.artifacts import EXTENSIONS, ArtifactKeys
+from service.domain.catalog import Catalog, Model
+from service.domain.errors import ArtifactNotFound, NotFound, Unavailable
+from service.domain.generation import Generation, Status
+
+MAX_PAGE = 100
+
+
+@dataclass(frozen=True)
+class ModelStatus:
+    """A model of the catalogue with the state of the workers that serve it."""
+
+    model: Model
+    warm_workers: int
+    queued: int
+
+
+class Query:
+    """Every read a front end offers."""
+
+    def __init__(self, catalog: Catalog, records: Records, store: ObjectStore) -> None:
+        self._catalog = catalog
+        self._records = records
+        self._store = store
+
+    def generation(self, generation_id: str) -> Generation:
+        """One record; raises `GenerationNotFound`."""
+        return self._records.get(generation_id)
+
+    def generations(self, status: Status | None, cursor: str | None, limit: int) -> Page:
+        """A page of records, newest first; `limit` is capped at 100."""
+        return self._records.list(status=status, cursor=cursor, limit=min(limit, MAX_PAGE))
+
+    def models(self) -> list[ModelStatus]:
+        """Every model with its warm workers and queue depth."""
+        workers = self._records.workers()
+        return [
+            ModelStatus(
+                model=model,
+                warm_workers=sum(model.name in worker.warm_models for worker in workers),
+                queued=self._records.queue_depth(model.name),
+            )
+            for model in self._catalog.models
+        ]
+
+    def image(self, generation_id: str) -> ObjectInfo:
+        """The finished full-size picture; raises `ArtifactNotFound` until there is one."""
+        generation = self._records.get(generation_id)
+        if generation.result is None:
+            raise ArtifactNotFound(generation_id, "image", generation.status)
+        return self._head(generation, generation.result.image.key, "image")
+
+    def thumbnail(self, generation_id: str) -> ObjectInfo:
+        """The finished thumbnail; raises `ArtifactNotFound` until there is one."""
+        generation = self._records.get(generation_id)
+        if generation.result is None:
+            raise ArtifactNotFound(generation_id, "thumbnail", generation.status)
+        return self._head(generation, generation.result.thumbnail.key, "thumbnail")
+
+    def preview(self, generation_id: str, step: int) -> ObjectInfo:
+        """The preview after `step` steps of the current attempt."""
+        generation = self._records.get(generation_id)
+        key = ArtifactKeys(generation_id, generation.attempt).preview(step)
+        return self._head(generation, key, f"preview of step {step}")
+
+    def tile(self, generation_id: str, level: int, column: int, row: int, ext: str) -> ObjectInfo:
+        """One tile of the current attempt, as soon as it is stored."""
+        generation = self._records.get(generation_id)
+        name = f"tile {level}/{column}_{row}.{ext}"
+        tile_format = next((f for f, known in EXTENSIONS.items() if known == ext), None)
+        if tile_format is None:
+            raise ArtifactNotFound(generation_id, name, generation.status)
+        key = ArtifactKeys(generation_id, generation.attempt).tile(level, column, row, tile_format)
+        return self._head(generation, key, name)
+
+    def read(self, info: ObjectInfo, start: int = 0, end: int | None = None) -> bytes:
+        """Bytes `start` up to `end` (default: all) of an artifact."""
+        if start == 0 and end is None:
+            return self._store.get(info.key)
+        return self._store.get_range(info.key, start, info.size if end is None else end)
+
+    def presign(self, info: ObjectInfo, expires_seconds: int) -> str | None:
+        """A direct URL of an artifact, where the store has such."""
+        return self._store.presign(info.key, expires_seconds)
+
+    def workers(self) -> tuple[WorkerInfo, ...]:
+        """Workers whose heartbeat is recent."""
+        return self._records.workers()
+
+    def check_ready(self) -> None:
+        """Return when a request could be served now; raise `Unavailable` naming what is missing."""
+        self._records.ping()
+        self._store.ping()
+        if not self._records.workers():
+            raise Unavailable("worker", "no worker has reported within its heartbeat interval")
+
+    def _head(self, generation: Generation, key: str, artifact: str) -> ObjectInfo:
+        try:
+            return self._store.head(key)
+        except NotFound:
+            raise ArtifactNotFound(generation.id, artifact, generation.status) from None

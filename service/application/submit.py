@@ -1,0 +1,114 @@
+"""Accept a request: hold it against the catalogue, close what it left open, record and enqueue."""
+
+import hashlib
+import secrets
+from collections.abc import Iterator, Sequence
+from typing import TypeVar
+
+from ulid import ULID
+
+from service.application.ports import Clock, IdempotencyClaim, Records
+from service.domain.catalog import Catalog, Model
+from service.domain.errors import FieldViolation, InvalidRequest
+from service.domain.generation import (
+    MAX_SEED,
+    Generation,
+    GenerationRequest,
+    ResolvedRequest,
+    Status,
+)
+
+_T = TypeVar("_T")
+
+#: Latents are an eighth of the picture on each side in every supported family.
+SIZE_MULTIPLE = 8
+
+
+class SubmitGeneration:
+    """The one way in, whichever front end a request came through."""
+
+    def __init__(self, catalog: Catalog, records: Records, clock: Clock) -> None:
+        self._catalog = catalog
+        self._records = records
+        self._clock = clock
+
+    def __call__(
+        self, request: GenerationRequest, idempotency_key: str | None = None
+    ) -> Generation:
+        """Accept `request` durably.
+
+        Returns:
+            The generation, queued; or the earlier one when `idempotency_key` came before with the
+            same request.
+
+        Raises:
+            InvalidRequest: a rule of the catalogue is broken; nothing was recorded.
+            IdempotencyMismatch: the key came before with another request.
+            Unavailable: Redis cannot be reached; nothing was recorded.
+        """
+        generation = Generation(
+            id=str(ULID()),
+            status=Status.QUEUED,
+            request=resolve(request, self._catalog),
+            created_at=self._clock.now(),
+        )
+        claim = (
+            IdempotencyClaim(idempotency_key, _fingerprint(request)) if idempotency_key else None
+        )
+        return self._records.accept(generation, claim)
+
+
+def resolve(request: GenerationRequest, catalog: Catalog) -> ResolvedRequest:
+    """Fill in the model's defaults and draw a seed.
+
+    Raises:
+        InvalidRequest: naming every field that the model does not allow.
+    """
+    model = catalog.default if request.model is None else catalog.find(request.model)
+    if model is None:
+        raise InvalidRequest([_not_among("model", request.model, catalog.names)])
+    side = model.default_size
+    resolved = ResolvedRequest(
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt,
+        model=model.name,
+        width=_or(request.width, side),
+        height=_or(request.height, side),
+        num_inference_steps=_or(request.num_inference_steps, model.default_steps),
+        guidance_scale=_or(request.guidance_scale, model.default_guidance_scale),
+        seed=_or(request.seed, secrets.randbelow(MAX_SEED + 1)),
+        scheduler=request.scheduler or model.default_scheduler,
+        method=request.method or model.default_method,
+        output_format=request.output_format,
+    )
+    if violations := list(_violations(resolved, model)):
+        raise InvalidRequest(violations)
+    return resolved
+
+
+def _violations(request: ResolvedRequest, model: Model) -> Iterator[FieldViolation]:
+    for field, pixels in (("width", request.width), ("height", request.height)):
+        if pixels % SIZE_MULTIPLE or not model.min_size <= pixels <= model.max_size:
+            yield FieldViolation(
+                field,
+                repr(pixels),
+                f"{model.name} makes multiples of {SIZE_MULTIPLE} from {model.min_size} "
+                f"to {model.max_size} pixels",
+            )
+    if request.scheduler not in model.schedulers:
+        yield _not_among("scheduler", request.scheduler, model.schedulers)
+    if request.method not in model.methods:
+        yield _not_among("method", request.method, model.methods)
+
+
+def _not_among(field: str, value: object, allowed: Sequence[str]) -> FieldViolation:
+    return FieldViolation(field, repr(value), "allowed are " + ", ".join(allowed))
+
+
+def _or(value: _T | None, default: _T) -> _T:
+    return default if value is None else value
+
+
+def _fingerprint(request: GenerationRequest) -> str:
+    canonical = request.model_dump_json(exclude_unset=True)
+    return hashlib.sha256(canonical.encode()).hexdigest()

@@ -1,0 +1,112 @@
+"""What a generation leaves in the object store, and under which keys."""
+
+from datetime import datetime
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+TileFormat = Literal["png", "webp", "jpeg"]
+
+#: File extension and media type of each picture format that is written.
+EXTENSIONS: dict[str, str] = {"png": "png", "webp": "webp", "jpeg": "jpg"}
+MEDIA_TYPES: dict[str, str] = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+
+class ArtifactRef(_Frozen):
+    """One stored object: its key, media type, length in bytes and SHA-256 (hex)."""
+
+    key: str
+    media_type: str
+    bytes: int
+    sha256: str
+
+
+class TileRef(_Frozen):
+    """One tile of the pyramid; `left`, `top`, `width`, `height` in pixels of its own level.
+
+    The rectangle includes the overlap, so tiles of one level can be pasted over each other.
+    """
+
+    level: int
+    column: int
+    row: int
+    left: int
+    top: int
+    width: int
+    height: int
+    key: str
+
+
+class PyramidLevel(_Frozen):
+    """One level of a Deep Zoom pyramid; level 0 is a single pixel, the last is full size."""
+
+    level: int
+    width: int
+    height: int
+    columns: int
+    rows: int
+
+
+class Pyramid(_Frozen):
+    """Geometry of a Deep Zoom pyramid; `tile_size` and `overlap` in pixels."""
+
+    tile_size: int
+    overlap: int
+    format: TileFormat
+    levels: tuple[PyramidLevel, ...]
+
+
+class Manifest(_Frozen):
+    """The table of contents of a finished result, written last: it exists, so all else does.
+
+    `recipe` is the complete request as it ran, the versions of the libraries that ran it, and the
+    times it took: enough to make the same picture again.
+    """
+
+    generation_id: str
+    attempt: int
+    width: int
+    height: int
+    image: ArtifactRef
+    thumbnail: ArtifactRef
+    pyramid: Pyramid
+    recipe: dict[str, Any]
+    created_at: datetime
+
+
+class ArtifactKeys:
+    """Object keys of one attempt at one generation.
+
+    The attempt number is part of every key, so an attempt that was given up for dead and comes
+    back can never overwrite what its successor wrote.
+    """
+
+    def __init__(self, generation_id: str, attempt: int) -> None:
+        self.generation_prefix = f"generations/{generation_id}/"
+        self.prefix = f"{self.generation_prefix}{attempt}/"
+
+    @property
+    def manifest(self) -> str:
+        """The JSON table of contents."""
+        return f"{self.prefix}manifest.json"
+
+    @property
+    def thumbnail(self) -> str:
+        """A small JPEG of the whole picture."""
+        return f"{self.prefix}thumbnail.jpg"
+
+    def image(self, image_format: str) -> str:
+        """The full-size picture."""
+        return f"{self.prefix}image.{EXTENSIONS[image_format]}"
+
+    def preview(self, step: int) -> str:
+        """A small JPEG of the latents after `step` steps."""
+        return f"{self.prefix}preview-{step:04d}.jpg"
+
+    def tile(self, level: int, column: int, row: int, tile_format: str) -> str:
+        """One tile of the pyramid, named as Deep Zoom names it."""
+        return f"{self.prefix}tiles_files/{level}/{column}_{row}.{EXTENSIONS[tile_format]}"

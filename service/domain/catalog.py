@@ -1,0 +1,56 @@
+"""The models a deployment offers, as clients see them, and the limits each one has."""
+
+from pydantic import BaseModel, ConfigDict, Field, model_validator
+
+
+class Model(BaseModel):
+    """One model: where its weights lie and what may be asked of it. Sizes in pixels."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    title: str
+    #: Folder (relative to the catalogue file) or hub id for `DiffusionPipeline.from_pretrained`.
+    source: str
+    native_size: int
+    min_size: int = 64
+    max_size: int = 4096
+    default_size: int
+    default_steps: int = 25
+    default_guidance_scale: float = 5.0
+    default_scheduler: str
+    default_method: str = "hidiffusion"
+    schedulers: tuple[str, ...]
+    methods: tuple[str, ...]
+
+    @model_validator(mode="after")
+    def _defaults_are_allowed(self) -> "Model":
+        for field, value, allowed in (
+            ("default_scheduler", self.default_scheduler, self.schedulers),
+            ("default_method", self.default_method, self.methods),
+        ):
+            if value not in allowed:
+                raise ValueError(f"{field} {value!r} of model {self.name!r} is not in {allowed}")
+        return self
+
+
+class Catalog(BaseModel):
+    """All models of a deployment; the first is the default."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    models: tuple[Model, ...] = Field(min_length=1)
+
+    def find(self, name: str) -> Model | None:
+        """The model called `name`, or None."""
+        return next((model for model in self.models if model.name == name), None)
+
+    @property
+    def default(self) -> Model:
+        """The model used when a request names none."""
+        return self.models[0]
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Every model's name, in the catalogue's order."""
+        return tuple(model.name for model in self.models)

@@ -1,0 +1,119 @@
+"""The one error tree of the service.
+
+    ServiceError
+      + InvalidRequest          the request breaks a rule; names every offending field
+      + NotFound
+      |   - GenerationNotFound  no generation has this id
+      |   - ArtifactNotFound    the generation exists, this part of its result does not (yet)
+      + Conflict
+      |   - IdempotencyMismatch the key was used before with another request
+      + Unavailable             a dependency cannot be reached; try again later
+      + StoreError              the object store refused or failed for good
+
+Each error carries data, not only text; every edge (HTTP, gRPC, command line) has one table that
+turns it into its own wire form.
+"""
+
+from dataclasses import dataclass
+from typing import ClassVar
+
+
+@dataclass(frozen=True)
+class FieldViolation:
+    """One broken rule: which field, what it held, and what would be allowed."""
+
+    field: str
+    value: str
+    description: str
+
+
+class ServiceError(Exception):
+    """Base of every error a client may be told about."""
+
+    reason: ClassVar[str] = "INTERNAL"
+
+    def __init__(self, detail: str) -> None:
+        super().__init__(detail)
+        self.detail = detail
+
+
+class InvalidRequest(ServiceError):
+    """The request breaks at least one rule and was not accepted."""
+
+    reason = "INVALID_REQUEST"
+
+    def __init__(self, violations: list[FieldViolation]) -> None:
+        self.violations = violations
+        super().__init__(
+            "; ".join(f"{v.field}: {v.value} is not allowed, {v.description}" for v in violations)
+        )
+
+
+class NotFound(ServiceError):
+    """Nothing is stored under this name."""
+
+    reason = "NOT_FOUND"
+
+
+class GenerationNotFound(NotFound):
+    """No generation has this id."""
+
+    reason = "GENERATION_NOT_FOUND"
+
+    def __init__(self, generation_id: str) -> None:
+        self.generation_id = generation_id
+        super().__init__(f"no generation has the id {generation_id!r}; it may have expired")
+
+
+class ArtifactNotFound(NotFound):
+    """The generation exists, but this part of its result does not, or not yet."""
+
+    reason = "ARTIFACT_NOT_FOUND"
+
+    def __init__(self, generation_id: str, artifact: str, status: str) -> None:
+        self.generation_id = generation_id
+        self.artifact = artifact
+        super().__init__(
+            f"generation {generation_id} has no {artifact} (its status is {status!r}); "
+            "follow its events to learn when it appears"
+        )
+
+
+class Conflict(ServiceError):
+    """The request contradicts something accepted before."""
+
+    reason = "CONFLICT"
+
+
+class IdempotencyMismatch(Conflict):
+    """The idempotency key was used before with another request."""
+
+    reason = "IDEMPOTENCY_KEY_REUSED"
+
+    def __init__(self, key: str) -> None:
+        self.key = key
+        super().__init__(
+            f"the idempotency key {key!r} was used before with another request; choose a new key"
+        )
+
+
+class Unavailable(ServiceError):
+    """A dependency cannot be reached at the moment.
+
+    Attributes:
+        dependency: what is missing: "redis", "store" or "worker".
+        retry_after: seconds after which a client may try again.
+    """
+
+    reason = "UNAVAILABLE"
+
+    def __init__(self, dependency: str, detail: str, retry_after: int = 5) -> None:
+        self.dependency = dependency
+        self.retry_after = retry_after
+        super().__init__(f"{dependency} is not available: {detail}; retry in {retry_after} s")
+
+
+class StoreError(ServiceError):
+    """The object store refused or failed an operation, and retrying did not help."""
+
+    reason = "STORE_ERROR"

@@ -1,0 +1,155 @@
+"""A generation: what was asked for, what it resolved to, and where it stands."""
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.domain.artifacts import Manifest
+
+#: Seeds stay below 2**53 so that every JSON reader, JavaScript included, keeps them exact.
+MAX_SEED = 2**53 - 1
+MAX_PROMPT_CHARACTERS = 4000
+
+OutputFormat = Literal["png", "webp", "jpeg"]
+
+
+class Status(StrEnum):
+    """Where a generation stands: queued, then running, then one of the three final states."""
+
+    QUEUED = "queued"
+    RUNNING = "running"
+    SUCCEEDED = "succeeded"
+    FAILED = "failed"
+    CANCELLED = "cancelled"
+
+    @property
+    def final(self) -> bool:
+        """Whether nothing more can happen."""
+        return self in {Status.SUCCEEDED, Status.FAILED, Status.CANCELLED}
+
+
+class GenerationRequest(BaseModel):
+    """What a client asks for. Fields left out take the model's defaults; a seed is drawn."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        json_schema_extra={
+            "examples": [
+                {"prompt": "a red guitar", "width": 1024, "height": 1024},
+                {
+                    "prompt": "a fox",
+                    "model": "fluent-emoji-256",
+                    "width": 512,
+                    "height": 512,
+                    "num_inference_steps": 25,
+                    "guidance_scale": 5.0,
+                    "seed": 7,
+                    "method": "hidiffusion",
+                },
+            ]
+        },
+    )
+
+    prompt: Annotated[
+        str,
+        Field(
+            min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="What the picture shows."
+        ),
+    ]
+    negative_prompt: Annotated[
+        str, Field(max_length=MAX_PROMPT_CHARACTERS, description="What it should not show.")
+    ] = ""
+    model: Annotated[
+        str | None, Field(description="A model name of `GET /v1/models`; default: the first.")
+    ] = None
+    width: Annotated[
+        int | None, Field(description="Pixels, a multiple of 8 within the model's limits.")
+    ] = None
+    height: Annotated[
+        int | None, Field(description="Pixels, a multiple of 8 within the model's limits.")
+    ] = None
+    num_inference_steps: Annotated[
+        int | None, Field(ge=1, le=150, description="Denoising steps, 1 to 150.")
+    ] = None
+    guidance_scale: Annotated[
+        float | None,
+        Field(ge=0, le=50, allow_inf_nan=False, description="Classifier-free guidance, 0 to 50."),
+    ] = None
+    seed: Annotated[
+        int | None, Field(ge=0, le=MAX_SEED, description="0 to 2**53 - 1; drawn when left out.")
+    ] = None
+    scheduler: Annotated[
+        str | None, Field(description="A diffusers scheduler class that the model lists.")
+    ] = None
+    method: Annotated[
+        str | None, Field(description="How to go beyond native size; see `GET /v1/models`.")
+    ] = None
+    output_format: Annotated[
+        OutputFormat, Field(description="Format of the full-size picture.")
+    ] = "png"
+
+
+class ResolvedRequest(BaseModel):
+    """A request with nothing left open: run it again and the same picture comes out."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    prompt: str
+    negative_prompt: str
+    model: str
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    scheduler: str
+    method: str
+    output_format: OutputFormat
+
+
+class Progress(BaseModel):
+    """How far a running generation is; `phase` says which of its stages `step` counts."""
+
+    model_config = ConfigDict(frozen=True)
+
+    phase: Literal["waiting", "denoising", "decoding", "done"] = "waiting"
+    step: int = 0
+    total: int = 0
+
+
+class Failure(BaseModel):
+    """Why a generation failed: a stable `reason` for programs, a `detail` for people.
+
+    `retryable` says whether asking for the same again may work.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    reason: str
+    detail: str
+    retryable: bool = False
+
+
+class Generation(BaseModel):
+    """The record of one generation, from acceptance to its final state.
+
+    `attempt` counts how often a worker has begun it. It fences every write: what an older attempt
+    still has to say is dropped.
+    """
+
+    model_config = ConfigDict(frozen=True)
+
+    id: str
+    status: Status
+    request: ResolvedRequest
+    attempt: int = 0
+    progress: Progress = Progress()
+    cancel_requested: bool = False
+    created_at: datetime
+    started_at: datetime | None = None
+    finished_at: datetime | None = None
+    result: Manifest | None = None
+    error: Failure | None = None

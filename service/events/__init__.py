@@ -1,0 +1,1 @@
+"""One Redis Stream per generation."""

@@ -1,0 +1,117 @@
+"""The messages a supervisor and its pipeline process exchange, and the line they travel on.
+
+One JSON document per line over a Unix socket pair; the child inherits its end as a file
+descriptor. Standard output stays free for whatever libraries print. When either side closes or
+dies, the other reads end-of-file: that is how each learns of the other's death.
+"""
+
+import json
+import select
+import socket
+from typing import Annotated, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from service.domain.events import Event
+from service.domain.generation import Generation
+
+
+class _Message(BaseModel):
+    model_config = ConfigDict(frozen=True)
+
+
+class Run(_Message):
+    """To the child: run this generation; its `attempt` is the one to stamp on everything."""
+
+    type: Literal["run"] = "run"
+    generation: Generation
+
+
+class Cancel(_Message):
+    """To the child: stop this attempt, if it is the one that runs."""
+
+    type: Literal["cancel"] = "cancel"
+    generation_id: str
+    attempt: int
+
+
+class Stop(_Message):
+    """To the child: exit once nothing runs."""
+
+    type: Literal["stop"] = "stop"
+
+
+class Warm(_Message):
+    """From the child: ready for work, with these models loaded, after `loads` loads in all."""
+
+    type: Literal["warm"] = "warm"
+    models: tuple[str, ...]
+    loads: int
+
+
+class Happened(_Message):
+    """From the child: an event of the generation it runs; a final event ends the run."""
+
+    type: Literal["happened"] = "happened"
+    generation_id: str
+    event: Event
+
+
+Message = Annotated[Run | Cancel | Stop | Warm | Happened, Field(discriminator="type")]
+_ADAPTER: TypeAdapter[Message] = TypeAdapter(Message)
+
+
+class ChannelClosed(Exception):
+    """The other side is gone."""
+
+
+class Channel:
+    """One end of the line. One thread may send while another receives."""
+
+    def __init__(self, end: socket.socket) -> None:
+        self._socket = end
+        self._buffer = b""
+
+    @classmethod
+    def from_fd(cls, fd: int) -> "Channel":
+        """The end that a parent process passed down as file descriptor `fd`."""
+        return cls(socket.socket(fileno=fd))
+
+    def send(self, message: Message) -> None:
+        """Send one message; raises `ChannelClosed` when nobody is left to read it."""
+        line = json.dumps(_ADAPTER.dump_python(message, mode="json")) + "\n"
+        try:
+            self._socket.sendall(line.encode())
+        except OSError as error:
+            raise ChannelClosed(str(error)) from error
+
+    def receive(self, timeout: float | None = None) -> Message | None:
+        """The next message, or None when none came within `timeout` seconds.
+
+        Raises:
+            ChannelClosed: the other side closed or died, and everything it sent was received.
+        """
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([self._socket], [], [], timeout)
+            if not ready:
+                return None
+            try:
+                chunk = self._socket.recv(65536)
+            except OSError as error:
+                raise ChannelClosed(str(error)) from error
+            if not chunk:
+                raise ChannelClosed("end of file")
+            self._buffer += chunk
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return _ADAPTER.validate_json(line)
+
+    def close(self) -> None:
+        """Close this end; the other side reads end-of-file."""
+        self._socket.close()
+
+
+def pair() -> tuple[Channel, socket.socket]:
+    """A parent's channel and the socket whose descriptor goes to the child."""
+    ours, theirs = socket.socketpair()
+    theirs.set_inheritable(True)
+    return Channel(ours), theirs

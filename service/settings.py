@@ -1,0 +1,131 @@
+"""Every setting of the service, read from the environment with the prefix `HIDIFFUSION_`.
+
+One class per concern; nothing is read at import. Nested names are joined by two underscores:
+`HIDIFFUSION_REDIS__URL`, `HIDIFFUSION_STORE__URL`, `HIDIFFUSION_API__HTTP_PORT`.
+"""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from service.domain.catalog import Catalog, Model
+
+
+class _Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class RedisSettings(_Section):
+    """Where Redis is, and how long records live in it."""
+
+    url: str = Field("redis://127.0.0.1:6379/0", description="redis:// or rediss:// URL.")
+    record_ttl_seconds: int = Field(
+        7 * 24 * 3600, description="Lifetime of a final generation's record and events."
+    )
+    idempotency_ttl_seconds: int = Field(24 * 3600, description="Lifetime of idempotency keys.")
+    event_limit: int = Field(20_000, description="Events kept per generation.")
+
+
+class StoreSettings(_Section):
+    """Where results go: `file:///folder`, `s3://bucket/prefix` or `memory:///`."""
+
+    url: str = Field("file:///var/lib/hidiffusion", description="file://, s3:// or memory:// URL.")
+    endpoint: str | None = Field(None, description="S3 endpoint, for stores other than AWS.")
+    region: str = Field("us-east-1", description="S3 region.")
+    access_key_id: str | None = Field(None, description="S3 access key; default: AWS's own chain.")
+    secret_access_key: SecretStr | None = Field(None, description="S3 secret key.")
+    public_endpoint: str | None = Field(
+        None, description="S3 endpoint as clients see it; presigned URLs are offered when set."
+    )
+
+
+class ApiSettings(_Section):
+    """The two front ends."""
+
+    host: str = Field("127.0.0.1", description="Address both front ends listen on.")
+    http_port: int = Field(8000, description="HTTP port; 0 takes a free one.")
+    grpc_port: int = Field(50051, description="gRPC port; 0 takes a free one.")
+    max_body_bytes: int = Field(1024 * 1024, description="Longest request body accepted.")
+    max_wait_seconds: int = Field(60, description="Longest `Prefer: wait=N` honoured.")
+
+
+class WorkerSettings(_Section):
+    """One worker: a supervisor and its pipeline process."""
+
+    device: str = Field("auto", description="torch device, or auto: cuda when there is one.")
+    dtype: str = Field("auto", description="torch dtype, or auto: float16 on cuda, else float32.")
+    models: tuple[str, ...] = Field((), description="Models to serve; empty: the whole catalogue.")
+    preload: bool = Field(True, description="Load and warm every model before taking jobs.")
+    job_timeout_seconds: int = Field(1800, description="Longest run of one attempt.")
+    max_attempts: int = Field(3, description="Attempts before a generation fails for good.")
+    heartbeat_seconds: float = Field(5.0, description="Interval of a worker's heartbeats.")
+    heartbeat_ttl_seconds: float = Field(
+        20.0, description="A worker silent for this long is dead; its job is queued again."
+    )
+    cancel_grace_seconds: float = Field(
+        5.0, description="A pipeline process that has not stopped after this long is replaced."
+    )
+    drain_grace_seconds: float = Field(30.0, description="Time a running job gets on SIGTERM.")
+    preview_every: int = Field(5, description="Denoising steps between previews; 0: none.")
+    tile_size: int = Field(512, description="Tile side in pixels.")
+    tile_overlap: int = Field(1, description="Overlap of neighbouring tiles in pixels.")
+
+
+class Settings(BaseSettings):
+    """All settings together."""
+
+    model_config = SettingsConfigDict(
+        env_prefix="HIDIFFUSION_", env_nested_delimiter="__", frozen=True, extra="forbid"
+    )
+
+    redis: RedisSettings = RedisSettings()
+    store: StoreSettings = StoreSettings()
+    api: ApiSettings = ApiSettings()
+    worker: WorkerSettings = WorkerSettings()
+    catalog: Path = Field(
+        Path("models/catalog.json"), description="JSON file of the models on offer."
+    )
+    log_level: str = Field("INFO", description="Lowest level that is logged.")
+
+    def load_catalog(self) -> Catalog:
+        """Read the catalogue; a model's relative `source` is a folder beside the catalogue file.
+
+        Raises:
+            ValueError: the file is missing or breaks a rule of `Catalog`.
+        """
+        try:
+            text = self.catalog.read_text(encoding="utf-8")
+        except OSError as error:
+            raise ValueError(
+                f"cannot read the model catalogue {str(self.catalog)!r} ({error.strerror}); "
+                "set HIDIFFUSION_CATALOG to a JSON file like models/catalog.json"
+            ) from None
+        catalog = Catalog.model_validate_json(text)
+        folder = self.catalog.resolve().parent
+        return Catalog(models=tuple(_located(model, folder) for model in catalog.models))
+
+    def environment(self) -> dict[str, str]:
+        """These settings as environment variables, to hand to a child process."""
+        return dict(_flatten("HIDIFFUSION", self.model_dump()))
+
+
+def _located(model: Model, folder: Path) -> Model:
+    local = folder / model.source
+    return model.model_copy(update={"source": str(local)}) if local.is_dir() else model
+
+
+def _flatten(name: str, value: Any) -> Iterator[tuple[str, str]]:
+    if isinstance(value, dict):
+        joint = "_" if name == "HIDIFFUSION" else "__"
+        for key, inner in value.items():
+            yield from _flatten(f"{name}{joint}{key.upper()}", inner)
+    elif isinstance(value, SecretStr):
+        yield name, value.get_secret_value()
+    elif isinstance(value, tuple):
+        yield name, json.dumps(value)
+    elif value is not None:
+        yield name, str(value)

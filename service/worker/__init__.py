@@ -1,0 +1,1 @@
+"""The pipeline process: the only part of the service that loads torch."""
