@@ -1,0 +1,66 @@
+# Everything a newcomer needs: `make demo` makes a picture, `make test` proves it was no accident.
+
+PYTHON ?= python3.11
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+PROMPT ?= a red guitar
+SIZE   ?= 512
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help:  ## Show this list
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: $(VENV)/.service  ## Make one picture end to end: make demo PROMPT="a red guitar" SIZE=1024
+	@$(BIN)/hidiffusion generate "$(PROMPT)" --size $(SIZE)
+
+.PHONY: test
+test: $(VENV)/.dev  ## Run all tests
+	$(BIN)/python -m pytest
+
+.PHONY: lint
+lint: $(VENV)/.dev  ## Check style, types and import contracts; changes nothing
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+.PHONY: format
+format: $(VENV)/.dev  ## Format the code and apply safe fixes
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+.PHONY: proto
+proto: $(VENV)/.dev  ## Regenerate the gRPC stubs from proto/
+	$(BIN)/python -m service.api.grpc.generate
+
+.PHONY: bench
+bench: $(VENV)/.dev  ## Run the CPU benchmarks of benchmarks/README.md
+	$(BIN)/python -m benchmarks.flops
+	$(BIN)/python -m benchmarks.unet
+	$(BIN)/python -m benchmarks.decode
+
+.PHONY: model
+model: $(VENV)/.dev  ## Retrain the bundled model from scratch
+	$(BIN)/python -m models.train
+
+.PHONY: clean
+clean:  ## Remove the virtual environment and caches
+	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+# One stamp per set of extras. constraints.txt pins every version, torch's CPU build among them.
+$(VENV)/bin/python:
+	@$(PYTHON) -m venv $(VENV) || { \
+	  echo "Could not create a virtual environment with $(PYTHON)."; \
+	  echo "On Debian 12: apt-get install python3.11 python3.11-venv; or set PYTHON=..."; exit 1; }
+
+$(VENV)/.service: $(VENV)/bin/python pyproject.toml constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[service,embedded]"
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.service
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[service,embedded,dev]"
+	@touch $@
