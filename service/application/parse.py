@@ -1,12 +1,15 @@
 """From untyped fields to a `GenerationRequest`, for every front end alike."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 from pydantic import ValidationError
 
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.generation import GenerationRequest
+
+#: Where a front end found a field; its name alone tells a client enough.
+_LOCATIONS = {"body", "query", "path", "header"}
 
 
 def parse_request(fields: Mapping[str, Any]) -> GenerationRequest:
@@ -25,12 +28,17 @@ def violations_of(errors: list[Any]) -> list[FieldViolation]:
     """Turn pydantic's error list into field violations."""
     return [
         FieldViolation(
-            field=".".join(str(part) for part in error["loc"] if part != "body") or "body",
-            value=_shorten(error.get("input")),
+            field=_field(error["loc"]),
+            value="nothing" if error["type"] == "missing" else _shorten(error.get("input")),
             description=_describe(error),
         )
         for error in errors
     ]
+
+
+def _field(location: Sequence[str | int]) -> str:
+    names = location[1:] if location and location[0] in _LOCATIONS else location
+    return ".".join(str(part) for part in names) or "body"
 
 
 def _describe(error: Mapping[str, Any]) -> str:

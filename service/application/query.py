@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from service.application.ports import ObjectInfo, ObjectStore, Page, Records, WorkerInfo
-from service.domain.artifacts import EXTENSIONS, ArtifactKeys
+from service.domain.artifacts import EXTENSIONS, ArtifactKeys, TileFormat, TileRef
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import ArtifactNotFound, NotFound, Unavailable
 from service.domain.generation import Generation, Status
@@ -20,13 +20,34 @@ class ModelStatus:
     queued: int
 
 
+@dataclass(frozen=True)
+class Tiling:
+    """What a Deep Zoom viewer must know; sizes in pixels."""
+
+    width: int
+    height: int
+    tile_size: int
+    overlap: int
+    format: TileFormat
+
+
 class Query:
     """Every read a front end offers."""
 
-    def __init__(self, catalog: Catalog, records: Records, store: ObjectStore) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        records: Records,
+        store: ObjectStore,
+        tile_size: int = 512,
+        tile_overlap: int = 1,
+    ) -> None:
+        """Read from `records` and `store`; tile sizes, in pixels, are those the workers use."""
         self._catalog = catalog
         self._records = records
         self._store = store
+        self._tile_size = tile_size
+        self._tile_overlap = tile_overlap
 
     def generation(self, generation_id: str) -> Generation:
         """One record; raises `GenerationNotFound`."""
@@ -77,6 +98,35 @@ class Query:
             raise ArtifactNotFound(generation_id, name, generation.status)
         key = ArtifactKeys(generation_id, generation.attempt).tile(level, column, row, tile_format)
         return self._head(generation, key, name)
+
+    def stored_tile(self, tile: TileRef) -> ObjectInfo:
+        """The tile that an event told of; raises `NotFound` when it was deleted since."""
+        return self._store.head(tile.key)
+
+    def tiling(self, generation_id: str) -> Tiling:
+        """Geometry of the pyramid, known from the moment an attempt begins.
+
+        Tiles have the format of the full-size picture.
+
+        Raises:
+            ArtifactNotFound: no attempt has begun.
+        """
+        generation = self._records.get(generation_id)
+        request, result = generation.request, generation.result
+        if result is not None:
+            pyramid = result.pyramid
+            return Tiling(
+                result.width, result.height, pyramid.tile_size, pyramid.overlap, pyramid.format
+            )
+        if generation.attempt == 0:
+            raise ArtifactNotFound(generation_id, "tiles.dzi", generation.status)
+        return Tiling(
+            request.width,
+            request.height,
+            self._tile_size,
+            self._tile_overlap,
+            request.output_format,
+        )
 
     def read(self, info: ObjectInfo, start: int = 0, end: int | None = None) -> bytes:
         """Bytes `start` up to `end` (default: all) of an artifact."""

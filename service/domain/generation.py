@@ -36,6 +36,7 @@ class GenerationRequest(BaseModel):
     model_config = ConfigDict(
         frozen=True,
         extra="forbid",
+        strict=True,
         json_schema_extra={
             "examples": [
                 {"prompt": "a red guitar", "width": 1024, "height": 1024},

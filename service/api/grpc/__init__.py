@@ -1,0 +1,1 @@
+"""The gRPC front end: `proto/hidiffusion/v1`, served with health checking and reflection."""

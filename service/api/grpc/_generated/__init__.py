@@ -1,0 +1,1 @@
+"""Stubs generated from proto/; regenerate with `make proto`, never edit."""

@@ -1,0 +1,19 @@
+"""All that the service can do, in one value: what a front end is built from."""
+
+from dataclasses import dataclass
+
+from service.application.cancel import CancelGeneration, PurgeGeneration
+from service.application.query import Query
+from service.application.submit import SubmitGeneration
+from service.application.watch import WatchGeneration
+
+
+@dataclass(frozen=True)
+class UseCases:
+    """One of each use case; HTTP and gRPC are given the same."""
+
+    submit: SubmitGeneration
+    cancel: CancelGeneration
+    purge: PurgeGeneration
+    query: Query
+    watch: WatchGeneration

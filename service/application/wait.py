@@ -1,0 +1,28 @@
+"""Wait a while for a generation to become final."""
+
+import anyio
+import anyio.to_thread
+
+from service.application.query import Query
+from service.application.watch import WatchGeneration
+from service.domain.errors import Unavailable
+from service.domain.generation import Generation
+
+
+async def wait_until_final(
+    generation: Generation, watch: WatchGeneration, query: Query, seconds: float
+) -> Generation:
+    """The record once it is final, or as it stands after `seconds`.
+
+    What was accepted stays accepted: when Redis is lost meanwhile, the last known record is
+    returned, so no client is told to repeat a request that will run.
+    """
+    if generation.status.final or seconds <= 0:
+        return generation
+    try:
+        with anyio.move_on_after(seconds):
+            async for _ in await watch(generation.id):
+                pass
+        return await anyio.to_thread.run_sync(query.generation, generation.id)
+    except Unavailable:
+        return generation
