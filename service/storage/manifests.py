@@ -1,0 +1,27 @@
+"""The manifest of a result: written last, so that a result exists when its manifest does."""
+
+from service.application.ports import ObjectStore
+from service.domain.artifacts import ArtifactKeys, Manifest
+from service.domain.errors import StoreError
+
+_MEDIA_TYPE = "application/json"
+
+
+def write_manifest(store: ObjectStore, manifest: Manifest) -> None:
+    """Store the manifest; everything it names must be stored already."""
+    key = ArtifactKeys(manifest.generation_id, manifest.attempt).manifest
+    store.put(key, manifest.model_dump_json(indent=1).encode(), _MEDIA_TYPE)
+
+
+def read_manifest(store: ObjectStore, generation_id: str, attempt: int) -> Manifest:
+    """Read the manifest of one attempt.
+
+    Raises:
+        NotFound: the attempt has no complete result.
+        StoreError: what is stored is no manifest.
+    """
+    key = ArtifactKeys(generation_id, attempt).manifest
+    try:
+        return Manifest.model_validate_json(store.get(key))
+    except ValueError as error:
+        raise StoreError(f"{key!r} is no manifest: {error}") from error

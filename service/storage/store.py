@@ -1,0 +1,210 @@
+"""Bytes under keys, in a folder, in memory or in S3, through one library (obstore).
+
+A put is atomic in all three: a folder's file is written beside its place and renamed, memory is
+swapped, and S3 shows an object when its upload is complete. The media type follows from the key's
+extension, so it is the same everywhere and a folder needs no second file to remember it.
+"""
+
+import contextlib
+import re
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+from urllib.parse import unquote, urlsplit
+
+import obstore
+from obstore.exceptions import BaseError, GenericError
+from obstore.store import LocalStore, MemoryStore, S3Store
+
+from service.application.ports import ObjectInfo, ObjectStore
+from service.domain.artifacts import EXTENSIONS, MEDIA_TYPES
+from service.domain.errors import NotFound, StoreError, Unavailable
+from service.settings import StoreSettings
+
+if TYPE_CHECKING:
+    from obstore.store import ClientConfig, RetryConfig
+
+_MEDIA_TYPE_OF = {
+    "json": "application/json",
+    **{EXTENSIONS[name]: media_type for name, media_type in MEDIA_TYPES.items()},
+}
+_UNKNOWN_MEDIA_TYPE = "application/octet-stream"
+
+#: Deletion starts with these, so that no manifest ever promises what is gone already.
+_MANIFEST_NAME = "/manifest.json"
+
+#: A key that nothing writes; asking for it shows whether the store answers.
+_PROBE_KEY = "probe/absent"
+
+#: Connection trouble, 5xx and 429 are retried with backoff and jitter, for this long at most.
+_RETRY: "RetryConfig" = {
+    "max_retries": 4,
+    "backoff": {
+        "init_backoff": timedelta(milliseconds=100),
+        "max_backoff": timedelta(seconds=2),
+        "base": 2,
+    },
+    "retry_timeout": timedelta(seconds=20),
+}
+_CONNECT_TIMEOUT = timedelta(seconds=3)
+_REQUEST_TIMEOUT = timedelta(seconds=30)
+
+#: How obstore words a failure that may pass: nobody answered, or the answer was 429 or 5xx.
+_PASSING = re.compile(r"HTTP error|status code: (429|5\d\d)|after \d+ retries")
+
+
+def open_store(settings: StoreSettings) -> ObjectStore:
+    """Open the store that `settings.url` names.
+
+    Raises:
+        ValueError: the URL is none of file://, memory:// and s3://.
+        StoreError: the folder cannot be created.
+    """
+    url = urlsplit(settings.url)
+    path = unquote(url.path)
+    if url.scheme == "file" and url.netloc in {"", "localhost"} and path:
+        with _translated("open", settings.url):
+            return _Objects(LocalStore(path, mkdir=True, automatic_cleanup=True), folder=Path(path))
+    if url.scheme == "memory":
+        return _Objects(MemoryStore())
+    if url.scheme == "s3" and url.netloc:
+        prefix = path.strip("/") or None
+        inner = _s3(settings, url.netloc, prefix, settings.endpoint)
+        public = settings.public_endpoint
+        signer = _s3(settings, url.netloc, prefix, public) if public else None
+        return _Objects(inner, signer=signer)
+    raise ValueError(
+        f"the store URL {settings.url!r} names no store; set HIDIFFUSION_STORE__URL to "
+        "file:///absolute/folder, s3://bucket/prefix or memory:///"
+    )
+
+
+def media_type_of(key: str) -> str:
+    """The media type that the key's extension stands for."""
+    return _MEDIA_TYPE_OF.get(key.rpartition(".")[2], _UNKNOWN_MEDIA_TYPE)
+
+
+class _Objects:
+    """The `ObjectStore` port over any obstore store."""
+
+    def __init__(
+        self,
+        store: LocalStore | MemoryStore | S3Store,
+        *,
+        signer: S3Store | None = None,
+        folder: Path | None = None,
+    ) -> None:
+        self._store = store
+        self._signer = signer
+        self._folder = folder
+
+    def put(self, key: str, data: bytes, media_type: str) -> ObjectInfo:
+        if media_type != media_type_of(key):
+            raise ValueError(
+                f"key {key!r} stands for {media_type_of(key)!r}, not {media_type!r}; "
+                "use the extension of the media type"
+            )
+        attributes = None if self._folder else {"Content-Type": media_type}
+        try:
+            with _translated("write", key):
+                result = self._store.put(key, data, attributes=attributes)
+        except NotFound as error:
+            raise StoreError(f"there is no place to write {key!r}: {error.detail}") from error
+        written = datetime.now(UTC)  # asking the store would double the requests
+        return ObjectInfo(key, len(data), media_type, result["e_tag"] or "", written)
+
+    def get(self, key: str) -> bytes:
+        with _translated("read", key):
+            return bytes(self._store.get(key).bytes())
+
+    def get_range(self, key: str, start: int, end: int) -> bytes:
+        with _translated("read", key):
+            return bytes(self._store.get_range(key, start=start, end=end))
+
+    def head(self, key: str) -> ObjectInfo:
+        with _translated("look up", key):
+            meta = self._store.head(key)
+        return ObjectInfo(
+            key=key,
+            size=meta["size"],
+            media_type=media_type_of(key),
+            etag=meta["e_tag"] or "",
+            modified=meta["last_modified"],
+        )
+
+    def keys(self, prefix: str) -> list[str]:
+        folder = prefix.rpartition("/")[0]
+        with _translated("list", prefix):
+            found = [meta["path"] for batch in self._store.list(folder or None) for meta in batch]
+        return sorted(key for key in found if key.startswith(prefix))
+
+    def delete_prefix(self, prefix: str) -> int:
+        keys = self.keys(prefix)
+        manifests = [key for key in keys if key.endswith(_MANIFEST_NAME)]
+        self._delete(manifests)
+        self._delete([key for key in keys if not key.endswith(_MANIFEST_NAME)])
+        return len(keys)
+
+    def presign(self, key: str, expires_seconds: int) -> str | None:
+        if self._signer is None:
+            return None
+        with _translated("sign", key):
+            return obstore.sign(self._signer, "GET", key, timedelta(seconds=expires_seconds))
+
+    def ping(self) -> None:
+        if self._folder and not self._folder.is_dir():
+            raise Unavailable("store", f"the folder {str(self._folder)!r} is gone")
+        with contextlib.suppress(NotFound):
+            self.get(_PROBE_KEY)
+
+    def _delete(self, keys: list[str]) -> None:
+        try:
+            with _translated("delete", keys[0] if keys else ""):
+                self._store.delete(keys)
+        except NotFound:  # a folder stops at the first key that somebody else deleted meanwhile
+            for key in keys:
+                with contextlib.suppress(NotFound), _translated("delete", key):
+                    self._store.delete(key)
+
+
+def _s3(settings: StoreSettings, bucket: str, prefix: str | None, endpoint: str | None) -> S3Store:
+    options: dict[str, Any] = {"region": settings.region}
+    if endpoint:
+        options["endpoint"] = endpoint
+    if settings.access_key_id:
+        options["access_key_id"] = settings.access_key_id
+    if settings.secret_access_key:
+        options["secret_access_key"] = settings.secret_access_key.get_secret_value()
+    client: ClientConfig = {
+        "allow_http": bool(endpoint and endpoint.startswith("http://")),
+        "connect_timeout": _CONNECT_TIMEOUT,
+        "timeout": _REQUEST_TIMEOUT,
+    }
+    return S3Store(
+        bucket,
+        prefix=prefix,
+        virtual_hosted_style_request=endpoint is None,
+        client_options=client,
+        retry_config=_RETRY,
+        **options,
+    )
+
+
+@contextlib.contextmanager
+def _translated(action: str, key: str) -> Iterator[None]:
+    """Turn what obstore raises into the service's own errors."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        if "NoSuchBucket" in str(error):
+            raise StoreError(
+                f"cannot {action} {key!r}: the bucket does not exist; create it or correct "
+                "HIDIFFUSION_STORE__URL"
+            ) from error
+        raise NotFound(f"nothing is stored under {key!r}") from error
+    except (BaseError, OSError) as error:
+        reason = str(error).partition("\n")[0]
+        if isinstance(error, GenericError) and _PASSING.search(reason):
+            raise Unavailable("store", f"cannot {action} {key!r}: {reason}") from error
+        raise StoreError(f"the store refused to {action} {key!r}: {reason}") from error

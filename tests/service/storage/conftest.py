@@ -1,0 +1,52 @@
+"""The three kinds of object store, each real."""
+
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from pydantic import SecretStr
+
+from service.application.ports import ObjectStore
+from service.settings import StoreSettings
+from service.storage.store import open_store
+from tests.s3_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server, s3_server
+
+
+@pytest.fixture(scope="session")
+def s3() -> Iterator[S3Server]:
+    """One S3-compatible server for the whole run."""
+    with s3_server() as server:
+        yield server
+
+
+@pytest.fixture
+def s3_settings(s3: S3Server) -> StoreSettings:
+    """Settings of a bucket of the test's own, with a prefix."""
+    bucket = f"bucket-{uuid.uuid4().hex}"
+    s3.create_bucket(bucket)
+    return StoreSettings(
+        url=f"s3://{bucket}/some/prefix",
+        endpoint=s3.endpoint,
+        access_key_id=ACCESS_KEY_ID,
+        secret_access_key=SecretStr(SECRET_ACCESS_KEY),
+        public_endpoint=s3.endpoint,
+    )
+
+
+@pytest.fixture(params=["folder", "memory", "s3"])
+def store(request: pytest.FixtureRequest, tmp_path: Path) -> ObjectStore:
+    """An empty store of each kind."""
+    match request.param:
+        case "folder":
+            return open_store(StoreSettings(url=(tmp_path / "new" / "folder").as_uri()))
+        case "memory":
+            return open_store(StoreSettings(url="memory:///"))
+        case _:
+            return open_store(request.getfixturevalue("s3_settings"))
+
+
+@pytest.fixture
+def memory() -> ObjectStore:
+    """An empty store in memory."""
+    return open_store(StoreSettings(url="memory:///"))
