@@ -48,6 +48,11 @@ class Traits:
     dtype: torch.dtype
 
 
+def configuration(vae: Any) -> Any:
+    """Give the configuration of `vae`, which diffusers leaves untyped."""
+    return vae.config
+
+
 def awake(vae: Any) -> Traits:
     """Describe `vae`, brought to its device first where accelerate keeps it offloaded."""
     device = vae.device
@@ -55,7 +60,7 @@ def awake(vae: Any) -> Traits:
     if hook is not None:
         hook.pre_forward(vae)
         device = torch.device(getattr(hook, "execution_device", None) or vae.device)
-    config = vae.config
+    config = configuration(vae)
     factor = 2 ** (len(config.block_out_channels) - 1)
     return Traits(factor, config.latent_channels, config.in_channels, device, vae.dtype)
 

@@ -1,11 +1,13 @@
 """What can go wrong with an autoencoder or with what it is given."""
 
+from hidiffusion.errors import HiDiffusionError
 
-class UnsupportedAutoencoderError(ValueError):
+
+class UnsupportedAutoencoderError(HiDiffusionError, ValueError):
     """The autoencoder has a part whose tiled form is not known here."""
 
 
-class NonFiniteError(ArithmeticError):
+class NonFiniteError(HiDiffusionError, ArithmeticError):
     """Latents or activations hold NaN or infinity: the picture would be black or noise.
 
     Attributes:
