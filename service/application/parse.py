@@ -8,6 +8,8 @@ from pydantic import ValidationError
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.generation import GenerationRequest
 
+MAX_KEY_CHARACTERS = 255
+
 #: Where a front end found a field; its name alone tells a client enough.
 _LOCATIONS = {"body", "query", "path", "header"}
 
@@ -22,6 +24,18 @@ def parse_request(fields: Mapping[str, Any]) -> GenerationRequest:
         return GenerationRequest.model_validate(fields)
     except ValidationError as error:
         raise InvalidRequest(violations_of(error.errors())) from None
+
+
+def parse_idempotency_key(text: str, field: str) -> str:
+    """Check a client's idempotency key.
+
+    Raises:
+        InvalidRequest: naming `field`, when the key is empty, too long or not printable ASCII.
+    """
+    if 1 <= len(text) <= MAX_KEY_CHARACTERS and text.isascii() and text.isprintable():
+        return text
+    rule = f"1 to {MAX_KEY_CHARACTERS} printable ASCII characters are allowed"
+    raise InvalidRequest([FieldViolation(field, _shorten(text), rule)])
 
 
 def violations_of(errors: list[Any]) -> list[FieldViolation]:

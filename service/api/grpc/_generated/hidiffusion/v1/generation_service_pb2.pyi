@@ -242,7 +242,7 @@ class ListGenerationsResponse(_message.Message):
     """Token of the next page; empty on the last."""
     @_builtins.property
     def generations(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.Generation]:
-        """The page, newest first."""
+        """The page, newest first; results without their recipes, which GetGeneration has."""
 
     def __init__(
         self,

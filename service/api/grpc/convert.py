@@ -1,0 +1,172 @@
+"""Between the domain and protobuf messages, field by field of the same name."""
+
+from datetime import datetime
+from typing import Any
+
+from google.protobuf.duration_pb2 import Duration
+from google.protobuf.timestamp_pb2 import Timestamp
+
+from service.api.grpc._generated.hidiffusion.v1 import artifacts_pb2, events_pb2, models_pb2
+from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as pb
+from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from service.application.query import ModelStatus
+from service.domain.artifacts import ArtifactRef, Manifest, TileRef
+from service.domain.errors import FieldViolation, InvalidRequest
+from service.domain.events import (
+    Cancelled,
+    Failed,
+    Previewed,
+    Queued,
+    Started,
+    Stepped,
+    StoredEvent,
+    Succeeded,
+    TileStored,
+)
+from service.domain.generation import Failure, Generation, Progress, ResolvedRequest, Status
+
+_FORMAT_PREFIX = "OUTPUT_FORMAT_"
+
+
+def request_fields(message: rpc.CreateGenerationRequest) -> dict[str, Any]:
+    """The fields a client set, under the names and with the values `parse_request` reads."""
+    fields: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
+    fields.pop("idempotency_key", None)
+    if number := fields.get("output_format"):
+        known = pb.OutputFormat.values()
+        name = pb.OutputFormat.Name(number) if number in known else str(number)
+        fields["output_format"] = name.removeprefix(_FORMAT_PREFIX).lower()
+    return fields
+
+
+def status_filter(number: pb.GenerationStatus.ValueType) -> Status | None:
+    """The status a list is narrowed to; unspecified means any.
+
+    Raises:
+        InvalidRequest: the enumeration has no such value.
+    """
+    if number == pb.GENERATION_STATUS_UNSPECIFIED:
+        return None
+    by_number = {status_value(status): status for status in Status}
+    if number not in by_number:
+        allowed = "allowed are " + ", ".join(pb.GenerationStatus.keys())
+        raise InvalidRequest([FieldViolation("status", str(number), allowed)])
+    return by_number[number]
+
+
+def status_value(status: Status) -> pb.GenerationStatus.ValueType:
+    """The status as the enumeration has it."""
+    return pb.GenerationStatus.Value(f"GENERATION_STATUS_{status.name}")
+
+
+def generation_message(generation: Generation, *, recipe: bool = True) -> pb.Generation:
+    """A record; without the `recipe` of its result where many are sent at once."""
+    message = pb.Generation(
+        id=generation.id,
+        status=status_value(generation.status),
+        request=_resolved(generation.request),
+        attempt=generation.attempt,
+        progress=_progress(generation.progress),
+        cancel_requested=generation.cancel_requested,
+        created_at=_timestamp(generation.created_at),
+    )
+    if generation.started_at:
+        message.started_at.CopyFrom(_timestamp(generation.started_at))
+    if generation.finished_at:
+        message.finished_at.CopyFrom(_timestamp(generation.finished_at))
+    if generation.result:
+        message.result.CopyFrom(_result(generation.result, recipe=recipe))
+    if generation.error:
+        message.error.CopyFrom(_failure(generation.error))
+    return message
+
+
+def event_message(stored: StoredEvent) -> events_pb2.GenerationEvent:
+    """An event with the token to resume after it."""
+    event = stored.event
+    message = events_pb2.GenerationEvent(
+        resume_token=stored.id, at=_timestamp(event.at), attempt=event.attempt
+    )
+    match event:
+        case Queued():
+            message.queued.CopyFrom(events_pb2.QueuedEvent(reason=event.reason))
+        case Started():
+            message.started.worker = event.worker
+        case Stepped():
+            step = events_pb2.StepEvent(
+                step=event.step, total=event.total, eta=_duration(event.eta_seconds)
+            )
+            message.step.CopyFrom(step)
+        case Previewed():
+            shown = event.model_dump(include={"step", "width", "height"})
+            message.preview.CopyFrom(events_pb2.PreviewEvent(**shown))
+        case TileStored():
+            tile = tile_message(event.tile)
+            message.tile.CopyFrom(
+                events_pb2.TileEvent(tile=tile, done=event.done, total=event.total)
+            )
+        case Succeeded():
+            message.succeeded.result.CopyFrom(_result(event.manifest))
+        case Failed():
+            message.failed.error.CopyFrom(_failure(event.error))
+        case Cancelled():
+            message.cancelled.SetInParent()
+    return message
+
+
+def tile_message(tile: TileRef) -> artifacts_pb2.Tile:
+    """A tile without its object key."""
+    return artifacts_pb2.Tile(**tile.model_dump(exclude={"key"}))
+
+
+def artifact_message(ref: ArtifactRef) -> artifacts_pb2.Artifact:
+    """A stored picture without its object key."""
+    return artifacts_pb2.Artifact(
+        media_type=ref.media_type, size_bytes=ref.bytes, sha256=ref.sha256
+    )
+
+
+def model_message(status: ModelStatus) -> models_pb2.Model:
+    """A model; where its weights lie stays inside."""
+    public = status.model.model_dump(exclude={"source"})
+    return models_pb2.Model(**public, warm_workers=status.warm_workers, queued=status.queued)
+
+
+def _resolved(request: ResolvedRequest) -> pb.ResolvedRequest:
+    fields = request.model_dump(exclude={"output_format"})
+    output_format = pb.OutputFormat.Value(_FORMAT_PREFIX + request.output_format.upper())
+    return pb.ResolvedRequest(**fields, output_format=output_format)
+
+
+def _progress(progress: Progress) -> pb.Progress:
+    phase = pb.Phase.Value(f"PHASE_{progress.phase.upper()}")
+    return pb.Progress(phase=phase, step=progress.step, total=progress.total)
+
+
+def _failure(error: Failure) -> pb.Failure:
+    return pb.Failure(**error.model_dump())
+
+
+def _result(manifest: Manifest, *, recipe: bool = True) -> artifacts_pb2.Result:
+    message = artifacts_pb2.Result(
+        width=manifest.width,
+        height=manifest.height,
+        image=artifact_message(manifest.image),
+        thumbnail=artifact_message(manifest.thumbnail),
+        pyramid=artifacts_pb2.Pyramid(**manifest.pyramid.model_dump()),
+    )
+    if recipe:
+        message.recipe.update(manifest.recipe)
+    return message
+
+
+def _timestamp(moment: datetime) -> Timestamp:
+    message = Timestamp()
+    message.FromDatetime(moment)
+    return message
+
+
+def _duration(seconds: float) -> Duration:
+    message = Duration()
+    message.FromNanoseconds(round(seconds * 1e9))
+    return message

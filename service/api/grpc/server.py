@@ -1,0 +1,98 @@
+"""The gRPC server: our service, health checking and reflection on one port."""
+
+import asyncio
+import contextlib
+
+import anyio.to_thread
+import grpc
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+
+from service.api.grpc._generated.hidiffusion.v1 import (
+    generation_service_pb2,
+    generation_service_pb2_grpc,
+)
+from service.api.grpc.interceptors import CallInterceptor
+from service.api.grpc.reflection import add_reflection
+from service.api.grpc.servicer import GenerationServicer
+from service.application.query import Query
+from service.application.use_cases import UseCases
+from service.domain.errors import ServiceError
+from service.settings import ApiSettings
+
+SERVICE_NAME = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name
+
+#: How often readiness is looked at, in seconds.
+READINESS_SECONDS = 2.0
+
+#: A dead client is noticed within a minute; clients may ping as often as every 10 s.
+_KEEP_ALIVE = (
+    ("grpc.keepalive_time_ms", 40_000),
+    ("grpc.keepalive_timeout_ms", 20_000),
+    ("grpc.keepalive_permit_without_calls", 1),
+    ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
+)
+
+_SERVING = health_pb2.HealthCheckResponse.SERVING
+_NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+class GrpcServer:
+    """Serves `use_cases` at `settings.host`; `port` is the one it got.
+
+    Health: the empty name tells that the process lives; the service's name tells that it could
+    make a picture now, as /readyz does over HTTP.
+
+    Args:
+        use_cases: what the methods call.
+        settings: the address, and the longest request.
+        stopping: set it to end every stream, so that `stop` need not wait for them.
+    """
+
+    def __init__(self, use_cases: UseCases, settings: ApiSettings, stopping: asyncio.Event) -> None:
+        self._server = grpc.aio.server(
+            interceptors=(CallInterceptor(SERVICE_NAME),),
+            options=(
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", settings.max_body_bytes),
+                *_KEEP_ALIVE,
+            ),
+        )
+        generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(
+            GenerationServicer(use_cases, stopping), self._server
+        )
+        self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
+        health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+        add_reflection(self._server, (SERVICE_NAME, health.SERVICE_NAME))
+        host = f"[{settings.host}]" if ":" in settings.host else settings.host
+        self.port = self._server.add_insecure_port(f"{host}:{settings.grpc_port}")
+        self._query = use_cases.query
+        self._readiness: asyncio.Task[None] | None = None
+
+    async def start(self) -> None:
+        """Begin to serve."""
+        await self._health.set(SERVICE_NAME, _NOT_SERVING)
+        await self._server.start()
+        self._readiness = asyncio.create_task(self._follow_readiness())
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Report NOT_SERVING, refuse new calls, and end those that outlast the grace."""
+        if self._readiness is not None:
+            self._readiness.cancel()
+            with contextlib.suppress(asyncio.CancelledError):
+                await self._readiness
+        await self._health.enter_graceful_shutdown()
+        await self._server.stop(grace_seconds)
+
+    async def _follow_readiness(self) -> None:
+        while True:
+            ready = await anyio.to_thread.run_sync(_is_ready, self._query)
+            await self._health.set(SERVICE_NAME, _SERVING if ready else _NOT_SERVING)
+            await asyncio.sleep(READINESS_SECONDS)
+
+
+def _is_ready(query: Query) -> bool:
+    try:
+        query.check_ready()
+    except ServiceError:
+        return False
+    return True

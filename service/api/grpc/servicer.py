@@ -1,0 +1,174 @@
+"""The methods of `GenerationService`: translate, call one use case, translate back."""
+# ruff: noqa: N802, ARG002 - names and signatures are those of the generated base class
+
+import asyncio
+from collections.abc import AsyncIterator, Callable
+from typing import Any, TypeVar
+
+import anyio.to_thread
+import grpc
+
+from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2_grpc as stubs
+from service.api.grpc.convert import (
+    artifact_message,
+    event_message,
+    generation_message,
+    model_message,
+    request_fields,
+    status_filter,
+    status_value,
+    tile_message,
+)
+from service.api.streams import until
+from service.application.parse import parse_idempotency_key, parse_request
+from service.application.ports import ObjectInfo
+from service.application.query import MAX_PAGE
+from service.application.use_cases import UseCases
+from service.application.watch import event_position
+from service.domain.errors import ArtifactNotFound, FieldViolation, InvalidRequest, NotFound
+from service.domain.events import StoredEvent, TileStored
+
+#: A quarter of the 4 MiB that gRPC clients accept in a message unless told otherwise.
+CHUNK_BYTES = 1024 * 1024
+DEFAULT_PAGE = 20
+
+_R = TypeVar("_R")
+_Context = grpc.aio.ServicerContext[Any, Any]
+
+
+class GenerationServicer(stubs.GenerationServiceServicer):
+    """The gRPC front end over `use_cases`; errors leave through the interceptor."""
+
+    def __init__(self, use_cases: UseCases, stopping: asyncio.Event) -> None:
+        self._use_cases = use_cases
+        self._query = use_cases.query
+        self._stopping = stopping
+
+    async def CreateGeneration(
+        self, request: rpc.CreateGenerationRequest, context: _Context
+    ) -> rpc.CreateGenerationResponse:
+        """Accept a request."""
+        key = request.idempotency_key or None
+        if key is not None:
+            key = parse_idempotency_key(key, "idempotency_key")
+        parsed = parse_request(request_fields(request))
+        generation = await _threaded(self._use_cases.submit, parsed, key)
+        return rpc.CreateGenerationResponse(generation=generation_message(generation))
+
+    async def GetGeneration(
+        self, request: rpc.GetGenerationRequest, context: _Context
+    ) -> rpc.GetGenerationResponse:
+        """Read one record."""
+        generation = await _threaded(self._query.generation, request.id)
+        return rpc.GetGenerationResponse(generation=generation_message(generation))
+
+    async def ListGenerations(
+        self, request: rpc.ListGenerationsRequest, context: _Context
+    ) -> rpc.ListGenerationsResponse:
+        """List records."""
+        page = await _threaded(
+            self._query.generations,
+            status_filter(request.status),
+            request.page_token or None,
+            _page_size(request.page_size),
+        )
+        generations = [generation_message(found, recipe=False) for found in page.generations]
+        return rpc.ListGenerationsResponse(
+            generations=generations, next_page_token=page.next_cursor or ""
+        )
+
+    async def CancelGeneration(
+        self, request: rpc.CancelGenerationRequest, context: _Context
+    ) -> rpc.CancelGenerationResponse:
+        """Ask a generation to stop."""
+        generation = await _threaded(self._use_cases.cancel, request.id)
+        return rpc.CancelGenerationResponse(generation=generation_message(generation))
+
+    async def DeleteGeneration(
+        self, request: rpc.DeleteGenerationRequest, context: _Context
+    ) -> rpc.DeleteGenerationResponse:
+        """Purge a final generation."""
+        await _threaded(self._use_cases.purge, request.id)
+        return rpc.DeleteGenerationResponse()
+
+    async def ListModels(
+        self, request: rpc.ListModelsRequest, context: _Context
+    ) -> rpc.ListModelsResponse:
+        """List the models on offer."""
+        models = await _threaded(self._query.models)
+        return rpc.ListModelsResponse(models=[model_message(status) for status in models])
+
+    async def WatchGeneration(
+        self, request: rpc.WatchGenerationRequest, context: _Context
+    ) -> AsyncIterator[rpc.WatchGenerationResponse]:
+        """Stream events."""
+        async for stored in self._events(request.id, request.resume_token):
+            yield rpc.WatchGenerationResponse(event=event_message(stored))
+
+    async def StreamTiles(
+        self, request: rpc.StreamTilesRequest, context: _Context
+    ) -> AsyncIterator[rpc.StreamTilesResponse]:
+        """Stream tiles, then the final status."""
+        async for stored in self._events(request.id, request.resume_token):
+            if isinstance(stored.event, TileStored):
+                async for chunk in self._tile(stored.id, stored.event):
+                    yield rpc.StreamTilesResponse(chunk=chunk)
+        generation = await _threaded(self._query.generation, request.id)
+        yield rpc.StreamTilesResponse(final_status=status_value(generation.status))
+
+    async def DownloadImage(
+        self, request: rpc.DownloadImageRequest, context: _Context
+    ) -> AsyncIterator[rpc.DownloadImageResponse]:
+        """Stream the full-size picture."""
+        generation = await _threaded(self._query.generation, request.id)
+        if generation.result is None:
+            raise ArtifactNotFound(request.id, "image", generation.status)
+        info = await _threaded(self._query.image, request.id)
+        if not 0 <= request.offset < info.size:
+            rule = f"offsets from 0 to {info.size - 1} are allowed"
+            raise InvalidRequest([FieldViolation("offset", str(request.offset), rule)])
+        whole = artifact_message(generation.result.image)
+        async for offset, data in self._chunks(info, request.offset):
+            first = whole if offset == request.offset else None
+            yield rpc.DownloadImageResponse(image=first, offset=offset, data=data)
+
+    async def _events(self, generation_id: str, resume_token: str) -> AsyncIterator[StoredEvent]:
+        after = event_position(resume_token, "resume_token")
+        source = await self._use_cases.watch(generation_id, after)
+        async for stored in until(self._stopping, source):
+            if stored is not None:
+                yield stored
+
+    async def _tile(self, token: str, event: TileStored) -> AsyncIterator[rpc.TileChunk]:
+        try:
+            info = await _threaded(self._query.stored_tile, event.tile)
+        except NotFound:
+            return  # purged since; the final status tells
+        async for offset, data in self._chunks(info, 0):
+            whole = offset + len(data) == info.size
+            yield rpc.TileChunk(
+                tile=tile_message(event.tile),
+                attempt=event.attempt,
+                media_type=info.media_type,
+                size_bytes=info.size,
+                offset=offset,
+                data=data,
+                resume_token=token if whole else "",
+            )
+
+    async def _chunks(self, info: ObjectInfo, start: int) -> AsyncIterator[tuple[int, bytes]]:
+        for offset in range(start, info.size, CHUNK_BYTES):
+            end = min(offset + CHUNK_BYTES, info.size)
+            yield offset, await _threaded(self._query.read, info, offset, end)
+
+
+async def _threaded(use_case: Callable[..., _R], *args: object) -> _R:
+    return await anyio.to_thread.run_sync(use_case, *args)
+
+
+def _page_size(asked: int) -> int:
+    if not 0 <= asked <= MAX_PAGE:
+        rule = f"1 to {MAX_PAGE} are allowed, or 0 for {DEFAULT_PAGE}"
+        raise InvalidRequest([FieldViolation("page_size", str(asked), rule)])
+    return asked or DEFAULT_PAGE

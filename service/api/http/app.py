@@ -1,0 +1,52 @@
+"""Assemble the HTTP application."""
+
+import asyncio
+
+from fastapi import FastAPI
+from starlette.middleware import Middleware
+
+from service.api.http.error_handlers import install_error_handlers
+from service.api.http.middleware import BodyLimit, RequestId
+from service.api.http.openapi import install_openapi
+from service.api.http.routes import artifacts, events, generations, models, operations, problems
+from service.application.use_cases import UseCases
+from service.settings import ApiSettings
+
+_DESCRIPTION = """\
+Ask for a picture, follow it as it is made, and look at it tile by tile.
+
+Every error is a problem document (RFC 9457); its `type` is the address of its explanation.
+"""
+
+
+def create_app(
+    use_cases: UseCases, settings: ApiSettings, stopping: asyncio.Event | None = None
+) -> FastAPI:
+    """The HTTP front end over `use_cases`.
+
+    Args:
+        use_cases: what the routes call.
+        settings: limits on bodies and waiting.
+        stopping: set it to end every event stream, so that the server can shut down.
+    """
+    app = FastAPI(
+        title="HiDiffusion service",
+        version="1.0",
+        summary="High-resolution pictures from prompts.",
+        description=_DESCRIPTION,
+        license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
+        middleware=[
+            Middleware(RequestId),
+            Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+        ],
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.use_cases = use_cases
+    app.state.settings = settings
+    app.state.stopping = stopping or asyncio.Event()
+    for module in (generations, events, artifacts, models, operations, problems):
+        app.include_router(module.router)
+    install_error_handlers(app)
+    install_openapi(app)
+    return app

@@ -1,0 +1,72 @@
+"""Serve stored objects: entity tags, ranges, caching."""
+
+from collections.abc import Iterator
+
+from starlette.exceptions import HTTPException
+from starlette.requests import Request
+from starlette.responses import Response, StreamingResponse
+
+from service.api.http.headers import (
+    RangeNotSatisfiable,
+    byte_range,
+    http_date,
+    matches_etag,
+    range_still_valid,
+)
+from service.application.ports import ObjectInfo
+from service.application.query import Query
+
+#: What is stored never changes: keep it for a year, but not where others share it.
+_IMMUTABLE = "private, max-age=31536000, immutable"
+
+#: Few round trips to the store, and little memory per download.
+_CHUNK_BYTES = 4 * 1024 * 1024
+
+
+def artifact_response(request: Request, query: Query, info: ObjectInfo) -> Response:
+    """Answer GET or HEAD for a stored object: whole, in part, or not at all when known already.
+
+    Raises:
+        HTTPException: 416, when the range begins beyond the end.
+    """
+    headers = _headers(info)
+    if matches_etag(request.headers.get("if-none-match"), headers["etag"]):
+        return Response(status_code=304, headers=headers)
+    part = _part(request, info, headers["etag"])
+    start, end = part or (0, info.size)
+    if part is not None:
+        headers["content-range"] = f"bytes {start}-{end - 1}/{info.size}"
+    headers["content-length"] = str(end - start)
+    status = 200 if part is None else 206
+    if request.method == "HEAD":
+        return Response(status_code=status, headers=headers, media_type=info.media_type)
+    return StreamingResponse(_chunks(query, info, start, end), status, headers, info.media_type)
+
+
+def _headers(info: ObjectInfo) -> dict[str, str]:
+    return {
+        "etag": '"' + info.etag.removeprefix("W/").strip('"') + '"',
+        "last-modified": http_date(info.modified),
+        "accept-ranges": "bytes",
+        "cache-control": _IMMUTABLE,
+        "x-content-type-options": "nosniff",
+    }
+
+
+def _part(request: Request, info: ObjectInfo, etag: str) -> tuple[int, int] | None:
+    wanted = request.headers.get("range")
+    if not range_still_valid(request.headers.get("if-range"), etag, info.modified):
+        return None
+    try:
+        return byte_range(wanted, info.size)
+    except RangeNotSatisfiable:
+        raise HTTPException(
+            416,
+            f"{wanted!r} begins beyond the artifact's {info.size} bytes",
+            headers={"content-range": f"bytes */{info.size}"},
+        ) from None
+
+
+def _chunks(query: Query, info: ObjectInfo, start: int, end: int) -> Iterator[bytes]:
+    for offset in range(start, end, _CHUNK_BYTES):
+        yield query.read(info, offset, min(offset + _CHUNK_BYTES, end))

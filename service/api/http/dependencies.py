@@ -1,0 +1,29 @@
+"""What routes ask for by name."""
+
+import asyncio
+from typing import Annotated, cast
+
+from fastapi import Depends, Path, Request
+
+from service.application.use_cases import UseCases
+from service.settings import ApiSettings
+
+
+async def _use_cases(request: Request) -> UseCases:
+    return cast("UseCases", request.app.state.use_cases)
+
+
+async def _settings(request: Request) -> ApiSettings:
+    return cast("ApiSettings", request.app.state.settings)
+
+
+async def _stopping(request: Request) -> asyncio.Event:
+    return cast("asyncio.Event", request.app.state.stopping)
+
+
+UseCasesDep = Annotated[UseCases, Depends(_use_cases)]
+SettingsDep = Annotated[ApiSettings, Depends(_settings)]
+StoppingDep = Annotated[asyncio.Event, Depends(_stopping)]
+GenerationId = Annotated[
+    str, Path(description="Identifier of the generation.", examples=["01K9RZ5T3W8Y7V6X2QJ4N1M0BD"])
+]

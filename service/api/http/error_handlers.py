@@ -1,0 +1,112 @@
+"""Whatever goes wrong leaves as a problem document."""
+
+import logging
+from collections.abc import Mapping
+from typing import Any
+
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from fastapi.utils import is_body_allowed_for_status_code
+from starlette.exceptions import HTTPException
+from starlette.responses import Response
+
+from service.api.http import problems
+from service.api.http.problems import Problem, ProblemType, Violation
+from service.application.parse import violations_of
+from service.domain.errors import InvalidRequest, ServiceError, StoreError, Unavailable
+
+logger = logging.getLogger(__name__)
+
+_BY_STATUS = {
+    kind.status: kind
+    for kind in (
+        problems.MALFORMED_REQUEST,
+        problems.NOT_FOUND,
+        problems.METHOD_NOT_ALLOWED,
+        problems.BODY_TOO_LARGE,
+        problems.RANGE_NOT_SATISFIABLE,
+    )
+}
+
+
+def install_error_handlers(app: FastAPI) -> None:
+    """Answer every error of `app` with application/problem+json."""
+    app.add_exception_handler(ServiceError, _on_service_error)
+    app.add_exception_handler(RequestValidationError, _on_validation_error)
+    app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(Exception, _on_unexpected_error)
+
+
+async def _on_service_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, ServiceError)
+    kind = problems.problem_of(error)
+    headers = {}
+    violations = None
+    if isinstance(error, Unavailable):
+        headers["retry-after"] = str(error.retry_after)
+        logger.warning("%s %s: %s", request.method, request.url.path, error)
+    if isinstance(error, StoreError):
+        # The openai SDK repeats 5xx unless told otherwise; repeating would fail again.
+        headers["x-should-retry"] = "false"
+        logger.error("%s %s: %s", request.method, request.url.path, error)
+    if isinstance(error, InvalidRequest):
+        violations = [
+            Violation(field=v.field, value=v.value, description=v.description)
+            for v in error.violations
+        ]
+    return _respond(request, kind, error.detail, headers, violations)
+
+
+async def _on_validation_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    first = error.errors()[0]
+    if first["type"] == "json_invalid":
+        detail = f"the body is not valid JSON: {first['ctx']['error']} at byte {first['loc'][-1]}"
+        return _respond(request, problems.MALFORMED_REQUEST, detail)
+    if first["loc"] == ("body",) and isinstance(first["input"], bytes):
+        sent = request.headers.get("content-type", "no content type")
+        detail = f"the body was sent as {sent!r}; send application/json"
+        return _respond(request, problems.UNSUPPORTED_MEDIA_TYPE, detail)
+    return await _on_service_error(request, InvalidRequest(violations_of(list(error.errors()))))
+
+
+async def _on_http_error(request: Request, error: Exception) -> Response:
+    assert isinstance(error, HTTPException)
+    if not is_body_allowed_for_status_code(error.status_code):
+        return Response(status_code=error.status_code, headers=error.headers)
+    kind = _BY_STATUS.get(error.status_code, problems.INTERNAL)
+    detail = error.detail
+    if kind in (problems.NOT_FOUND, problems.METHOD_NOT_ALLOWED):
+        detail = f"{request.method} {request.url.path}: {kind.title[0].lower()}{kind.title[1:]}"
+    return _respond(request, kind, detail, error.headers)
+
+
+async def _on_unexpected_error(request: Request, error: Exception) -> Response:
+    logger.error("request %s failed", request.state.request_id, exc_info=error)
+    headers = {"x-should-retry": "false", "x-request-id": request.state.request_id}
+    detail = "the service failed unexpectedly; the cause is in its log under this request id"
+    return _respond(request, problems.INTERNAL, detail, headers)
+
+
+def _respond(
+    request: Request,
+    kind: ProblemType,
+    detail: str,
+    headers: Mapping[str, str] | None = None,
+    violations: list[Violation] | None = None,
+) -> Response:
+    problem = Problem(
+        type=kind.uri,
+        title=kind.title,
+        status=kind.status,
+        detail=detail,
+        instance=request.url.path,
+        reason=kind.reason,
+        request_id=request.state.request_id,
+        errors=violations,
+    )
+    content: dict[str, Any] = problem.model_dump(mode="json", exclude_none=True)
+    return JSONResponse(
+        content, kind.status, headers=dict(headers or {}), media_type="application/problem+json"
+    )

@@ -1,0 +1,43 @@
+"""Where things are: the one place that knows the paths clients are sent to."""
+
+from service.domain.artifacts import TileRef
+
+GENERATIONS = "/v1/generations"
+PROBLEMS = "/problems"
+
+
+def generation(generation_id: str) -> str:
+    """The record."""
+    return f"{GENERATIONS}/{generation_id}"
+
+
+def events(generation_id: str) -> str:
+    """The event stream."""
+    return f"{generation(generation_id)}/events"
+
+
+def image(generation_id: str) -> str:
+    """The full-size picture."""
+    return f"{generation(generation_id)}/image"
+
+
+def thumbnail(generation_id: str) -> str:
+    """The small picture of the whole."""
+    return f"{generation(generation_id)}/thumbnail"
+
+
+def preview(generation_id: str, step: int) -> str:
+    """The picture of the latents after `step` steps."""
+    return f"{generation(generation_id)}/previews/{step}"
+
+
+def tiles(generation_id: str) -> str:
+    """The Deep Zoom descriptor."""
+    return f"{generation(generation_id)}/tiles.dzi"
+
+
+def tile(generation_id: str, ref: TileRef) -> str:
+    """One tile, where a Deep Zoom viewer looks for it."""
+    extension = ref.key.rpartition(".")[2]
+    folder = f"{generation(generation_id)}/tiles_files"
+    return f"{folder}/{ref.level}/{ref.column}_{ref.row}.{extension}"

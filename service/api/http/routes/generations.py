@@ -1,0 +1,106 @@
+"""Create, read, list, cancel and purge generations."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Header, Query, Response
+from fastapi.concurrency import run_in_threadpool
+
+from service.api.http import links
+from service.api.http.dependencies import GenerationId, SettingsDep, UseCasesDep
+from service.api.http.headers import idempotency_key, preferred_wait
+from service.api.http.openapi import problem_responses
+from service.api.http.schemas import GenerationPage, GenerationView
+from service.application.query import MAX_PAGE
+from service.application.wait import wait_until_final
+from service.domain.generation import GenerationRequest, Status
+
+router = APIRouter(prefix=links.GENERATIONS, tags=["generations"])
+
+_LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type": "string"}}}
+
+
+@router.post(
+    "",
+    status_code=202,
+    response_model=GenerationView,
+    responses={
+        200: {"description": "Final within the preferred wait.", "model": GenerationView},
+        202: {"description": "Accepted durably.", "headers": _LOCATION},
+        **problem_responses(400, 413, 415, 422, 503),
+    },
+)
+async def create_generation(
+    *,
+    request: GenerationRequest,
+    response: Response,
+    use_cases: UseCasesDep,
+    settings: SettingsDep,
+    idempotency: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="Up to 255 characters, quoted or not. The same key with the same body "
+            "returns the generation accepted before.",
+        ),
+    ] = None,
+    prefer: Annotated[
+        str | None,
+        Header(description="`wait=N` answers when the generation is final, or after N seconds."),
+    ] = None,
+) -> GenerationView:
+    """Ask for a picture."""
+    key = idempotency_key(idempotency)
+    generation = await run_in_threadpool(use_cases.submit, request, key)
+    wait = preferred_wait(prefer)
+    if wait is not None:
+        wait = min(wait, settings.max_wait_seconds)
+        generation = await wait_until_final(generation, use_cases.watch, use_cases.query, wait)
+        response.headers["preference-applied"] = f"wait={wait}"
+    response.headers["location"] = links.generation(generation.id)
+    response.status_code = 200 if generation.status.final else 202
+    return GenerationView.of(generation)
+
+
+@router.get("", responses=problem_responses(422, 503))
+def list_generations(
+    use_cases: UseCasesDep,
+    status: Annotated[Status | None, Query(description="Only those with this status.")] = None,
+    cursor: Annotated[
+        str | None, Query(max_length=200, description="`next_cursor` of the page before.")
+    ] = None,
+    limit: Annotated[int, Query(ge=1, le=MAX_PAGE, description="Records per page.")] = 20,
+) -> GenerationPage:
+    """List generations, newest first."""
+    return GenerationPage.of(use_cases.query.generations(status, cursor, limit))
+
+
+@router.get("/{generation_id}", responses=problem_responses(404, 422, 503))
+def get_generation(generation_id: GenerationId, use_cases: UseCasesDep) -> GenerationView:
+    """Read one record."""
+    return GenerationView.of(use_cases.query.generation(generation_id))
+
+
+@router.delete(
+    "/{generation_id}",
+    response_model=GenerationView,
+    responses={
+        202: {"description": "Told to stop; not final yet.", "model": GenerationView},
+        204: {"description": "Purged."},
+        **problem_responses(404, 409, 422, 503),
+    },
+)
+def cancel_generation(
+    generation_id: GenerationId,
+    response: Response,
+    use_cases: UseCasesDep,
+    purge: Annotated[
+        bool, Query(description="Also delete the record and everything it left.")
+    ] = False,
+) -> GenerationView | Response:
+    """Cancel a generation that is not final; one that is, is returned as it is."""
+    generation = use_cases.cancel(generation_id)
+    if purge:
+        use_cases.purge(generation_id)
+        return Response(status_code=204)
+    response.status_code = 200 if generation.status.final else 202
+    return GenerationView.of(generation)

@@ -1,0 +1,183 @@
+"""What clients get to see of a generation: links in place of object keys, nothing internal."""
+
+from datetime import datetime
+from typing import Any, Self
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.api.http import links
+from service.application.ports import Page
+from service.application.query import ModelStatus
+from service.domain.artifacts import ArtifactRef, Manifest, PyramidLevel, TileFormat
+from service.domain.generation import Failure, Generation, Progress, ResolvedRequest, Status
+
+_ID = "01K9RZ5T3W8Y7V6X2QJ4N1M0BD"
+
+
+class View(BaseModel):
+    """Base of everything a client reads."""
+
+    model_config = ConfigDict(frozen=True)
+
+
+class ArtifactView(View):
+    """One stored picture."""
+
+    href: str = Field(examples=[links.image(_ID)])
+    media_type: str = Field(examples=["image/png"])
+    bytes: int = Field(description="Length in bytes.")
+    sha256: str = Field(description="Of the bytes, in lower-case hexadecimal.")
+
+    @classmethod
+    def of(cls, ref: ArtifactRef, href: str) -> Self:
+        """The view of `ref`, which is served at `href`."""
+        return cls(href=href, media_type=ref.media_type, bytes=ref.bytes, sha256=ref.sha256)
+
+
+class PyramidView(View):
+    """The Deep Zoom pyramid; sizes in pixels."""
+
+    href: str = Field(description="The descriptor, for any Deep Zoom viewer.")
+    tile_size: int
+    overlap: int
+    format: TileFormat
+    levels: tuple[PyramidLevel, ...] = Field(description="From level 0, a single pixel, up.")
+
+
+class ResultView(View):
+    """What a generation that succeeded left."""
+
+    width: int = Field(description="Pixels.")
+    height: int = Field(description="Pixels.")
+    image: ArtifactView
+    thumbnail: ArtifactView
+    pyramid: PyramidView
+    recipe: dict[str, Any] = Field(
+        description="The request as it ran, the versions that ran it, and the times it took."
+    )
+
+    @classmethod
+    def of(cls, manifest: Manifest) -> Self:
+        """The view of a finished result."""
+        generation_id, pyramid = manifest.generation_id, manifest.pyramid
+        return cls(
+            width=manifest.width,
+            height=manifest.height,
+            image=ArtifactView.of(manifest.image, links.image(generation_id)),
+            thumbnail=ArtifactView.of(manifest.thumbnail, links.thumbnail(generation_id)),
+            pyramid=PyramidView(
+                href=links.tiles(generation_id),
+                tile_size=pyramid.tile_size,
+                overlap=pyramid.overlap,
+                format=pyramid.format,
+                levels=pyramid.levels,
+            ),
+            recipe=manifest.recipe,
+        )
+
+
+class LinksView(View):
+    """Where to go on; null for what does not exist yet."""
+
+    self: str = Field(examples=[links.generation(_ID)])
+    events: str = Field(examples=[links.events(_ID)])
+    tiles: str | None = Field(examples=[links.tiles(_ID)])
+    image: str | None = Field(examples=[links.image(_ID)])
+    thumbnail: str | None = Field(examples=[links.thumbnail(_ID)])
+
+    @classmethod
+    def of(cls, generation: Generation) -> Self:
+        """The links of `generation` as it stands."""
+        done = generation.result is not None
+        return cls(
+            self=links.generation(generation.id),
+            events=links.events(generation.id),
+            tiles=links.tiles(generation.id) if generation.attempt else None,
+            image=links.image(generation.id) if done else None,
+            thumbnail=links.thumbnail(generation.id) if done else None,
+        )
+
+
+class GenerationView(View):
+    """The record of one generation."""
+
+    id: str = Field(examples=[_ID])
+    status: Status
+    request: ResolvedRequest = Field(description="What runs, with every default filled in.")
+    attempt: int = Field(description="How often a worker has begun it.")
+    progress: Progress
+    cancel_requested: bool
+    created_at: datetime
+    started_at: datetime | None = Field(description="Begin of the current attempt.")
+    finished_at: datetime | None
+    result: ResultView | None = Field(description="Present when it succeeded.")
+    error: Failure | None = Field(description="Present when it failed.")
+    links: LinksView
+
+    @classmethod
+    def of(cls, generation: Generation) -> Self:
+        """The view of `generation`."""
+        return cls(
+            id=generation.id,
+            status=generation.status,
+            request=generation.request,
+            attempt=generation.attempt,
+            progress=generation.progress,
+            cancel_requested=generation.cancel_requested,
+            created_at=generation.created_at,
+            started_at=generation.started_at,
+            finished_at=generation.finished_at,
+            result=ResultView.of(generation.result) if generation.result else None,
+            error=generation.error,
+            links=LinksView.of(generation),
+        )
+
+
+class GenerationPage(View):
+    """Some generations, newest first."""
+
+    generations: tuple[GenerationView, ...]
+    next_cursor: str | None = Field(description="Cursor of the next page; null on the last.")
+
+    @classmethod
+    def of(cls, page: Page) -> Self:
+        """The view of `page`."""
+        views = tuple(GenerationView.of(generation) for generation in page.generations)
+        return cls(generations=views, next_cursor=page.next_cursor)
+
+
+class ModelView(View):
+    """One model, its limits and defaults, and the state of the workers that serve it."""
+
+    name: str = Field(description="Name to use in requests.")
+    title: str
+    native_size: int = Field(description="Side, in pixels, of the squares it was trained on.")
+    min_size: int = Field(description="Smallest width and height in pixels.")
+    max_size: int = Field(description="Largest width and height in pixels.")
+    default_size: int = Field(description="Width and height in pixels when left out.")
+    default_steps: int
+    default_guidance_scale: float
+    default_scheduler: str
+    default_method: str
+    schedulers: tuple[str, ...]
+    methods: tuple[str, ...]
+    warm_workers: int = Field(description="Workers that hold it ready.")
+    queued: int = Field(description="Generations waiting for it.")
+
+    @classmethod
+    def of(cls, status: ModelStatus) -> Self:
+        """The view of a model; where its weights lie stays inside."""
+        public = status.model.model_dump(include=set(cls.model_fields))
+        return cls(**public, warm_workers=status.warm_workers, queued=status.queued)
+
+
+class ModelList(View):
+    """Every model on offer; the first is the default."""
+
+    models: tuple[ModelView, ...]
+
+
+class Health(View):
+    """Whether all is well."""
+
+    status: str = Field(examples=["ok"])

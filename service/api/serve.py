@@ -1,0 +1,106 @@
+"""Run both front ends in one event loop, and stop them together without dropping anybody."""
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import AsyncIterator, Callable, Iterator
+from dataclasses import dataclass
+
+import uvicorn
+
+from service.api.grpc.server import GrpcServer
+from service.api.http.app import create_app
+from service.application.use_cases import UseCases
+from service.settings import ApiSettings
+
+logger = logging.getLogger(__name__)
+
+#: Time that requests in progress get when the service stops.
+DRAIN_SECONDS = 10
+
+_BACKLOG = 2048
+
+
+@dataclass(frozen=True)
+class Endpoints:
+    """Where the front ends listen, once they do."""
+
+    http_url: str
+    grpc_address: str
+
+
+async def serve(
+    settings: ApiSettings,
+    use_cases: UseCases,
+    on_ready: Callable[[Endpoints], None] | None = None,
+) -> None:
+    """Serve HTTP and gRPC until SIGTERM or SIGINT, then drain.
+
+    Args:
+        settings: addresses, ports and limits.
+        use_cases: what both front ends call.
+        on_ready: called once both accept connections.
+
+    Raises:
+        OSError: the HTTP port is taken.
+        RuntimeError: the gRPC port is taken.
+    """
+    asked_to_stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, asked_to_stop.set)
+    async with front_ends(settings, use_cases) as endpoints:
+        logger.info("serving HTTP at %s, gRPC at %s", endpoints.http_url, endpoints.grpc_address)
+        if on_ready is not None:
+            on_ready(endpoints)
+        await asked_to_stop.wait()
+        logger.info("stopping")
+
+
+@contextlib.asynccontextmanager
+async def front_ends(settings: ApiSettings, use_cases: UseCases) -> AsyncIterator[Endpoints]:
+    """Both front ends, accepting connections for the length of the block."""
+    stopping = asyncio.Event()
+    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
+    address = (settings.host, settings.http_port)
+    with socket.create_server(address, family=family, backlog=_BACKLOG) as listener:
+        grpc_server = GrpcServer(use_cases, settings, stopping)
+        http_server = _http_server(use_cases, settings, stopping)
+        await grpc_server.start()
+        http_task = asyncio.create_task(http_server.serve(sockets=[listener]))
+        try:
+            while not http_server.started and not http_task.done():
+                await asyncio.sleep(0.01)
+            host = f"[{settings.host}]" if family is socket.AF_INET6 else settings.host
+            http_port = listener.getsockname()[1]
+            yield Endpoints(f"http://{host}:{http_port}", f"{host}:{grpc_server.port}")
+        finally:
+            stopping.set()
+            http_server.should_exit = True
+            await asyncio.gather(grpc_server.stop(DRAIN_SECONDS), http_task)
+
+
+class _HttpServer(uvicorn.Server):
+    """Leaves signals to `serve`, which stops both front ends."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Capture nothing."""
+        yield
+
+
+def _http_server(
+    use_cases: UseCases, settings: ApiSettings, stopping: asyncio.Event
+) -> uvicorn.Server:
+    config = uvicorn.Config(
+        create_app(use_cases, settings, stopping),
+        lifespan="off",
+        ws="none",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=DRAIN_SECONDS,
+    )
+    return _HttpServer(config)
