@@ -6,10 +6,12 @@ One class per concern; nothing is read at import. Nested names are joined by two
 
 import json
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.domain.catalog import Catalog, Model
@@ -111,6 +113,32 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, to hand to a child process."""
         return dict(_flatten("HIDIFFUSION", self.model_dump()))
+
+
+@dataclass(frozen=True)
+class SettingRow:
+    """One setting as an operator sees it: its environment variable, default and meaning."""
+
+    variable: str
+    default: str
+    description: str
+
+
+def describe_settings() -> list[SettingRow]:
+    """Every setting there is, in the order of the classes above."""
+    rows = []
+    for name, field in Settings.model_fields.items():
+        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
+            inner = field.annotation.model_fields.items()
+            rows += [_row(f"{name}__{sub_name}", sub) for sub_name, sub in inner]
+        else:
+            rows.append(_row(name, field))
+    return rows
+
+
+def _row(name: str, field: FieldInfo) -> SettingRow:
+    default = json.dumps(field.default, default=str)
+    return SettingRow(f"HIDIFFUSION_{name.upper()}", default, field.description or "")
 
 
 def _located(model: Model, folder: Path) -> Model:

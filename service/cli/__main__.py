@@ -1,0 +1,5 @@
+"""`python -m service.cli`, the same as the `hidiffusion` command."""
+
+from service.cli.app import main
+
+main()

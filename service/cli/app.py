@@ -1,0 +1,218 @@
+"""The `hidiffusion` command and its subcommands."""
+
+import os
+import signal
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import Annotated, Any
+
+import httpx
+import typer
+from pydantic import ValidationError
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from service.cli.client import RequestFailedError, ServiceClient
+from service.cli.embedded import Embedded, StartError, embedded_service
+from service.cli.generate import generate_picture
+from service.settings import Settings, describe_settings
+
+app = typer.Typer(
+    help="High-resolution pictures with HiDiffusion: run the service, or ask it for a picture.",
+    no_args_is_help=True,
+    add_completion=False,
+)
+
+_DataOption = Annotated[
+    Path, typer.Option("--data", help="Folder of the embedded service: results, queue, logs.")
+]
+_ServerOption = Annotated[
+    str | None,
+    typer.Option("--server", envvar="HIDIFFUSION_SERVER", help="URL of a running service."),
+]
+_DEFAULT_DATA = Path("data")
+
+
+@app.command()
+def up(data: _DataOption = _DEFAULT_DATA) -> None:
+    """Run the whole service on this machine until interrupted: Redis, API, gRPC and a worker."""
+    console = Console()
+    _stop_on_terminate()
+    with _embedded(data, console) as service:
+        table = Table(show_header=False, box=None)
+        table.add_row("HTTP", service.url, "[dim]API documentation at /docs[/dim]")
+        table.add_row("gRPC", service.grpc_address, "[dim]with reflection[/dim]")
+        table.add_row("data", str(service.data), "[dim]logs in logs/[/dim]")
+        console.print(table)
+        console.print("Press Ctrl+C to stop.")
+        with suppress(KeyboardInterrupt):
+            while True:
+                time.sleep(1.0)
+                for name in service.revive():
+                    console.print(f"[yellow]{name} died and was started again[/yellow]")
+
+
+@app.command()
+def api() -> None:
+    """Run the HTTP and gRPC front ends; settings come from HIDIFFUSION_* variables."""
+    from service.bootstrap import run_api
+
+    run_api(_settings())
+
+
+@app.command()
+def worker() -> None:
+    """Run one worker: a supervisor and its warm pipeline process."""
+    from service.bootstrap import run_worker
+
+    run_worker(_settings())
+
+
+@app.command()
+def generate(
+    prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
+    size: Annotated[int | None, typer.Option(help="Width and height in pixels.")] = None,
+    width: Annotated[int | None, typer.Option(help="Width in pixels; overrides --size.")] = None,
+    height: Annotated[int | None, typer.Option(help="Height in pixels; overrides --size.")] = None,
+    model: Annotated[str | None, typer.Option(help="A name from 'hidiffusion models'.")] = None,
+    method: Annotated[str | None, typer.Option(help="How to go beyond native size.")] = None,
+    steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
+    guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
+    scheduler: Annotated[str | None, typer.Option(help="A diffusers scheduler class.")] = None,
+    negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
+    seed: Annotated[int | None, typer.Option(help="Seed; drawn when left out.")] = None,
+    output_format: Annotated[str, typer.Option("--format", help="png, webp or jpeg.")] = "png",
+    output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
+    server: _ServerOption = None,
+    data: _DataOption = _DEFAULT_DATA,
+) -> None:
+    """Make one picture with a running service, or with an embedded one started for it."""
+    fields = {
+        "prompt": prompt,
+        "negative_prompt": negative,
+        "width": width or size,
+        "height": height or size,
+        "model": model,
+        "method": method,
+        "num_inference_steps": steps,
+        "guidance_scale": guidance,
+        "scheduler": scheduler,
+        "seed": seed,
+        "output_format": output_format,
+    }
+    given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    console = Console()
+    _stop_on_terminate()
+    with _service(server, data, console) as url, _plain_errors():
+        generate_picture(url, given, output, Path("outputs"), console)
+
+
+@app.command()
+def models(server: _ServerOption = None) -> None:
+    """List the models of a running service, or of the local catalogue when none runs."""
+    console = Console()
+    table = Table("model", "native", "largest", "default method", "methods", "warm workers")
+    for row in _model_rows(server):
+        table.add_row(*row)
+    console.print(table)
+
+
+@app.command()
+def settings(
+    markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
+) -> None:
+    """List every setting: environment variable, default and meaning."""
+    rows = describe_settings()
+    if markdown:
+        typer.echo("| variable | default | meaning |\n| --- | --- | --- |")
+        for row in rows:
+            typer.echo(f"| `{row.variable}` | `{row.default}` | {row.description} |")
+        return
+    table = Table("variable", "default", "meaning")
+    for row in rows:
+        table.add_row(row.variable, escape(row.default), escape(row.description))
+    Console().print(table)
+
+
+def _model_rows(server: str | None) -> Iterator[tuple[str, ...]]:
+    url = server or _local_service()
+    with _plain_errors():
+        if url is None:
+            for model in _settings().load_catalog().models:
+                sizes = f"{model.native_size} px", f"{model.max_size} px"
+                methods = ", ".join(model.methods)
+                yield model.name, *sizes, model.default_method, methods, "none running"
+            return
+        with ServiceClient(url) as client:
+            for entry in client.models():
+                sizes = f"{entry['native_size']} px", f"{entry['max_size']} px"
+                methods = ", ".join(entry["methods"])
+                warm = str(entry["warm_workers"])
+                yield entry["name"], *sizes, entry["default_method"], methods, warm
+
+
+@contextmanager
+def _service(server: str | None, data: Path, console: Console) -> Iterator[str]:
+    """The URL of the service to use: the one named, one that runs here, or an embedded one."""
+    if url := server or _local_service():
+        yield url
+        return
+    with _embedded(data, console) as service:
+        yield service.url
+
+
+@contextmanager
+def _embedded(data: Path, console: Console) -> Iterator[Embedded]:
+    with _plain_errors(), embedded_service(data, _settings()) as service:
+        with console.status("starting Redis, the API and a worker, and warming the model"):
+            service.wait_until_ready()
+        yield service
+
+
+@contextmanager
+def _plain_errors() -> Iterator[None]:
+    """Say what went wrong in a line, without a traceback, and exit with status 1."""
+    try:
+        yield
+    except (RequestFailedError, StartError, ValueError) as error:
+        Console(stderr=True).print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)
+        raise typer.Exit(1) from None
+
+
+def _local_service() -> str | None:
+    settings = _settings().api
+    url = f"http://{settings.host}:{settings.http_port}"
+    try:
+        ready = httpx.get(f"{url}/readyz", timeout=1.0)
+    except httpx.TransportError:
+        return None
+    return url if ready.is_success else None
+
+
+def _settings() -> Settings:
+    try:
+        return Settings()
+    except ValidationError as error:
+        lines = [
+            f"HIDIFFUSION_{'__'.join(str(part).upper() for part in item['loc'])}: {item['msg']}"
+            for item in error.errors()
+        ]
+        Console(stderr=True).print("[red]bad settings[/red]\n" + escape("\n".join(lines)))
+        raise typer.Exit(2) from None
+
+
+def _stop_on_terminate() -> None:
+    """Let SIGTERM unwind like Ctrl+C, so that every child is stopped in order."""
+
+    def interrupt(*_: object) -> None:
+        os.kill(os.getpid(), signal.SIGINT)
+
+    signal.signal(signal.SIGTERM, interrupt)
+
+
+def main() -> None:
+    """Entry point of the `hidiffusion` command."""
+    app()

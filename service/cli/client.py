@@ -1,0 +1,113 @@
+"""A small HTTP client of the service: submit, follow, fetch."""
+
+import json
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+import httpx
+from httpx_sse import connect_sse
+
+#: Pause before an interrupted event stream is opened again, in seconds.
+_RECONNECT_SECONDS = 0.5
+_RECONNECT_ATTEMPTS = 20
+_CHUNK_BYTES = 1 << 20
+
+
+class RequestFailedError(Exception):
+    """The service refused a request or cannot be reached; the message is fit for people."""
+
+
+class ServiceClient:
+    """Talks to one running service.
+
+    Args:
+        url: base URL, such as `http://127.0.0.1:8000`.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._http = httpx.Client(base_url=url, timeout=httpx.Timeout(30.0))
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._http.close()
+
+    def create(self, fields: dict[str, Any]) -> dict[str, Any]:
+        """Submit a request; returns the accepted generation."""
+        return self._json("POST", "/v1/generations", json=fields)
+
+    def generation(self, generation_id: str) -> dict[str, Any]:
+        """The record of one generation."""
+        return self._json("GET", f"/v1/generations/{generation_id}")
+
+    def cancel(self, generation_id: str) -> dict[str, Any]:
+        """Ask a generation to stop."""
+        return self._json("DELETE", f"/v1/generations/{generation_id}")
+
+    def models(self) -> list[dict[str, Any]]:
+        """What the service offers."""
+        models: list[dict[str, Any]] = self._json("GET", "/v1/models")["models"]
+        return models
+
+    def events(self, generation_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
+        """Every event in order, from the first to the final one, across lost connections."""
+        path = f"/v1/generations/{generation_id}/events"
+        last_id: str | None = None
+        for _ in range(_RECONNECT_ATTEMPTS):
+            headers = {"Last-Event-ID": last_id} if last_id else {}
+            try:
+                with connect_sse(self._http, "GET", path, headers=headers) as source:
+                    self._raise_for(source.response)
+                    for sse in source.iter_sse():
+                        last_id = sse.id or last_id
+                        yield sse.event, json.loads(sse.data)
+                        if sse.event in {"succeeded", "failed", "cancelled"}:
+                            return
+            except httpx.TransportError:
+                time.sleep(_RECONNECT_SECONDS)
+        raise RequestFailedError(f"the event stream of {generation_id} broke off too often")
+
+    def download(self, path: str, target: Path) -> None:
+        """Write an artifact to a file, in chunks."""
+        with self._http.stream("GET", path, follow_redirects=True) as response:
+            self._raise_for(response)
+            with target.open("wb") as file:
+                for chunk in response.iter_bytes(_CHUNK_BYTES):
+                    file.write(chunk)
+
+    def _json(self, method: str, path: str, **options: Any) -> dict[str, Any]:
+        try:
+            response = self._http.request(method, path, **options)
+        except httpx.TransportError as error:
+            raise RequestFailedError(
+                f"no service answers at {self._http.base_url} ({error}); "
+                "start one with 'hidiffusion up' or name one with --server"
+            ) from None
+        self._raise_for(response)
+        document: dict[str, Any] = response.json()
+        return document
+
+    @staticmethod
+    def _raise_for(response: httpx.Response) -> None:
+        if response.is_success:
+            return
+        response.read()
+        try:
+            problem = response.json()
+        except ValueError:
+            problem = {}
+        lines = [str(problem.get("detail", f"HTTP status {response.status_code}"))]
+        lines += [
+            f"  {error['field']}: {error['value']} is not allowed, {error['description']}"
+            for error in problem.get("errors", ())
+        ]
+        raise RequestFailedError("\n".join(lines))

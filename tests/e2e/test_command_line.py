@@ -1,0 +1,82 @@
+"""The command line as a newcomer uses it."""
+
+import subprocess
+import sys
+from pathlib import Path
+
+import psutil
+import pytest
+from PIL import Image
+
+from service.cli.embedded import Embedded
+
+COMMAND = [sys.executable, "-m", "service.cli"]
+ROOT = Path(__file__).parents[2]
+
+
+def run(
+    *arguments: str, environment: dict[str, str] | None = None
+) -> subprocess.CompletedProcess[str]:
+    """Run the command in the repository's folder."""
+    import os
+
+    return subprocess.run(
+        [*COMMAND, *arguments],
+        cwd=ROOT,
+        env={**os.environ, "COLUMNS": "200", **(environment or {})},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+
+
+@pytest.mark.slow
+def test_generate_starts_a_service_for_the_one_job_and_leaves_nothing(tmp_path: Path) -> None:
+    before = {process.pid for process in psutil.process_iter()}
+    target = tmp_path / "fox.png"
+    result = run(
+        *("generate", "a fox", "--size", "256", "--steps", "3", "--seed", "1"),
+        *("--output", str(target), "--data", str(tmp_path / "data")),
+        environment={"HIDIFFUSION_API__HTTP_PORT": "0", "HIDIFFUSION_API__GRPC_PORT": "0"},
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert Image.open(target).size == (256, 256)
+    assert str(target) in result.stdout
+    assert '"seed": 1' in result.stdout
+    assert "/v1/generations/" in result.stdout
+    left = [
+        process.info["cmdline"]
+        for process in psutil.process_iter(["cmdline"])
+        if process.pid not in before and str(tmp_path) in " ".join(process.info["cmdline"] or ())
+    ]
+    assert left == []
+
+
+def test_generate_uses_a_running_service(service: Embedded, tmp_path: Path) -> None:
+    target = tmp_path / "cat.webp"
+    result = run(
+        *("generate", "a cat", "--size", "256", "--steps", "2", "--format", "webp"),
+        *("--output", str(target), "--server", service.url),
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    assert Image.open(target).format == "WEBP"
+
+
+def test_a_refused_request_says_what_is_allowed(service: Embedded) -> None:
+    result = run("generate", "a cat", "--size", "100", "--server", service.url)
+    assert result.returncode == 1
+    assert "width: 100 is not allowed" in result.stderr
+    assert "Traceback" not in result.stderr
+
+
+def test_models_lists_a_running_services_models(service: Embedded) -> None:
+    result = run("models", "--server", service.url)
+    assert result.returncode == 0
+    assert "fluent-emoji-256" in result.stdout
+
+
+@pytest.mark.parametrize("command", ["up", "api", "worker", "generate", "models", "settings"])
+def test_every_command_has_help(command: str) -> None:
+    result = run(command, "--help")
+    assert result.returncode == 0
+    assert "Usage" in result.stdout

@@ -1,0 +1,144 @@
+"""From a prompt to a tiled picture, through real sockets, processes and the shipped model."""
+
+import io
+import json
+import time
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+import pytest
+from httpx_sse import connect_sse
+from PIL import Image
+
+from service.api.grpc._generated.hidiffusion.v1 import (
+    generation_service_pb2,
+    generation_service_pb2_grpc,
+)
+from service.bootstrap import build_use_cases
+from service.cli.embedded import Embedded
+
+#: Enough steps for every stage of the schedule to run; the picture's quality is not the point.
+STEPS = 6
+
+
+@pytest.fixture
+def http(service: Embedded) -> httpx.Client:
+    """A client of the running service."""
+    return httpx.Client(base_url=service.url, timeout=60)
+
+
+def create(http: httpx.Client, **fields: Any) -> dict[str, Any]:
+    """Submit a small request; returns the accepted record."""
+    body = {"prompt": "a red guitar", "num_inference_steps": STEPS, "seed": 7, **fields}
+    response = http.post("/v1/generations", json=body)
+    assert response.status_code == 202, response.text
+    record: dict[str, Any] = response.json()
+    return record
+
+
+def follow(http: httpx.Client, generation_id: str) -> list[tuple[str, dict[str, Any]]]:
+    """Every event of a generation, to the end."""
+    with connect_sse(http, "GET", f"/v1/generations/{generation_id}/events") as source:
+        return [(sse.event, json.loads(sse.data)) for sse in source.iter_sse()]
+
+
+def image_bytes(http: httpx.Client, generation_id: str) -> bytes:
+    """The finished full-size picture."""
+    response = http.get(f"/v1/generations/{generation_id}/image", follow_redirects=True)
+    assert response.status_code == 200, response.text
+    return response.content
+
+
+def reassemble(http: httpx.Client, events: list[tuple[str, dict[str, Any]]]) -> np.ndarray:
+    """Paste the tiles of the largest level together."""
+    tiles = [data["tile"] for kind, data in events if kind == "tile"]
+    top = max(tile["level"] for tile in tiles)
+    full = [tile for tile in tiles if tile["level"] == top]
+    height = max(tile["top"] + tile["height"] for tile in full)
+    width = max(tile["left"] + tile["width"] for tile in full)
+    canvas = np.full((height, width, 3), 255, dtype=np.uint8)
+    for tile in full:
+        pixels = np.asarray(Image.open(io.BytesIO(http.get(tile["href"]).content)).convert("RGB"))
+        canvas[tile["top"] :, tile["left"] :][: pixels.shape[0], : pixels.shape[1]] = pixels
+    return canvas
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(("width", "height"), [(512, 512), (1024, 1024), (768, 512)])
+def test_a_prompt_becomes_a_tiled_picture(http: httpx.Client, width: int, height: int) -> None:
+    generation = create(http, width=width, height=height)
+    events = follow(http, generation["id"])
+
+    kinds = [kind for kind, _ in events]
+    assert kinds[:2] == ["queued", "started"]
+    assert kinds[-1] == "succeeded"
+    assert [data["step"] for kind, data in events if kind == "step"] == list(range(1, STEPS + 1))
+    assert kinds.index("tile") > max(i for i, kind in enumerate(kinds) if kind == "step")
+    tiles = [data for kind, data in events if kind == "tile"]
+    assert [data["done"] for data in tiles] == list(range(1, tiles[0]["total"] + 1))
+
+    image = Image.open(io.BytesIO(image_bytes(http, generation["id"])))
+    assert image.size == (width, height)
+    np.testing.assert_array_equal(reassemble(http, events), np.asarray(image.convert("RGB")))
+    assert "a red guitar" in image.text["parameters"]  # type: ignore[attr-defined]
+    record = http.get(f"/v1/generations/{generation['id']}").json()
+    assert record["result"]["recipe"]["request"]["seed"] == 7
+
+
+@pytest.mark.slow
+def test_the_same_seed_gives_the_same_bytes_and_loads_nothing(
+    service: Embedded, http: httpx.Client
+) -> None:
+    pictures = []
+    for _ in range(2):
+        generation = create(http, width=512, height=512)
+        assert follow(http, generation["id"])[-1][0] == "succeeded"
+        pictures.append(image_bytes(http, generation["id"]))
+    assert pictures[0] == pictures[1]
+    workers = build_use_cases(service.settings).query.workers()
+    assert [worker.pipeline_loads for worker in workers] == [1]
+
+
+@pytest.mark.slow
+def test_grpc_makes_the_same_picture_as_http(service: Embedded, http: httpx.Client) -> None:
+    with grpc.insecure_channel(service.grpc_address) as channel:
+        stub = generation_service_pb2_grpc.GenerationServiceStub(channel)
+        created = stub.CreateGeneration(
+            generation_service_pb2.CreateGenerationRequest(
+                prompt="a red guitar", num_inference_steps=STEPS, seed=7, width=512, height=512
+            )
+        ).generation
+        watched = [
+            response.event.WhichOneof("event")
+            for response in stub.WatchGeneration(
+                generation_service_pb2.WatchGenerationRequest(id=created.id)
+            )
+        ]
+        parts = list(stub.StreamTiles(generation_service_pb2.StreamTilesRequest(id=created.id)))
+    assert watched[0] == "queued"
+    assert watched[-1] == "succeeded"
+    tiles = [part.chunk for part in parts[:-1]]
+    assert sum(len(tile.data) for tile in tiles) == sum(
+        tile.size_bytes for tile in tiles if tile.offset == 0
+    )
+    twin = create(http, width=512, height=512)
+    follow(http, twin["id"])
+    assert image_bytes(http, created.id) == image_bytes(http, twin["id"])
+
+
+@pytest.mark.slow
+def test_a_cancelled_generation_stops_and_the_next_one_is_right(http: httpx.Client) -> None:
+    doomed = create(http, width=512, height=512, num_inference_steps=150)
+    while http.get(f"/v1/generations/{doomed['id']}").json()["progress"]["step"] < 1:
+        time.sleep(0.1)
+    http.delete(f"/v1/generations/{doomed['id']}")
+    events = follow(http, doomed["id"])
+    assert events[-1][0] == "cancelled"
+    assert sum(kind == "step" for kind, _ in events) < 150
+
+    first, second = create(http, width=512, height=512), create(http, width=512, height=512)
+    for generation in (first, second):
+        assert follow(http, generation["id"])[-1][0] == "succeeded"
+    assert image_bytes(http, first["id"]) == image_bytes(http, second["id"])
