@@ -23,9 +23,13 @@ class _Event(BaseModel):
 
 
 class Queued(_Event):
-    """Accepted and waiting; attempt 0, or the attempt that was lost when it waits again."""
+    """Accepted and waiting; attempt 0, or the attempt that was lost when it waits again.
+
+    `reason` says why it waits again; it is empty at acceptance.
+    """
 
     type: Literal["queued"] = "queued"
+    reason: str = ""
 
 
 class Started(_Event):

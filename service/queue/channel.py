@@ -5,12 +5,15 @@ descriptor. Standard output stays free for whatever libraries print. When either
 dies, the other reads end-of-file: that is how each learns of the other's death.
 """
 
+import ctypes
 import json
 import select
+import signal
 import socket
+import sys
 from typing import Annotated, Literal
 
-from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
 from service.domain.events import Event
 from service.domain.generation import Generation
@@ -89,7 +92,8 @@ class Channel:
         """The next message, or None when none came within `timeout` seconds.
 
         Raises:
-            ChannelClosed: the other side closed or died, and everything it sent was received.
+            ChannelClosed: the other side closed or died, and everything it sent was received;
+                or it sent something that is no message.
         """
         while b"\n" not in self._buffer:
             ready, _, _ = select.select([self._socket], [], [], timeout)
@@ -103,7 +107,10 @@ class Channel:
                 raise ChannelClosed("end of file")
             self._buffer += chunk
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return _ADAPTER.validate_json(line)
+        try:
+            return _ADAPTER.validate_json(line)
+        except ValidationError as error:
+            raise ChannelClosed(f"unreadable message {line[:200]!r}") from error
 
     def close(self) -> None:
         """Close this end; the other side reads end-of-file."""
@@ -115,3 +122,17 @@ def pair() -> tuple[Channel, socket.socket]:
     ours, theirs = socket.socketpair()
     theirs.set_inheritable(True)
     return Channel(ours), theirs
+
+
+#: `PR_SET_PDEATHSIG` of Linux's <sys/prctl.h>.
+_SET_PARENT_DEATH_SIGNAL = 1
+
+
+def die_with_parent() -> None:
+    """Have Linux kill this process when the thread that started it ends, however it ends.
+
+    A child does see end-of-file when its parent dies, but not while a C call holds it. Elsewhere
+    end-of-file has to do.
+    """
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_SET_PARENT_DEATH_SIGNAL, signal.SIGKILL)

@@ -1,0 +1,69 @@
+"""How the service connects to Redis, and what a client is told when Redis does not answer."""
+
+import contextlib
+from collections.abc import Iterator
+from typing import Any, TypeAlias
+
+import redis
+import redis.asyncio
+from redis.asyncio.retry import Retry as AsyncRetry
+from redis.backoff import ExponentialBackoff
+from redis.retry import Retry
+
+from service.domain.errors import Unavailable
+
+#: redis-py's annotations cannot tell a client that answers in text from one that answers in bytes,
+#: and so offer `bytes | str` everywhere; for us they are worse than none.
+TextClient: TypeAlias = Any
+
+#: Seconds to wait for a connection, and for the answer to one command.
+CONNECT_TIMEOUT = 2.0
+COMMAND_TIMEOUT = 5.0
+
+#: A blip is ridden out with two more tries; a caller is told of anything longer than that.
+RETRIES = 2
+BACKOFF = ExponentialBackoff(cap=0.2, base=0.02)
+
+#: Connections one event loop reads with, however many clients it serves.
+ASYNC_CONNECTIONS = 16
+
+
+def connect(url: str, *, decode: bool = True) -> TextClient:
+    """A thread-safe `redis.Redis`; it connects at the first command.
+
+    Args:
+        url: `redis://`, `rediss://` or `unix://`.
+        decode: answer in text; RQ's own connection needs bytes.
+    """
+    return redis.Redis.from_url(
+        url,
+        decode_responses=decode,
+        socket_connect_timeout=CONNECT_TIMEOUT,
+        socket_timeout=COMMAND_TIMEOUT,
+        health_check_interval=15,
+        retry=Retry(BACKOFF, RETRIES),
+    )
+
+
+def connect_async(url: str) -> redis.asyncio.Redis:
+    """A client for the running event loop; callers queue for its connections."""
+    pool: redis.asyncio.BlockingConnectionPool = redis.asyncio.BlockingConnectionPool.from_url(
+        url,
+        decode_responses=True,
+        max_connections=ASYNC_CONNECTIONS,
+        timeout=COMMAND_TIMEOUT,
+        socket_connect_timeout=CONNECT_TIMEOUT,
+        socket_timeout=COMMAND_TIMEOUT,
+        health_check_interval=15,
+        retry=AsyncRetry(BACKOFF, RETRIES),
+    )
+    return redis.asyncio.Redis.from_pool(pool)
+
+
+@contextlib.contextmanager
+def unavailable_when_down() -> Iterator[None]:
+    """Turn a lost connection, a timeout or a server still loading into `Unavailable`."""
+    try:
+        yield
+    except (redis.ConnectionError, redis.TimeoutError) as error:
+        raise Unavailable("redis", str(error) or type(error).__name__) from error

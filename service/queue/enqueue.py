@@ -1,0 +1,40 @@
+"""Put generations into RQ's queues: one queue per model, JSON inside, nothing but the id."""
+
+from typing import Any
+
+from rq import Queue
+
+from service.domain.generation import Generation
+from service.queue.keys import queue_key, queue_name
+
+SERIALIZER = "json"
+
+#: What RQ would call to run a job. `WarmWorker` never calls it: it reads the id and asks the
+#: record. A plain `rq worker` that takes one fails on the name, and the sweep queues it again.
+JOB_FUNCTION = "hidiffusion.generation"
+
+
+def model_queue(model: str, connection: Any) -> Queue:
+    """RQ's queue of one model."""
+    return Queue(queue_name(model), connection=connection, serializer=SERIALIZER)
+
+
+def enqueue(pipe: Any, generation: Generation, connection: Any, *, front: bool) -> None:
+    """Add to `pipe` what puts `generation` into its queue, exactly once.
+
+    Args:
+        pipe: a transaction; nothing is written before it is executed.
+        generation: its id is all the queue holds.
+        connection: where the queue is.
+        front: overtake what waits, as a generation does that had been begun before.
+    """
+    model = generation.request.model
+    pipe.lrem(queue_key(model), 0, generation.id)
+    model_queue(model, connection).enqueue_call(
+        JOB_FUNCTION,
+        args=[generation.id],
+        job_id=generation.id,
+        description=f"generation {generation.id}",
+        at_front=front,
+        pipeline=pipe,
+    )

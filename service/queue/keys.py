@@ -1,0 +1,67 @@
+"""Every Redis key of the queue, and how long it lives.
+
+| key | holds | lives |
+| --- | --- | --- |
+| `hidiffusion:generation:<id>` | hash: the record, nested parts as JSON | `record_ttl` once final |
+| `hidiffusion:events:<id>` | stream: what happened | with its record |
+| `hidiffusion:index:<status>`, `…:all` | sorted set of ids, by id | swept with the records |
+| `hidiffusion:leases` | sorted set: running ids by last sign of life | while running |
+| `hidiffusion:idempotency:<key>` | hash: fingerprint and id | `idempotency_ttl` |
+| `hidiffusion:worker:<name>` | string: a worker's report as JSON | one heartbeat TTL |
+| `hidiffusion:workers` | set: names of workers that have reported | swept with the reports |
+| `rq:queue:generations:<model>` | list of ids: RQ's queue of one model | while queued |
+| `rq:job:<id>` | hash: RQ's envelope, which holds nothing but the id | until final |
+
+Scripts reach several of these at once, so they need one Redis, not a Redis Cluster.
+"""
+
+from rq import Queue
+from rq.job import Job
+
+
+def queue_name(model: str) -> str:
+    """RQ's name of the queue of one model."""
+    return f"generations:{model}"
+
+
+#: A status, or `ALL`, is appended to this.
+INDEX = "hidiffusion:index:"
+
+LEASES = "hidiffusion:leases"
+WORKERS = "hidiffusion:workers"
+
+#: A model's name is appended to this.
+QUEUES = f"{Queue.redis_queue_namespace_prefix}{queue_name('')}"
+
+#: Member of `INDEX` that lists every generation whatever its status.
+ALL = "all"
+
+
+def record_key(generation_id: str) -> str:
+    """The record of one generation."""
+    return f"hidiffusion:generation:{generation_id}"
+
+
+def index_key(status: str) -> str:
+    """The ids of all generations with one status, or of `ALL`."""
+    return INDEX + status
+
+
+def idempotency_key(key: str) -> str:
+    """What a client's idempotency key was used for."""
+    return f"hidiffusion:idempotency:{key}"
+
+
+def worker_key(name: str) -> str:
+    """The last report of one worker."""
+    return f"hidiffusion:worker:{name}"
+
+
+def queue_key(model: str) -> str:
+    """The list of ids behind `queue_name`."""
+    return QUEUES + model
+
+
+def job_key(generation_id: str) -> str:
+    """RQ's envelope of one generation."""
+    return f"{Job.redis_job_namespace_prefix}{generation_id}"

@@ -1,0 +1,226 @@
+"""The `Records` port: generations in Redis, and their place in RQ's queues."""
+
+import json
+import logging
+from collections.abc import Iterable
+from datetime import datetime
+from typing import Any
+
+import redis
+
+from service.application.ports import IdempotencyClaim, Page, WorkerInfo
+from service.domain.errors import GenerationNotFound, IdempotencyMismatch
+from service.domain.events import Event, Queued, Started, status_after
+from service.domain.generation import Generation, Progress, Status
+from service.events.bell import CHANNEL
+from service.events.codec import encode
+from service.events.connection import TextClient, unavailable_when_down
+from service.events.stream import events_key
+from service.queue import scripts
+from service.queue.enqueue import enqueue
+from service.queue.keys import (
+    ALL,
+    INDEX,
+    LEASES,
+    QUEUES,
+    WORKERS,
+    idempotency_key,
+    index_key,
+    job_key,
+    queue_key,
+    record_key,
+    worker_key,
+)
+from service.queue.record_codec import changes, from_fields, to_fields
+from service.settings import RedisSettings
+from service.telemetry import bind_generation
+
+_log = logging.getLogger(__name__)
+
+
+class RedisRecords:
+    """Generations as Redis hashes; every change of one is a single step, fenced by its attempt.
+
+    Args:
+        client: a client that answers in text, as `service.events.connection.connect` makes it.
+        settings: how long records, events and idempotency keys live.
+    """
+
+    def __init__(self, client: TextClient, settings: RedisSettings) -> None:
+        self.redis = client
+        self._settings = settings
+        self._begin = client.register_script(scripts.BEGIN)
+        self._record = client.register_script(scripts.RECORD)
+        self._cancel = client.register_script(scripts.CANCEL)
+
+    def accept(self, generation: Generation, claim: IdempotencyClaim | None) -> Generation:
+        """Record, announce and enqueue in one transaction, or return what the claim stands for.
+
+        The transaction watches the record: when a connection dies while Redis commits, the next
+        try finds out whether it did.
+        """
+        with unavailable_when_down(), self.redis.pipeline() as pipe:
+            while True:
+                try:
+                    pipe.watch(record_key(generation.id))
+                    if accepted := self._accepted_before(pipe, generation, claim):
+                        return accepted
+                    pipe.multi()
+                    self._write_acceptance(pipe, generation, claim)
+                    pipe.execute()
+                except redis.WatchError:
+                    continue
+                with bind_generation(generation.id):
+                    _log.info("accepted for %s", generation.request.model)
+                return generation
+
+    def _accepted_before(
+        self, pipe: Any, generation: Generation, claim: IdempotencyClaim | None
+    ) -> Generation | None:
+        if pipe.exists(record_key(generation.id)):
+            return generation
+        if claim is None:
+            return None
+        pipe.watch(idempotency_key(claim.key))
+        earlier = pipe.hgetall(idempotency_key(claim.key))
+        if not earlier:
+            return None
+        if earlier["fingerprint"] != claim.fingerprint:
+            raise IdempotencyMismatch(claim.key)
+        fields = pipe.hgetall(record_key(earlier["id"]))
+        return from_fields(fields) if fields else None
+
+    def _write_acceptance(
+        self, pipe: Any, generation: Generation, claim: IdempotencyClaim | None
+    ) -> None:
+        fields = to_fields(generation)
+        if claim is not None:
+            fields["idempotency_key"] = claim.key
+            key = idempotency_key(claim.key)
+            pipe.delete(key)
+            pipe.hset(key, mapping={"fingerprint": claim.fingerprint, "id": generation.id})
+            pipe.expire(key, self._settings.idempotency_ttl_seconds)
+        pipe.hset(record_key(generation.id), mapping=fields)
+        pipe.zadd(index_key(ALL), {generation.id: 0})
+        pipe.zadd(index_key(Status.QUEUED), {generation.id: 0})
+        queued = Queued(attempt=generation.attempt, at=generation.created_at)
+        pipe.xadd(events_key(generation.id), encode(queued))
+        pipe.publish(CHANNEL, generation.id)
+        enqueue(pipe, generation, self.redis, front=False)
+
+    def get(self, generation_id: str) -> Generation:
+        """One generation; raises `GenerationNotFound`."""
+        with unavailable_when_down():
+            fields = self.redis.hgetall(record_key(generation_id))
+        if not fields:
+            raise GenerationNotFound(generation_id)
+        return from_fields(fields)
+
+    def list(self, *, status: Status | None, cursor: str | None, limit: int) -> Page:
+        """Generations, newest first; the cursor is the last id of the page before."""
+        key = index_key(ALL if status is None else status)
+        upper = "+" if cursor is None else f"({cursor}"
+        with unavailable_when_down():
+            ids = self.redis.zrevrangebylex(key, upper, "-", start=0, num=limit + 1)
+            found = self._fetch(ids[:limit])
+        return Page(found, ids[limit - 1] if len(ids) > limit else None)
+
+    def _fetch(self, ids: Iterable[str]) -> tuple[Generation, ...]:
+        with self.redis.pipeline(transaction=False) as pipe:
+            for generation_id in ids:
+                pipe.hgetall(record_key(generation_id))
+            return tuple(from_fields(fields) for fields in pipe.execute() if fields)
+
+    def begin_attempt(self, generation_id: str, worker: str, at: datetime) -> Generation | None:
+        """Claim the next attempt of a queued generation.
+
+        Returns None when there is nothing to run: the id is unknown or its generation is final,
+        or another worker runs it.
+        """
+        started = encode(Started(attempt=0, at=at, worker=worker))
+        progress = Progress().model_dump_json()
+        attempt = self._run(
+            self._begin, generation_id, worker, started["at"], started["data"],
+            "progress", progress,
+        )  # fmt: skip
+        return self.get(generation_id) if attempt else None
+
+    def record(self, generation_id: str, event: Event) -> bool:
+        """Append an event and move the record with it, when its attempt is the one that runs."""
+        return self.record_with(generation_id, event, {})
+
+    def record_with(self, generation_id: str, event: Event, extra: dict[str, str]) -> bool:
+        """`record`, setting `extra` fields of the record in the same step."""
+        told = encode(event)
+        fields = changes(event) | extra
+        written = self._run(
+            self._record, generation_id, told["attempt"], told["type"], told["at"], told["data"],
+            status_after(event).value, *_flat(fields),
+        )  # fmt: skip
+        return bool(written)
+
+    def request_cancel(self, generation_id: str, at: datetime) -> Generation:
+        """Cancel: at once when still queued, else by a mark that its worker looks for."""
+        stamp = encode(Queued(attempt=0, at=at))["at"]
+        if not self._run(self._cancel, generation_id, stamp):
+            raise GenerationNotFound(generation_id)
+        return self.get(generation_id)
+
+    def delete(self, generation_id: str) -> None:
+        """Forget a generation, its events and its idempotency key; forgetting twice is fine."""
+        with unavailable_when_down():
+            claim = self.redis.hget(record_key(generation_id), "idempotency_key")
+            with self.redis.pipeline() as pipe:
+                pipe.delete(record_key(generation_id), events_key(generation_id))
+                pipe.delete(job_key(generation_id))
+                for status in (ALL, *Status):
+                    pipe.zrem(index_key(status), generation_id)
+                if claim is not None:
+                    pipe.delete(idempotency_key(claim))
+                pipe.execute()
+
+    def workers(self) -> tuple[WorkerInfo, ...]:
+        """Workers whose heartbeat is recent, by name."""
+        with unavailable_when_down():
+            names = sorted(self.redis.smembers(WORKERS))
+            reports = self.redis.mget(worker_key(name) for name in names) if names else []
+        return tuple(_worker(name, text) for name, text in zip(names, reports, strict=True) if text)
+
+    def queue_depth(self, model: str) -> int:
+        """Generations waiting for `model`."""
+        with unavailable_when_down():
+            return int(self.redis.llen(queue_key(model)))
+
+    def ping(self) -> None:
+        """Return when Redis answers; raise `Unavailable` otherwise."""
+        with unavailable_when_down():
+            self.redis.ping()
+
+    def _run(self, script: Any, generation_id: str, *arguments: str) -> int:
+        """Run one of the scripts that share their first keys and arguments."""
+        keys = (
+            record_key(generation_id),
+            events_key(generation_id),
+            INDEX,
+            LEASES,
+            QUEUES,
+            job_key(generation_id),
+        )
+        limits = (self._settings.event_limit, CHANNEL, self._settings.record_ttl_seconds)
+        with unavailable_when_down():
+            return int(script(keys=keys, args=(generation_id, *limits, *arguments)))
+
+
+def _flat(fields: dict[str, str]) -> list[str]:
+    return [part for pair in fields.items() for part in pair]
+
+
+def _worker(name: str, text: str) -> WorkerInfo:
+    report = json.loads(text)
+    return WorkerInfo(
+        name=name,
+        state=report["state"],
+        models=tuple(report["models"]),
+        warm_models=tuple(report["warm_models"]),
+        pipeline_loads=report["pipeline_loads"],
+    )

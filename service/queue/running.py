@@ -1,0 +1,184 @@
+"""One attempt while it runs: relay what happens, look for reasons to end it, and end it."""
+
+import logging
+import time
+from collections import deque
+from collections.abc import Callable
+from datetime import UTC, datetime
+from enum import Enum, auto
+from functools import partial
+
+from service.domain.errors import Unavailable
+from service.domain.events import Cancelled, Event, Failed, Queued, status_after
+from service.domain.generation import Failure, Generation
+from service.queue.attempts import Attempts, Wanted
+from service.queue.channel import Cancel, ChannelClosed, Happened, Message, Run
+from service.queue.process import PipelineProcess
+from service.settings import WorkerSettings
+
+_log = logging.getLogger(__name__)
+
+#: Longest wait for a message before looking at the record, the clock and the supervisor's chores.
+POLL_SECONDS = 0.25
+
+
+class Ending(Enum):
+    """Why the supervisor ends an attempt before its time."""
+
+    CANCEL = auto()
+    TIMEOUT = auto()
+    DRAIN = auto()
+    LOST = auto()
+
+
+class RunningAttempt:
+    """An attempt from `Run` to the moment its last event is in Redis.
+
+    Events that Redis cannot take now wait here, in order, while the pipeline computes on.
+
+    Args:
+        attempts: where events and signs of life go.
+        process: the pipeline process, warm and idle.
+        generation: as its attempt was begun.
+        settings: time limits.
+        chores: what else the supervisor does meanwhile; called several times a second.
+        drain_deadline: the moment on the monotonic clock to hand back at; None while not draining.
+    """
+
+    def __init__(
+        self,
+        attempts: Attempts,
+        process: PipelineProcess,
+        generation: Generation,
+        *,
+        settings: WorkerSettings,
+        chores: Callable[[Message | None], None],
+        drain_deadline: Callable[[], float | None],
+    ) -> None:
+        self._attempts = attempts
+        self._process = process
+        self._generation = generation
+        self._settings = settings
+        self._chores = chores
+        self._drain_deadline = drain_deadline
+        self._outbox: deque[Callable[[], object]] = deque()
+        self._ending: Ending | None = None
+        self._kill_at = 0.0
+        self._timeout_at = time.monotonic() + settings.job_timeout_seconds
+        self._over = False
+
+    def run(self) -> bool:
+        """Run the attempt to its end.
+
+        Returns:
+            Whether the pipeline process lives; when not, it is already buried.
+        """
+        alive = True
+        try:
+            self._process.send(Run(generation=self._generation))
+            while not self._over:
+                message = self._process.receive(POLL_SECONDS)
+                self._hear(message)
+                self._chores(message)
+                self._deliver()
+                self._look()
+        except ChannelClosed:
+            alive = False
+            self._conclude(self._process.bury())
+        self._deliver_the_rest()
+        return alive
+
+    def _hear(self, message: Message | None) -> None:
+        if not isinstance(message, Happened) or not self._concerns(message):
+            return
+        event = message.event
+        if isinstance(event, Cancelled) and self._ending is not None:
+            self._conclude("")
+        else:
+            self._tell(event)
+        self._over = status_after(event).final
+
+    def _concerns(self, message: Happened) -> bool:
+        mine = (self._generation.id, self._generation.attempt)
+        return (message.generation_id, message.event.attempt) == mine
+
+    def _look(self) -> None:
+        """Look for a reason to end the attempt, or for one to wait no longer for its end."""
+        if self._over:
+            return
+        now = time.monotonic()
+        if self._ending is not None:
+            if now > self._kill_at:
+                _log.warning("the pipeline process does not stop; killing it")
+                self._process.kill()
+                raise ChannelClosed("killed")
+            return
+        drain_at = self._drain_deadline()
+        wanted = self._touch()
+        if wanted is Wanted.LOST:
+            self._end(Ending.LOST)
+        elif wanted is Wanted.CANCEL:
+            self._end(Ending.CANCEL)
+        elif now > self._timeout_at:
+            self._end(Ending.TIMEOUT)
+        elif drain_at is not None and now > drain_at:
+            self._end(Ending.DRAIN)
+
+    def _touch(self) -> Wanted:
+        try:
+            return self._attempts.touch(self._generation.id, self._generation.attempt)
+        except Unavailable:
+            return Wanted.CONTINUE
+
+    def _end(self, ending: Ending) -> None:
+        _log.info("ending the attempt: %s", ending.name.lower())
+        self._ending = ending
+        self._kill_at = time.monotonic() + self._settings.cancel_grace_seconds
+        self._process.send(
+            Cancel(generation_id=self._generation.id, attempt=self._generation.attempt)
+        )
+
+    def _conclude(self, death: str) -> None:
+        """Say how the attempt ended, since the pipeline process did not get to say it."""
+        attempt, at = self._generation.attempt, datetime.now(UTC)
+        match self._ending:
+            case Ending.CANCEL:
+                self._tell(Cancelled(attempt=attempt, at=at))
+            case Ending.TIMEOUT:
+                self._tell(Failed(attempt=attempt, at=at, error=self._timeout()))
+            case Ending.DRAIN:
+                self._tell(Queued(attempt=attempt, at=at, reason="its worker is shutting down"))
+            case None:
+                _log.error("lost the attempt: %s", death)
+                lose = partial(self._attempts.lose, self._generation.id, attempt, death, at)
+                self._outbox.append(lose)
+
+    def _timeout(self) -> Failure:
+        return Failure(
+            reason="TIMED_OUT",
+            detail=f"not finished within {self._settings.job_timeout_seconds} s; "
+            "ask for fewer steps or pixels, or raise HIDIFFUSION_WORKER__JOB_TIMEOUT_SECONDS",
+        )
+
+    def _tell(self, event: Event) -> None:
+        self._outbox.append(partial(self._attempts.records.record, self._generation.id, event))
+
+    def _deliver(self) -> None:
+        """Hand in what waits, oldest first, as far as Redis takes it."""
+        try:
+            while self._outbox:
+                self._outbox[0]()
+                self._outbox.popleft()
+        except Unavailable as error:
+            _log.warning("%d events wait for Redis: %s", len(self._outbox), error)
+
+    def _deliver_the_rest(self) -> None:
+        self._deliver()
+        while self._outbox:
+            drain_at = self._drain_deadline()
+            if drain_at is not None and time.monotonic() > drain_at:
+                _log.error("leaving without handing in %d events", len(self._outbox))
+                return
+            time.sleep(POLL_SECONDS)
+            self._chores(None)
+            self._deliver()

@@ -1,0 +1,161 @@
+"""The writes that must not come apart, as Lua scripts that Redis runs in one step.
+
+Each may be sent twice, because a lost reply looks like a lost command: the second time finds the
+work done and says so. None of them reads or writes JSON, because Lua's numbers would bend seeds.
+
+All but `TOUCH` share their first arguments:
+
+    KEYS[1] = record hash                  ARGV[1] = generation id
+    KEYS[2] = event stream                 ARGV[2] = events kept per stream
+    KEYS[3] = prefix of the status indexes ARGV[3] = channel of the bell
+    KEYS[4] = leases                       ARGV[4] = seconds a final record lives
+    KEYS[5] = prefix of RQ's lists of waiting ids
+    KEYS[6] = RQ's envelope of this id
+"""
+
+_SHARED = """
+local id = ARGV[1]
+
+local function waiting()
+  return KEYS[5] .. redis.call('HGET', KEYS[1], 'model')
+end
+
+local function move(status)
+  redis.call('ZREM', KEYS[3] .. redis.call('HGET', KEYS[1], 'status'), id)
+  redis.call('ZADD', KEYS[3] .. status, 0, id)
+  redis.call('HSET', KEYS[1], 'status', status)
+end
+
+local function set_fields(first)
+  if #ARGV >= first then
+    redis.call('HSET', KEYS[1], unpack(ARGV, first))
+  end
+end
+
+local function append(kind, attempt, at, data)
+  redis.call('XADD', KEYS[2], 'MAXLEN', '~', ARGV[2], '*',
+    'type', kind, 'attempt', attempt, 'at', at, 'data', data)
+  redis.call('PUBLISH', ARGV[3], id)
+end
+
+local function is_final(status)
+  return status == 'succeeded' or status == 'failed' or status == 'cancelled'
+end
+
+local function finish()
+  redis.call('ZREM', KEYS[4], id)
+  redis.call('LREM', waiting(), 0, id)
+  redis.call('DEL', KEYS[6])
+  redis.call('EXPIRE', KEYS[1], ARGV[4])
+  redis.call('EXPIRE', KEYS[2], ARGV[4])
+end
+"""
+
+#: Claim a queued generation for a worker.
+#:
+#:     ARGV[5] = worker name
+#:     ARGV[6] = time of the claim
+#:     ARGV[7] = data of the `started` event
+#:     ARGV[8...] = field, value, ... to set in the record
+#:
+#: Returns the number of the attempt, or 0 when there is nothing to claim.
+BEGIN = (
+    _SHARED
+    + """
+local now = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'worker', 'started_at')
+if now[1] == 'running' and now[3] == ARGV[5] and now[4] == ARGV[6] then
+  return tonumber(now[2])
+end
+if now[1] ~= 'queued' then
+  return 0
+end
+local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
+move('running')
+set_fields(8)
+redis.call('HSET', KEYS[1], 'worker', ARGV[5], 'started_at', ARGV[6])
+redis.call('LREM', waiting(), 0, id)
+redis.call('ZADD', KEYS[4], redis.call('TIME')[1], id)
+append('started', attempt, ARGV[6], ARGV[7])
+return attempt
+"""
+)
+
+#: Append an event of a running attempt and move the record with it.
+#:
+#:     ARGV[5] = attempt, ARGV[6] = event type, ARGV[7] = event time, ARGV[8] = event data
+#:     ARGV[9] = status after the event
+#:     ARGV[10...] = field, value, ... to set in the record
+#:
+#: Returns 1, or 0 when that attempt is not the one that runs; then nothing is written.
+RECORD = (
+    _SHARED
+    + """
+local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+if last then
+  local kind, attempt, at, data = last[2][2], last[2][4], last[2][6], last[2][8]
+  if kind == ARGV[6] and attempt == ARGV[5] and at == ARGV[7] and data == ARGV[8] then
+    return 1
+  end
+end
+local now = redis.call('HMGET', KEYS[1], 'status', 'attempt')
+if now[1] ~= 'running' or now[2] ~= ARGV[5] then
+  return 0
+end
+set_fields(10)
+append(ARGV[6], ARGV[5], ARGV[7], ARGV[8])
+if ARGV[9] ~= 'running' then
+  move(ARGV[9])
+end
+if is_final(ARGV[9]) then
+  finish()
+elseif ARGV[9] == 'queued' then
+  redis.call('ZREM', KEYS[4], id)
+  redis.call('LREM', waiting(), 0, id)
+  redis.call('LPUSH', waiting(), id)
+end
+return 1
+"""
+)
+
+#: Cancel: at once when queued, by a mark for its worker when running.
+#:
+#:     ARGV[5] = time of the request
+#:
+#: Returns 1, or 0 when the id is unknown.
+CANCEL = (
+    _SHARED
+    + """
+local now = redis.call('HMGET', KEYS[1], 'status', 'attempt')
+if not now[1] then
+  return 0
+end
+if is_final(now[1]) then
+  return 1
+end
+redis.call('HSET', KEYS[1], 'cancel_requested', '1')
+if now[1] == 'queued' then
+  redis.call('HSET', KEYS[1], 'finished_at', ARGV[5])
+  append('cancelled', now[2], ARGV[5], '{}')
+  move('cancelled')
+  finish()
+end
+return 1
+"""
+)
+
+#: A sign of life of a running attempt, answered with what is wanted of it.
+#:
+#:     KEYS[1] = record hash
+#:     KEYS[2] = leases
+#:     ARGV[1] = generation id
+#:     ARGV[2] = attempt
+#:
+#: Returns 'lost', 'cancel' or 'continue'.
+TOUCH = """
+local now = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'cancel_requested')
+if now[1] ~= 'running' or now[2] ~= ARGV[2] then
+  return 'lost'
+end
+redis.call('ZADD', KEYS[2], redis.call('TIME')[1], ARGV[1])
+return now[3] == '1' and 'cancel' or 'continue'
+"""

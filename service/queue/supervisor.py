@@ -1,0 +1,291 @@
+"""`WarmWorker`: an RQ worker whose work-horse is one long-lived pipeline process.
+
+RQ's own workers fork or spawn a process per job, which would load the model each time, or run the
+job in their own process, which can then neither be timed out nor survive it. Here the worker stays
+free of torch, and keeps the process that holds the pipelines:
+
+    starting --Warm--> idle --job--> busy --final event--> idle
+        ^                |             |
+        +--- it died ----+-- it died --+        any of them --SIGTERM--> draining
+
+Of RQ this uses the queues, the registration of workers and their heartbeats. What RQ does about
+crashed jobs and stopping them is left aside: leases, `Recovery` and the channel do it faster.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import signal
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from types import FrameType
+
+import redis
+from rq import Queue, Worker
+from rq.exceptions import DequeueTimeout
+from rq.job import Job
+from rq.worker.base import WorkerStatus
+
+from service.application.ports import WorkerInfo
+from service.domain.errors import GenerationNotFound, Unavailable
+from service.domain.generation import Generation
+from service.events.connection import connect
+from service.queue.attempts import Attempts
+from service.queue.channel import Message
+from service.queue.enqueue import SERIALIZER
+from service.queue.keys import queue_name
+from service.queue.pipeline import Pipeline
+from service.queue.records import RedisRecords
+from service.queue.recovery import Recovery
+from service.queue.running import POLL_SECONDS, RunningAttempt
+from service.settings import Settings, WorkerSettings
+from service.telemetry import bind_generation
+
+_log = logging.getLogger(__name__)
+
+PIPELINE_COMMAND = (sys.executable, "-m", "service.worker.main")
+
+#: Longest wait for a job before looking after the pipeline process and the heartbeat.
+DEQUEUE_SECONDS = 1
+
+#: Seconds between attempts to reach Redis again.
+RECONNECT_SECONDS = 1.0
+
+#: RQ waits ten seconds longer than this less 15 for any answer of Redis; 16 makes it 11 s.
+RQ_WORKER_TTL = 16
+
+
+class WarmWorker(Worker):
+    """Take generations from the queues of `models` and run them in a warm pipeline process.
+
+    Args:
+        models: names of the models to serve, the preferred first.
+        connection: RQ's connection; it answers in bytes.
+        attempts: where records are kept.
+        settings: intervals and limits.
+        command: what starts the pipeline process; it is given `--channel-fd N` in the end.
+        environment: variables for the pipeline process on top of this process's own.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        *,
+        connection: redis.Redis,
+        attempts: Attempts,
+        settings: WorkerSettings,
+        command: Sequence[str] = PIPELINE_COMMAND,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            [queue_name(model) for model in models],
+            name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+            connection=connection,
+            serializer=SERIALIZER,
+            worker_ttl=RQ_WORKER_TTL,
+            log_job_description=False,
+        )
+        self._models = tuple(models)
+        self._attempts = attempts
+        self._settings = settings
+        self._pipeline = Pipeline(command, environment or {})
+        self._warm_models: tuple[str, ...] = ()
+        silence = settings.heartbeat_ttl_seconds - settings.heartbeat_seconds
+        self._recovery = Recovery(attempts, silence)
+        self._busy = False
+        self._drain_at: float | None = None
+        self._beat_at = 0.0
+
+    def run(self) -> None:
+        """Work until told to stop; Redis may go and come back meanwhile."""
+        self._install_signal_handlers()  # type: ignore[no-untyped-call]
+        try:
+            self._pipeline.tend(0.0)
+            while not self._stop_requested:
+                try:
+                    self.work(logging_level=None)
+                except redis.RedisError as error:
+                    _log.warning("Redis does not answer: %s", error)
+                if not self._stop_requested:
+                    time.sleep(RECONNECT_SECONDS)
+        finally:
+            self._pipeline.stop()
+            with contextlib.suppress(Unavailable):
+                self._attempts.leave(self.name)
+
+    # What RQ's work loop calls ------------------------------------------------------------------
+
+    def dequeue_job_and_maintain_ttl(
+        self,
+        timeout: int | None,  # noqa: ARG002
+        max_idle_time: int | None = None,  # noqa: ARG002
+    ) -> tuple[Job, Queue] | None:
+        """The next job, once the pipeline process is warm; None when told to stop."""
+        self.set_state(WorkerStatus.IDLE)
+        while not self._stop_requested:
+            self._pipeline.tend(POLL_SECONDS)
+            self._do_chores()
+            if not self._pipeline.warm:
+                continue
+            with contextlib.suppress(DequeueTimeout):
+                return self.queue_class.dequeue_any(
+                    self._ordered_queues,
+                    DEQUEUE_SECONDS,
+                    connection=self.connection,
+                    job_class=self.job_class,
+                    serializer=self.serializer,
+                    death_penalty_class=self.death_penalty_class,
+                )
+        return None
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run one generation to the end of its attempt."""
+        self.connection.lrem(queue.intermediate_queue_key, 0, job.id)
+        with bind_generation(job.id):
+            try:
+                generation = self._attempts.records.begin_attempt(
+                    job.id, self.name, datetime.now(UTC)
+                )
+            except Unavailable as error:
+                _log.warning("taken but not begun, a sweep will find it: %s", error)
+                return
+            if generation is None:
+                self._drop(job)
+                return
+            self.set_state(WorkerStatus.BUSY)
+            with bind_generation(generation.id, generation.attempt):
+                _log.info("the attempt begins")
+                self._run(generation)
+
+    def register_birth(self) -> None:
+        """Register, over what an earlier connection may have left under this very name."""
+        self.connection.delete(self.key)
+        super().register_birth()  # type: ignore[no-untyped-call]
+
+    def subscribe(self) -> None:
+        """Listen to no commands of RQ: cancelling goes by the record, stopping by signals."""
+
+    def teardown(self) -> None:
+        """Deregister, if Redis can still be told."""
+        with contextlib.suppress(redis.RedisError):
+            super().teardown()  # type: ignore[no-untyped-call]
+
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """A second signal: give the running attempt no more time."""
+        self._drain_at = time.monotonic()
+
+    def _shutdown(self) -> None:
+        self._stop_requested = True
+        self._drain_at = time.monotonic() + self._settings.drain_grace_seconds
+        self._report_soon()
+
+    # What happens between jobs and during them ---------------------------------------------------
+
+    def _run(self, generation: Generation) -> None:
+        """Run one attempt; a pipeline process that does not survive it is replaced afterwards."""
+        running = RunningAttempt(
+            self._attempts,
+            self._pipeline.process,
+            generation,
+            settings=self._settings,
+            chores=self._do_chores,
+            drain_deadline=lambda: self._drain_at,
+        )
+        self._busy = True
+        self._report_soon()
+        if not running.run():
+            self._pipeline.forget()
+        self._busy = False
+        self._report_soon()
+
+    def _drop(self, job: Job) -> None:
+        """Nothing to run: forget RQ's envelope when there is no record it could still serve."""
+        _log.info("dropped: unknown, final or begun by another worker")
+        with contextlib.suppress(Unavailable):
+            try:
+                self._attempts.records.get(job.id)
+            except GenerationNotFound:
+                self.connection.delete(job.key)
+
+    def _do_chores(self, message: Message | None = None) -> None:
+        """Take in what the pipeline process says of itself, and beat when it is time."""
+        self._pipeline.note(message)
+        self._horse_pid = self._pipeline.pid
+        if self._pipeline.models != self._warm_models:
+            self._warm_models = self._pipeline.models
+            self._prefer(self._warm_models)
+            self._report_soon()
+        if time.monotonic() >= self._beat_at:
+            self._beat_at = time.monotonic() + self._settings.heartbeat_seconds
+            self._beat()
+
+    def _prefer(self, models: Sequence[str]) -> None:
+        """Look for jobs of these models first."""
+        names = {queue_name(model) for model in models}
+        self._ordered_queues = sorted(self.queues, key=lambda queue: queue.name not in names)
+
+    def _report_soon(self) -> None:
+        self._beat_at = 0.0
+
+    def _beat(self) -> None:
+        """Report, renew RQ's registration, and look for what dead workers left behind."""
+        try:
+            ttl = self._settings.heartbeat_ttl_seconds
+            self._attempts.report(self._info(), ttl)
+            self.heartbeat()
+            self._recovery.sweep()
+        except (Unavailable, redis.RedisError) as error:
+            _log.warning("no heartbeat: %s", error)
+
+    def _info(self) -> WorkerInfo:
+        return WorkerInfo(
+            name=self.name,
+            state=self._current_state(),
+            models=self._models,
+            warm_models=self._warm_models,
+            pipeline_loads=self._pipeline.loads,
+        )
+
+    def _current_state(self) -> str:
+        if self._stop_requested:
+            return "draining"
+        if not self._pipeline.warm:
+            return "starting"
+        return "busy" if self._busy else "idle"
+
+
+def run_worker(settings: Settings, command: Sequence[str] = PIPELINE_COMMAND) -> None:
+    """Run one worker in this process until SIGTERM or SIGINT; then drain and return.
+
+    Args:
+        settings: all settings; the pipeline process gets them through its environment.
+        command: what starts the pipeline process.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    records = RedisRecords(connect(settings.redis.url), settings.redis)
+    try:
+        _wait_for_redis(records)
+    except KeyboardInterrupt:
+        return
+    WarmWorker(
+        settings.worker.models or settings.load_catalog().names,
+        connection=connect(settings.redis.url, decode=False),
+        attempts=Attempts(records, settings.worker.max_attempts),
+        settings=settings.worker,
+        command=command,
+        environment=settings.environment(),
+    ).run()
+
+
+def _wait_for_redis(records: RedisRecords) -> None:
+    while True:
+        try:
+            records.ping()
+            return
+        except Unavailable as error:
+            _log.warning("waiting: %s", error)
+            time.sleep(RECONNECT_SECONDS)

@@ -1,0 +1,120 @@
+"""Records in a real Redis, and real worker processes with a scripted pipeline process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+from ulid import ULID
+
+from service.domain.generation import Generation, ResolvedRequest, Status
+from service.events.connection import connect
+from service.queue.attempts import Attempts
+from service.queue.records import RedisRecords
+from service.settings import RedisSettings
+
+MODEL = "fox"
+PATIENCE_SECONDS = 30.0
+ROOT = Path(__file__).parents[3]
+
+
+def now() -> datetime:
+    return datetime.now(UTC)
+
+
+def make_generation(prompt: str = "paint", model: str = MODEL) -> Generation:
+    request = ResolvedRequest(
+        prompt=prompt,
+        negative_prompt="",
+        model=model,
+        width=64,
+        height=64,
+        num_inference_steps=3,
+        guidance_scale=5.0,
+        seed=2**53 - 1,
+        scheduler="DDIMScheduler",
+        method="hidiffusion",
+        output_format="png",
+    )
+    return Generation(id=str(ULID()), status=Status.QUEUED, request=request, created_at=now())
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s for {what}"
+        time.sleep(0.02)
+
+
+class ScriptedWorker:
+    """One worker process and the log of the pipeline processes it started."""
+
+    def __init__(self, url: str, folder: Path, **settings: float) -> None:
+        self._children = folder / f"children-{ULID()}"
+        self._children.touch()
+        limits: dict[str, float] = {
+            "heartbeat_seconds": 0.3,
+            "heartbeat_ttl_seconds": 1.2,
+            "cancel_grace_seconds": 0.5,
+            "drain_grace_seconds": 10,
+            **settings,
+        }
+        environment = {
+            **os.environ,
+            "HIDIFFUSION_REDIS__URL": url,
+            "HIDIFFUSION_WORKER__MODELS": f'["{MODEL}"]',
+            "SCRIPTED_CHILD_LOG": str(self._children),
+            "SCRIPTED_CHILD_MODELS": MODEL,
+            **{f"HIDIFFUSION_WORKER__{name.upper()}": str(v) for name, v in limits.items()},
+        }
+        command = [sys.executable, "-m", "tests.service.queue.scripted_worker"]
+        self.process = subprocess.Popen(command, env=environment, cwd=ROOT)
+
+    @property
+    def children(self) -> list[int]:
+        """Process ids of every pipeline process so far, oldest first."""
+        return [int(line) for line in self._children.read_text().split()]
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        return self.process.wait(timeout=PATIENCE_SECONDS)
+
+    def end(self) -> None:
+        for pid in (self.process.pid, *self.children):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.wait()
+
+
+@pytest.fixture
+def records(redis_url: str) -> Iterator[RedisRecords]:
+    client = connect(redis_url)
+    yield RedisRecords(client, RedisSettings(url=redis_url))
+    client.close()
+
+
+@pytest.fixture
+def attempts(records: RedisRecords) -> Attempts:
+    return Attempts(records, max_losses=3)
+
+
+@pytest.fixture
+def start_worker(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., ScriptedWorker]]:
+    workers: list[ScriptedWorker] = []
+
+    def start(url: str = redis_url, **settings: float) -> ScriptedWorker:
+        workers.append(ScriptedWorker(url, tmp_path, **settings))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.end()
