@@ -1,8 +1,10 @@
 """End long streams when the server stops, so that clients can resume elsewhere at once."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator
 from typing import TypeVar, cast
+
+import anyio
 
 from service.domain.errors import Unavailable
 
@@ -10,8 +12,8 @@ _T = TypeVar("_T")
 _END = object()
 
 
-async def until(stopping: asyncio.Event, source: AsyncIterator[_T]) -> AsyncIterator[_T]:
-    """The items of `source` until it ends; it is closed when `stopping` is set.
+async def until(stopping: asyncio.Event, source: AsyncIterator[_T]) -> AsyncGenerator[_T]:
+    """The items of `source` until it ends or `stopping` is set; `source` is closed in any case.
 
     Raises:
         Unavailable: `stopping` was set before the source ended; resume with another server.
@@ -30,6 +32,9 @@ async def until(stopping: asyncio.Event, source: AsyncIterator[_T]) -> AsyncIter
         raise Unavailable("server", "it is shutting down", retry_after=1)
     finally:
         stopped.cancel()
-        if following is not None and not following.done():
-            following.cancel()
-            await asyncio.gather(following, return_exceptions=True)
+        with anyio.CancelScope(shield=True):
+            if following is not None and not following.done():
+                following.cancel()
+                await asyncio.gather(following, return_exceptions=True)
+            if isinstance(source, AsyncGenerator):
+                await source.aclose()

@@ -1,6 +1,8 @@
 """Wait a while for a generation to become final."""
 
-import anyio
+import asyncio
+import contextlib
+
 import anyio.to_thread
 
 from service.application.query import Query
@@ -20,9 +22,11 @@ async def wait_until_final(
     if generation.status.final or seconds <= 0:
         return generation
     try:
-        with anyio.move_on_after(seconds):
-            async for _ in await watch(generation.id):
-                pass
+        with contextlib.suppress(TimeoutError):
+            # Not anyio's scope: that would also cut off the watch's own cleaning up.
+            async with asyncio.timeout(seconds):
+                async for _ in await watch(generation.id):
+                    pass
         return await anyio.to_thread.run_sync(query.generation, generation.id)
     except Unavailable:
         return generation

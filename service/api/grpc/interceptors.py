@@ -4,8 +4,8 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import aclosing, asynccontextmanager
+from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import Message
@@ -26,7 +26,8 @@ from service.domain.errors import (
 logger = logging.getLogger(__name__)
 
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
-_Context = grpc.aio.ServicerContext[Any, Any]
+_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
+_Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -37,11 +38,9 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
 
     async def intercept_service(
         self,
-        continuation: Callable[
-            [grpc.HandlerCallDetails], Awaitable[grpc.RpcMethodHandler[Any, Any]]
-        ],
+        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
         handler_call_details: grpc.HandlerCallDetails,
-    ) -> grpc.RpcMethodHandler[Any, Any]:
+    ) -> _Handler:
         """The handler, wrapped when the method is ours."""
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(self._prefix):
@@ -69,8 +68,8 @@ def _wrapped_unary(behaviour: Any) -> Any:
 
 def _wrapped_stream(behaviour: Any) -> Any:
     async def call(request: Message, context: _Context) -> AsyncIterator[Any]:
-        async with _call(request, context):
-            async for response in behaviour(request, context):
+        async with _call(request, context), aclosing(behaviour(request, context)) as responses:
+            async for response in responses:
                 yield response
 
     return call

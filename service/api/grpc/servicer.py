@@ -2,8 +2,9 @@
 # ruff: noqa: N802, ARG002 - names and signatures are those of the generated base class
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from typing import Any, TypeVar
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
+from contextlib import aclosing
+from typing import Any, TypeAlias, TypeVar
 
 import anyio.to_thread
 import grpc
@@ -34,7 +35,7 @@ CHUNK_BYTES = 1024 * 1024
 DEFAULT_PAGE = 20
 
 _R = TypeVar("_R")
-_Context = grpc.aio.ServicerContext[Any, Any]
+_Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class GenerationServicer(stubs.GenerationServiceServicer):
@@ -103,17 +104,19 @@ class GenerationServicer(stubs.GenerationServiceServicer):
         self, request: rpc.WatchGenerationRequest, context: _Context
     ) -> AsyncIterator[rpc.WatchGenerationResponse]:
         """Stream events."""
-        async for stored in self._events(request.id, request.resume_token):
-            yield rpc.WatchGenerationResponse(event=event_message(stored))
+        async with aclosing(self._events(request.id, request.resume_token)) as events:
+            async for stored in events:
+                yield rpc.WatchGenerationResponse(event=event_message(stored))
 
     async def StreamTiles(
         self, request: rpc.StreamTilesRequest, context: _Context
     ) -> AsyncIterator[rpc.StreamTilesResponse]:
         """Stream tiles, then the final status."""
-        async for stored in self._events(request.id, request.resume_token):
-            if isinstance(stored.event, TileStored):
-                async for chunk in self._tile(stored.id, stored.event):
-                    yield rpc.StreamTilesResponse(chunk=chunk)
+        async with aclosing(self._events(request.id, request.resume_token)) as events:
+            async for stored in events:
+                if isinstance(stored.event, TileStored):
+                    async for chunk in self._tile(stored.id, stored.event):
+                        yield rpc.StreamTilesResponse(chunk=chunk)
         generation = await _threaded(self._query.generation, request.id)
         yield rpc.StreamTilesResponse(final_status=status_value(generation.status))
 
@@ -133,12 +136,13 @@ class GenerationServicer(stubs.GenerationServiceServicer):
             first = whole if offset == request.offset else None
             yield rpc.DownloadImageResponse(image=first, offset=offset, data=data)
 
-    async def _events(self, generation_id: str, resume_token: str) -> AsyncIterator[StoredEvent]:
+    async def _events(self, generation_id: str, resume_token: str) -> AsyncGenerator[StoredEvent]:
         after = event_position(resume_token, "resume_token")
         source = await self._use_cases.watch(generation_id, after)
-        async for stored in until(self._stopping, source):
-            if stored is not None:
-                yield stored
+        async with aclosing(until(self._stopping, source)) as events:
+            async for stored in events:
+                if stored is not None:
+                    yield stored
 
     async def _tile(self, token: str, event: TileStored) -> AsyncIterator[rpc.TileChunk]:
         try:

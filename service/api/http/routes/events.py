@@ -1,6 +1,7 @@
 """Follow a generation as server-sent events."""
 
 from collections.abc import AsyncIterable, AsyncIterator
+from contextlib import aclosing
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Header, HTTPException
@@ -58,11 +59,15 @@ async def stream_events(
     """Stream events from the first, or after Last-Event-ID, and end after the final one."""
     yield ServerSentEvent(retry=_RECONNECT_MILLISECONDS)
     try:
-        async for stored in until(stopping, stream):
-            if stored is None:
-                yield ServerSentEvent(comment="keep-alive")
-            else:
-                view = event_view(generation_id, stored.event)
-                yield ServerSentEvent(data=view, event=view.type, id=stored.id)
+        async with aclosing(until(stopping, stream)) as events:
+            async for stored in events:
+                yield _sent(generation_id, stored)
     except Unavailable as error:
         yield ServerSentEvent(comment=f"interrupted: {error}")
+
+
+def _sent(generation_id: str, stored: StoredEvent | None) -> ServerSentEvent:
+    if stored is None:
+        return ServerSentEvent(comment="keep-alive")
+    view = event_view(generation_id, stored.event)
+    return ServerSentEvent(data=view, event=view.type, id=stored.id)

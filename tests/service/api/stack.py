@@ -1,0 +1,151 @@
+"""Both front ends on real sockets, over a real Redis and a real folder."""
+
+import asyncio
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import grpc
+import httpx
+
+from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2_grpc as stubs
+from service.api.serve import Endpoints, front_ends
+from service.application.cancel import CancelGeneration, PurgeGeneration
+from service.application.ports import ObjectStore, WorkerInfo
+from service.application.query import Query
+from service.application.submit import SubmitGeneration
+from service.application.use_cases import UseCases
+from service.application.watch import WatchGeneration
+from service.domain.catalog import Catalog, Model
+from service.events.connection import connect
+from service.events.stream import RedisEventLog
+from service.queue.attempts import Attempts
+from service.queue.records import RedisRecords
+from service.settings import ApiSettings, RedisSettings, StoreSettings
+from service.storage.store import open_store
+from tests.service.api.played_worker import PlayedWorker
+
+CATALOG = Catalog(
+    models=(
+        Model(
+            name="emoji",
+            title="Emoji",
+            source="somewhere/inside",
+            native_size=256,
+            min_size=128,
+            max_size=2048,
+            default_size=512,
+            default_scheduler="DDIMScheduler",
+            schedulers=("DDIMScheduler", "EulerDiscreteScheduler"),
+            methods=("hidiffusion", "direct"),
+        ),
+    )
+)
+
+MAX_BODY_BYTES = 64 * 1024
+MAX_WAIT_SECONDS = 2
+
+
+class SystemClock:
+    """The time."""
+
+    def now(self) -> datetime:
+        """Now, in UTC."""
+        return datetime.now(UTC)
+
+
+@dataclass(frozen=True)
+class Stack:
+    """A running service without workers, and what a test needs to play them."""
+
+    endpoints: Endpoints
+    records: RedisRecords
+    store: ObjectStore
+    store_folder: Path
+    worker: PlayedWorker
+    http: httpx.Client
+    channel: grpc.Channel
+    stub: stubs.GenerationServiceStub
+
+    def submit(self, **fields: object) -> str:
+        """Accept a request over HTTP; returns the id."""
+        response = self.http.post("/v1/generations", json={"prompt": "a red guitar", **fields})
+        assert response.status_code == 202, response.text
+        generation_id: str = response.json()["id"]
+        return generation_id
+
+    def add_worker(self) -> None:
+        """Report a live worker that is warm for the model."""
+        info = WorkerInfo("played", "idle", ("emoji",), ("emoji",), 1)
+        Attempts(self.records, max_losses=3).report(info, ttl_seconds=60)
+
+    def count(self) -> int:
+        """How many generations were ever accepted."""
+        return len(self.records.list(status=None, cursor=None, limit=100).generations)
+
+
+def use_cases(redis_url: str, store: ObjectStore) -> tuple[UseCases, RedisRecords]:
+    """Every use case over the real adapters."""
+    records, clock = RedisRecords(connect(redis_url), RedisSettings()), SystemClock()
+    cases = UseCases(
+        submit=SubmitGeneration(CATALOG, records, clock),
+        cancel=CancelGeneration(records, clock),
+        purge=PurgeGeneration(records, store),
+        query=Query(CATALOG, records, store),
+        watch=WatchGeneration(records, RedisEventLog(redis_url)),
+    )
+    return cases, records
+
+
+@contextmanager
+def running_stack(redis_url: str, folder: Path) -> Iterator[Stack]:
+    """A stack for the length of the block."""
+    store = open_store(StoreSettings(url=f"file://{folder}"))
+    cases, records = use_cases(redis_url, store)
+    settings = ApiSettings(
+        http_port=0,
+        grpc_port=0,
+        max_body_bytes=MAX_BODY_BYTES,
+        max_wait_seconds=MAX_WAIT_SECONDS,
+    )
+    with _serving(settings, cases) as endpoints:  # noqa: SIM117 - clients need the endpoints
+        with (
+            httpx.Client(base_url=endpoints.http_url, timeout=20) as http,
+            grpc.insecure_channel(endpoints.grpc_address) as channel,
+        ):
+            yield Stack(
+                endpoints=endpoints,
+                records=records,
+                store=store,
+                store_folder=folder,
+                worker=PlayedWorker(records, store),
+                http=http,
+                channel=channel,
+                stub=stubs.GenerationServiceStub(channel),
+            )
+
+
+@contextmanager
+def _serving(settings: ApiSettings, cases: UseCases) -> Iterator[Endpoints]:
+    """The front ends in an event loop of their own thread."""
+    loop_and_stop: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
+    ready: Future[Endpoints] = Future()
+
+    async def run() -> None:
+        stop = asyncio.Event()
+        loop_and_stop.set_result((asyncio.get_running_loop(), stop))
+        async with front_ends(settings, cases) as endpoints:
+            ready.set_result(endpoints)
+            await stop.wait()
+
+    with ThreadPoolExecutor(1, thread_name_prefix="front-ends") as pool:
+        running = pool.submit(asyncio.run, run())
+        loop, stop = loop_and_stop.result(20)
+        try:
+            yield ready.result(20)
+        finally:
+            loop.call_soon_threadsafe(stop.set)
+            running.result(20)
