@@ -1,0 +1,51 @@
+"""From a request to latents, on a warm pipeline."""
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+
+from service.domain.generation import ResolvedRequest
+from service.worker.methods import using_method
+from service.worker.pipelines import WarmPipeline
+
+#: Called after each step with (steps done, steps in all, latents); may raise to end the run.
+OnStep = Callable[[int, int, torch.Tensor], None]
+
+
+def denoise(warm: WarmPipeline, request: ResolvedRequest, on_step: OnStep) -> torch.Tensor:
+    """Run the pipeline up to the latents; equal requests give equal latents.
+
+    Args:
+        warm: the pipeline of the request's model.
+        request: all that decides the picture.
+        on_step: hears of each denoising step; steps are calls of the U-Net, so a second-order
+            scheduler takes more of them than `num_inference_steps`.
+
+    Returns:
+        `[1, C, height / 8, width / 8]`, scaled as the pipeline holds them.
+
+    Raises:
+        UnsupportedRequest: scheduler or method are unknown here.
+    """
+
+    def after_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
+        on_step(step + 1, pipe.num_timesteps, tensors["latents"])
+        return {}
+
+    warm.use_scheduler(request.scheduler)
+    with using_method(warm.pipe, request.method, request.seed):
+        result = warm.pipe(
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt or None,
+            height=request.height,
+            width=request.width,
+            num_inference_steps=request.num_inference_steps,
+            guidance_scale=request.guidance_scale,
+            generator=torch.Generator("cpu").manual_seed(request.seed),
+            output_type="latent",
+            callback_on_step_end=after_step,
+            callback_on_step_end_tensor_inputs=["latents"],
+        )
+    latents: torch.Tensor = result.images
+    return latents

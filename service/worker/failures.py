@@ -1,0 +1,66 @@
+"""What went wrong, as a stable reason for programs and a sentence for people."""
+
+import torch
+
+from hidiffusion.decode import NonFiniteError
+from service.domain.errors import StoreError, Unavailable
+from service.domain.generation import Failure
+
+
+class ModelUnavailable(Exception):
+    """A model of the catalogue cannot be loaded."""
+
+    def __init__(self, name: str, source: str, cause: Exception) -> None:
+        super().__init__(
+            f"model {name!r} cannot be loaded from {source!r}: {cause}; "
+            "correct its `source` in the catalogue"
+        )
+
+
+class UnsupportedRequest(Exception):
+    """The request names something that this worker's catalogue or libraries do not have."""
+
+
+_REASONS: tuple[tuple[type[Exception], str], ...] = (
+    (ModelUnavailable, "MODEL_UNAVAILABLE"),
+    (UnsupportedRequest, "UNSUPPORTED_REQUEST"),
+    (Unavailable, "STORE_UNAVAILABLE"),
+    (StoreError, "STORE_ERROR"),
+)
+
+
+def failure_of(error: Exception) -> Failure:
+    """Describe an error to whoever asked for the picture."""
+    for kind, reason in _REASONS:
+        if isinstance(error, kind):
+            return Failure(reason=reason, detail=str(error), retryable=kind is Unavailable)
+    if isinstance(error, NonFiniteError):
+        return Failure(reason=_non_finite_reason(error), detail=str(error))
+    if is_out_of_memory(error):
+        return Failure(
+            reason="OUT_OF_MEMORY",
+            detail=f"the device has not enough memory; ask for fewer pixels ({_first_line(error)})",
+        )
+    return Failure(
+        reason="GENERATION_FAILED", detail=f"{type(error).__name__}: {_first_line(error)}"
+    )
+
+
+def is_out_of_memory(error: Exception) -> bool:
+    """Whether the device, or the machine, ran out of memory."""
+    return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
+        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+    )
+
+
+def device_is_lost(error: Exception) -> bool:
+    """Whether the process can no longer use its device and must be replaced."""
+    return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)
+
+
+def _non_finite_reason(error: NonFiniteError) -> str:
+    return "NON_FINITE_LATENTS" if error.where == "the latents" else "NON_FINITE_PIXELS"
+
+
+def _first_line(error: Exception) -> str:
+    return str(error).partition("\n")[0]

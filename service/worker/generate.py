@@ -1,0 +1,103 @@
+"""One generation from its record to its final event."""
+
+import gc
+import logging
+import time
+
+import torch
+
+from service.application.ports import ObjectStore
+from service.domain.artifacts import Manifest
+from service.domain.events import Cancelled, Failed, Stepped, Succeeded
+from service.settings import WorkerSettings
+from service.worker.attempt import Attempt, CancelSignal
+from service.worker.denoise import denoise
+from service.worker.failures import device_is_lost, failure_of
+from service.worker.pipelines import Pipelines
+from service.worker.preview import Previews
+from service.worker.recipe import recipe_of
+from service.worker.render import render
+from service.worker.stopwatch import Stopwatch
+
+_log = logging.getLogger(__name__)
+
+
+class DeviceLost(Exception):
+    """The process cannot use its device any more; another process has to try again."""
+
+
+class Studio:
+    """Makes pictures, one at a time, on warm pipelines.
+
+    Args:
+        pipelines: where the models are.
+        store: where results go.
+        settings: tiles and previews.
+    """
+
+    def __init__(self, pipelines: Pipelines, store: ObjectStore, settings: WorkerSettings) -> None:
+        self._pipelines = pipelines
+        self._store = store
+        self._settings = settings
+
+    def run(self, attempt: Attempt) -> None:
+        """Run an attempt to its end, and tell it as the attempt's last event.
+
+        Raises:
+            DeviceLost: nothing can be run in this process any more; no last event was told.
+        """
+        try:
+            attempt.tell(Succeeded, manifest=self._make(attempt))
+        except CancelSignal:
+            attempt.tell(Cancelled)
+        except Exception as error:
+            if device_is_lost(error):
+                raise DeviceLost(str(error)) from error
+            _log.exception("the attempt failed")
+            attempt.tell(Failed, error=failure_of(error))
+        finally:
+            _release_memory()
+
+    def _make(self, attempt: Attempt) -> Manifest:
+        request, stopwatch = attempt.generation.request, Stopwatch()
+        attempt.stop_if_cancelled()
+        with stopwatch.phase("load"):
+            warm = self._pipelines.get(request.model)
+        previews = Previews(attempt, self._store, warm.preview)
+        with stopwatch.phase("denoise"), previews.running():
+            steps = _Steps(attempt, previews, self._settings.preview_every)
+            latents = denoise(warm, request, steps)
+        return render(
+            warm.pipe.vae,
+            latents,
+            attempt,
+            store=self._store,
+            settings=self._settings,
+            recipe=recipe_of(request, self._pipelines),
+            stopwatch=stopwatch,
+        )
+
+
+class _Steps:
+    """Hears of each step: cancels, reports, and shows previews."""
+
+    def __init__(self, attempt: Attempt, previews: Previews, preview_every: int) -> None:
+        self._attempt = attempt
+        self._previews = previews
+        self._preview_every = preview_every
+        self._begin = time.perf_counter()
+
+    def __call__(self, step: int, total: int, latents: torch.Tensor) -> None:
+        self._attempt.stop_if_cancelled()
+        spent = time.perf_counter() - self._begin
+        eta = round(spent / step * (total - step), 3)
+        self._attempt.tell(Stepped, step=step, total=total, eta_seconds=eta)
+        if self._preview_every and step % self._preview_every == 0 and step < total:
+            self._previews.show(step, latents)
+
+
+def _release_memory() -> None:
+    """Give back what a failed run may still hold, so that the next one starts as the first."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()

@@ -1,0 +1,148 @@
+"""Pipelines that are loaded once and stay warm."""
+
+import logging
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+
+from hidiffusion.decode import PreviewFactors, fit_preview, known_preview
+from service.domain.catalog import Catalog, Model
+from service.settings import WorkerSettings
+from service.worker.failures import (
+    ModelUnavailable,
+    UnsupportedRequest,
+    device_is_lost,
+    is_out_of_memory,
+)
+
+_log = logging.getLogger(__name__)
+
+#: A model folder may bring its own preview map; `python -m hidiffusion.decode` writes it.
+_PREVIEW_FILE = "preview.json"
+
+
+@dataclass(frozen=True)
+class WarmPipeline:
+    """A loaded pipeline and what is needed to use it again and again.
+
+    Attributes:
+        model: its entry in the catalogue.
+        pipe: a diffusers text-to-image pipeline, on its device; one run at a time.
+        scheduler_config: of the scheduler that came with the model.
+        preview: the map from its latents to a small picture.
+    """
+
+    model: Model
+    pipe: Any
+    scheduler_config: dict[str, Any]
+    preview: PreviewFactors
+
+    def use_scheduler(self, name: str) -> None:
+        """Give the pipeline a fresh scheduler of the diffusers class `name`.
+
+        Raises:
+            UnsupportedRequest: diffusers has no such class, or it does not fit the model.
+        """
+        kind: Any = getattr(diffusers, name, None)
+        if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+            raise UnsupportedRequest(
+                f"scheduler {name!r} is no scheduler class of diffusers {diffusers.__version__}; "
+                f"use one of {', '.join(self.model.schedulers)}"
+            )
+        self.pipe.scheduler = kind.from_config(self.scheduler_config)
+
+
+class Pipelines:
+    """The pipelines of one process, by model name.
+
+    Attributes:
+        device: where they compute.
+        dtype: what they compute in; an autoencoder that asks for float32 keeps it.
+        loads: how many pipelines were loaded since the process began.
+    """
+
+    def __init__(self, catalog: Catalog, settings: WorkerSettings) -> None:
+        self.device = _device(settings.device)
+        self.dtype = _dtype(settings.dtype, self.device)
+        self.loads = 0
+        self._catalog = catalog
+        self._warm: dict[str, WarmPipeline] = {}
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Models that are loaded."""
+        return tuple(self._warm)
+
+    def get(self, name: str) -> WarmPipeline:
+        """The pipeline of a model; loaded at first use.
+
+        Raises:
+            UnsupportedRequest: the catalogue has no such model.
+            ModelUnavailable: it cannot be loaded.
+        """
+        if name not in self._warm:
+            model = self._catalog.find(name)
+            if model is None:
+                raise UnsupportedRequest(
+                    f"model {name!r} is not in this worker's catalogue; "
+                    f"use one of {', '.join(self._catalog.names)}"
+                )
+            try:
+                self._warm[name] = self._load(model)
+            except Exception as error:
+                if is_out_of_memory(error) or device_is_lost(error):
+                    raise
+                raise ModelUnavailable(name, model.source, error) from error
+        return self._warm[name]
+
+    def forget(self, name: str) -> None:
+        """Drop a pipeline; the next use loads it again."""
+        self._warm.pop(name, None)
+
+    def _load(self, model: Model) -> WarmPipeline:
+        _log.info("loading %s from %s", model.name, model.source)
+        loader: Any = diffusers.DiffusionPipeline
+        pipe = loader.from_pretrained(
+            model.source, dtype=self.dtype, local_files_only=Path(model.source).is_dir()
+        )
+        self.loads += 1
+        pipe.to(self.device)
+        if self.dtype is torch.float16 and pipe.vae.config.force_upcast:
+            pipe.vae.to(torch.float32)
+        pipe.set_progress_bar_config(disable=True)
+        return WarmPipeline(model, pipe, dict(pipe.scheduler.config), _preview(model, pipe.vae))
+
+
+def _device(name: str) -> torch.device:
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    return torch.device(name)
+
+
+def _dtype(name: str, device: torch.device) -> torch.dtype:
+    if name == "auto":
+        return torch.float16 if device.type == "cuda" else torch.float32
+    dtype = getattr(torch, name, None)
+    if not isinstance(dtype, torch.dtype):
+        raise ValueError(
+            f"{name!r} is no torch dtype; set HIDIFFUSION_WORKER__DTYPE to auto, float32, "
+            "float16 or bfloat16"
+        )
+    return dtype
+
+
+def _preview(model: Model, vae: Any) -> PreviewFactors:
+    path = Path(model.source) / _PREVIEW_FILE
+    if path.is_file():
+        return PreviewFactors.load(path)
+    return known_preview(vae) or fit_preview(vae, _smooth_noise(vae))
+
+
+def _smooth_noise(vae: Any) -> torch.Tensor:
+    """Latents `[4, C, 16, 16]` that vary slowly, as those of pictures do, for an unknown model."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(4, vae.config.latent_channels, 4, 4, generator=generator)
+    return torch.nn.functional.interpolate(coarse, scale_factor=4, mode="bilinear")

@@ -1,0 +1,57 @@
+"""What to write beside a picture, so that it can be made again."""
+
+import json
+import platform
+from importlib.metadata import PackageNotFoundError, version
+from typing import Any
+
+from service.domain.generation import ResolvedRequest
+from service.worker.pipelines import Pipelines
+
+_LIBRARIES = ("hidiffusion", "diffusers", "torch", "transformers")
+
+
+def recipe_of(request: ResolvedRequest, pipelines: Pipelines) -> dict[str, Any]:
+    """All that decides the picture, and nothing else: equal recipes, equal pictures."""
+    return {
+        "request": request.model_dump(),
+        "device": pipelines.device.type,
+        "dtype": str(pipelines.dtype).removeprefix("torch."),
+        "libraries": {"python": platform.python_version()}
+        | {name: _version(name) for name in _LIBRARIES},
+    }
+
+
+def png_text(recipe: dict[str, Any]) -> dict[str, str]:
+    """The recipe as PNG text chunks.
+
+    `parameters` is the text that most image tools read and show; `hidiffusion` is all of it, in
+    JSON.
+    """
+    return {
+        "parameters": _parameters(recipe["request"]),
+        "hidiffusion": json.dumps(recipe, ensure_ascii=False, sort_keys=True),
+    }
+
+
+def _parameters(request: dict[str, Any]) -> str:
+    lines = [request["prompt"]]
+    if request["negative_prompt"]:
+        lines.append(f"Negative prompt: {request['negative_prompt']}")
+    lines.append(
+        f"Steps: {request['num_inference_steps']}, "
+        f"Sampler: {request['scheduler'].removesuffix('Scheduler')}, "
+        f"CFG scale: {request['guidance_scale']:g}, "
+        f"Seed: {request['seed']}, "
+        f"Size: {request['width']}x{request['height']}, "
+        f"Model: {request['model']}, "
+        f"Method: {request['method']}"
+    )
+    return "\n".join(lines)
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"

@@ -1,0 +1,34 @@
+"""The first run of a pipeline, before anybody waits for it."""
+
+import torch
+
+from hidiffusion.decode import decode_tiles, unscale
+from service.domain.generation import ResolvedRequest
+from service.worker.denoise import denoise
+from service.worker.pipelines import WarmPipeline
+
+
+@torch.no_grad()
+def warm_up(warm: WarmPipeline) -> None:
+    """Make one small picture with the model's defaults and throw it away.
+
+    Kernels are chosen, memory pools filled and lazy imports done; a model that cannot make a
+    picture shows it here.
+    """
+    model = warm.model
+    request = ResolvedRequest(
+        prompt="warm up",
+        negative_prompt="",
+        model=model.name,
+        width=model.native_size,
+        height=model.native_size,
+        num_inference_steps=1,
+        guidance_scale=model.default_guidance_scale,
+        seed=0,
+        scheduler=model.default_scheduler,
+        method=model.default_method,
+        output_format="png",
+    )
+    latents = denoise(warm, request, lambda *_: None)
+    for _ in decode_tiles(warm.pipe.vae, unscale(warm.pipe.vae, latents)):
+        pass
