@@ -77,7 +77,7 @@ def unet(
 
 
 def controlnet(model: UNet2DConditionModel, *, seed: int = 1) -> ControlNetModel:
-    """Build a tiny ControlNet for a U-Net, its zero convolutions filled so that it has an effect."""
+    """Build a tiny ControlNet for a U-Net; its zero convolutions are filled, to have an effect."""
     with seeded(seed):
         control = ControlNetModel.from_unet(model, conditioning_embedding_out_channels=(4, 4, 4, 4))
         for convolution in [*control.controlnet_down_blocks, control.controlnet_mid_block]:

@@ -1,0 +1,36 @@
+"""HiDiffusion (Zhang et al., ECCV 2024, arXiv 2311.17528) for current diffusers.
+
+Pictures beyond a model's training size, faster, without training:
+
+    from hidiffusion import apply_hidiffusion
+
+    apply_hidiffusion(pipe)
+    pipe("a red guitar", height=2048, width=2048)
+"""
+
+from hidiffusion.config import HiDiffusionConfig, ResolvedConfig, ShiftSchedule, random_shifts
+from hidiffusion.errors import (
+    AlreadyAppliedError,
+    HiDiffusionError,
+    InvalidConfigError,
+    MissingSchedulerError,
+    UnplannedCallError,
+    UnsupportedModelError,
+)
+from hidiffusion.patch import apply_hidiffusion, patched, remove_hidiffusion
+
+__all__ = [
+    "AlreadyAppliedError",
+    "HiDiffusionConfig",
+    "HiDiffusionError",
+    "InvalidConfigError",
+    "MissingSchedulerError",
+    "ResolvedConfig",
+    "ShiftSchedule",
+    "UnplannedCallError",
+    "UnsupportedModelError",
+    "apply_hidiffusion",
+    "patched",
+    "random_shifts",
+    "remove_hidiffusion",
+]

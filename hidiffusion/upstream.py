@@ -1,0 +1,91 @@
+"""The only file that knows names of diffusers and torch that their documentation does not promise."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
+from diffusers.models.downsampling import Downsample2D
+from diffusers.models.transformers.transformer_2d import Transformer2DModel
+from diffusers.models.unets.unet_2d_blocks import (
+    CrossAttnDownBlock2D,
+    CrossAttnUpBlock2D,
+    DownBlock2D,
+    UpBlock2D,
+)
+from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
+from diffusers.models.upsampling import Upsample2D
+from torch import nn
+
+__all__ = [
+    "BasicTransformerBlock",
+    "ControlNetModel",
+    "ControlNetUnionModel",
+    "CrossAttnDownBlock2D",
+    "CrossAttnUpBlock2D",
+    "DownBlock2D",
+    "Downsample2D",
+    "Transformer2DModel",
+    "UNet2DConditionModel",
+    "UpBlock2D",
+    "Upsample2D",
+    "begin_index",
+    "compiled_call",
+    "controlnets",
+    "run_length",
+    "set_compiled_call",
+    "unwrap",
+]
+
+#: Pipeline method that every Stable Diffusion pipeline calls once, after the timesteps are set and
+#: before the first U-Net call, with the generator as its first argument.
+RUN_START = "prepare_extra_step_kwargs"
+
+
+def unwrap(module: nn.Module) -> nn.Module:
+    """Return the module inside `torch.compile`'s wrapper, or the module itself."""
+    return getattr(module, "_orig_mod", module)
+
+
+def compiled_call(module: nn.Module) -> Callable[..., Any] | None:
+    """Return what `module.compile()` put in the place of the module's call, if anything."""
+    return module._compiled_call_impl
+
+
+def set_compiled_call(module: nn.Module, call: Callable[..., Any] | None) -> None:
+    """Set what is called in the place of the module."""
+    module._compiled_call_impl = call
+
+
+def run_length(pipeline: object) -> int | None:
+    """Return the number of U-Net steps of the running call, as far as the pipeline tells."""
+    length = getattr(pipeline, "_num_timesteps", None)
+    return length if isinstance(length, int) else None
+
+
+def begin_index(scheduler: object) -> int | None:
+    """Return the entry of the scheduler's table at which the run begins, if the scheduler keeps it."""
+    return getattr(scheduler, "begin_index", None)
+
+
+def table_index(timestep: torch.Tensor, table: torch.Tensor) -> int | None:
+    """Return the entry of `table` that `timestep` is a view of, without waiting for the device."""
+    if timestep.numel() != 1 or table.dim() != 1 or not table.is_contiguous():
+        return None
+    if timestep.untyped_storage().data_ptr() != table.untyped_storage().data_ptr():
+        return None
+    index = timestep.storage_offset() - table.storage_offset()
+    return index if 0 <= index < len(table) else None
+
+
+def controlnets(pipeline: object) -> Iterator[nn.Module]:
+    """Yield the ControlNets of a pipeline, each of a multiple one."""
+    control = getattr(pipeline, "controlnet", None)
+    if isinstance(control, nn.Module):
+        for module in unwrap(control).modules():
+            if isinstance(module, ControlNetModel | ControlNetUnionModel):
+                yield module
