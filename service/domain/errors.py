@@ -36,6 +36,11 @@ class ServiceError(Exception):
         super().__init__(detail)
         self.detail = detail
 
+    @property
+    def public_detail(self) -> str:
+        """What a client is told: `detail`, unless that speaks of hosts, paths or keys."""
+        return self.detail
+
 
 class InvalidRequest(ServiceError):
     """The request breaks at least one rule and was not accepted."""
@@ -112,8 +117,18 @@ class Unavailable(ServiceError):
         self.retry_after = retry_after
         super().__init__(f"{dependency} is not available: {detail}; retry in {retry_after} s")
 
+    @property
+    def public_detail(self) -> str:
+        """Which dependency is missing, but not where it should have been."""
+        return f"{self.dependency} is not available; retry in {self.retry_after} s"
+
 
 class StoreError(ServiceError):
     """The object store refused or failed an operation, and retrying did not help."""
 
     reason = "STORE_ERROR"
+
+    @property
+    def public_detail(self) -> str:
+        """That it happened; object keys and folders stay inside."""
+        return "the object store refused an operation; repeating the request will not help"

@@ -44,7 +44,7 @@ _CODES: dict[type[ServiceError], StatusCode] = {
 def status_of(error: ServiceError, request_id: str) -> Status:
     """The status a client is told `error` with."""
     code = next(_CODES[kind] for kind in type(error).__mro__ if kind in _CODES)
-    return _status(code, error.detail, error.reason, request_id, _details(error))
+    return _status(code, error.public_detail, error.reason, request_id, _details(error))
 
 
 def internal_status(request_id: str) -> Status:

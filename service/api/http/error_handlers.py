@@ -55,7 +55,7 @@ async def _on_service_error(request: Request, error: Exception) -> Response:
             Violation(field=v.field, value=v.value, description=v.description)
             for v in error.violations
         ]
-    return _respond(request, kind, error.detail, headers, violations)
+    return _respond(request, kind, error.public_detail, headers, violations)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:

@@ -63,7 +63,7 @@ async def stream_events(
             async for stored in events:
                 yield _sent(generation_id, stored)
     except Unavailable as error:
-        yield ServerSentEvent(comment=f"interrupted: {error}")
+        yield ServerSentEvent(comment=f"interrupted: {error.public_detail}")
 
 
 def _sent(generation_id: str, stored: StoredEvent | None) -> ServerSentEvent:

@@ -1,0 +1,86 @@
+"""Health checking and reflection, as other tools see them."""
+
+from collections.abc import Iterator
+
+import grpc
+import pytest
+from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+from grpc_reflection.v1alpha import reflection_pb2
+from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
+    ProtoReflectionDescriptorDatabase,
+)
+
+from service.api.grpc.server import SERVICE_NAME
+from tests.service.api.stack import Stack
+
+SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
+
+
+def _check(stack: Stack, service: str) -> int:
+    stub = health_pb2_grpc.HealthStub(stack.channel)
+    status: int = stub.Check(health_pb2.HealthCheckRequest(service=service), timeout=5).status
+    return status
+
+
+def test_process_is_alive_whatever_else_is_missing(stack: Stack) -> None:
+    assert _check(stack, "") == SERVING
+
+
+def test_service_serves_once_a_worker_is_there(stack: Stack) -> None:
+    stub = health_pb2_grpc.HealthStub(stack.channel)
+    watch = stub.Watch(health_pb2.HealthCheckRequest(service=SERVICE_NAME), timeout=20)
+    statuses = (response.status for response in watch)
+    while next(statuses) != NOT_SERVING:
+        pass
+    stack.add_worker()
+
+    assert next(statuses) == SERVING
+    watch.cancel()
+
+
+def test_unknown_service_is_not_found(stack: Stack) -> None:
+    with pytest.raises(grpc.RpcError) as caught:
+        _check(stack, "nobody.v1.Service")
+
+    assert caught.value.code() is grpc.StatusCode.NOT_FOUND
+
+
+def _ask(
+    stack: Stack, version: str, request: reflection_pb2.ServerReflectionRequest
+) -> reflection_pb2.ServerReflectionResponse:
+    call = stack.channel.stream_stream(
+        f"/grpc.reflection.{version}.ServerReflection/ServerReflectionInfo",
+        request_serializer=reflection_pb2.ServerReflectionRequest.SerializeToString,
+        response_deserializer=reflection_pb2.ServerReflectionResponse.FromString,
+    )
+
+    def requests() -> Iterator[reflection_pb2.ServerReflectionRequest]:
+        yield request
+
+    return next(iter(call(requests(), timeout=5)))
+
+
+@pytest.mark.parametrize("version", ["v1", "v1alpha"])
+def test_reflection_describes_the_service(stack: Stack, version: str) -> None:
+    listed = _ask(
+        stack, version, reflection_pb2.ServerReflectionRequest(list_services="")
+    ).list_services_response
+    described = _ask(
+        stack, version, reflection_pb2.ServerReflectionRequest(file_containing_symbol=SERVICE_NAME)
+    ).file_descriptor_response
+
+    names = {service.name for service in listed.service}
+    assert {SERVICE_NAME, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"} <= names
+    files = [FileDescriptorProto.FromString(text) for text in described.file_descriptor_proto]
+    assert "hidiffusion/v1/generation_service.proto" in {file.name for file in files}
+
+
+def test_client_can_call_with_nothing_but_reflection(stack: Stack) -> None:
+    database = ProtoReflectionDescriptorDatabase(stack.channel)
+
+    assert SERVICE_NAME in database.get_services()
+    file = database.FindFileContainingSymbol(SERVICE_NAME)
+    methods = [method.name for method in file.service[0].method]
+    assert {"CreateGeneration", "WatchGeneration", "StreamTiles"} <= set(methods)

@@ -1,0 +1,47 @@
+"""The OpenAPI document tells the truth about every route."""
+
+import json
+from typing import Any
+
+from tests.service.api.stack import Stack
+
+
+def _document(stack: Stack) -> dict[str, Any]:
+    document: dict[str, Any] = stack.http.get("/openapi.json").json()
+    return document
+
+
+def test_every_reference_is_defined(stack: Stack) -> None:
+    document = _document(stack)
+
+    references = set(json.dumps(document).split('"#/components/schemas/')[1:])
+    names = {reference.partition('"')[0] for reference in references}
+
+    assert names <= set(document["components"]["schemas"])
+    assert {"Problem", "Violation", "GenerationView", "GenerationRequest"} <= names
+
+
+def test_every_error_is_documented_as_a_problem(stack: Stack) -> None:
+    for path, methods in _document(stack)["paths"].items():
+        for operation in methods.values():
+            for status, response in operation["responses"].items():
+                if int(status) >= 400:
+                    assert list(response["content"]) == ["application/problem+json"], path
+
+
+def test_operations_are_named_for_clients(stack: Stack) -> None:
+    names = {
+        operation["operationId"]
+        for methods in _document(stack)["paths"].values()
+        for operation in methods.values()
+    }
+
+    assert {"create_generation", "stream_events", "get_tile", "list_models"} <= names
+
+
+def test_examples_of_requests_are_accepted(stack: Stack) -> None:
+    schema = _document(stack)["components"]["schemas"]["GenerationRequest"]
+
+    for example in schema["examples"]:
+        response = stack.http.post("/v1/generations", json=example | {"model": "emoji"})
+        assert response.status_code == 202, response.text

@@ -1,0 +1,183 @@
+"""One table of bad requests, sent through both front ends: the same fields are named by both."""
+
+import json
+from typing import Any
+
+import grpc
+import pytest
+from google.rpc.error_details_pb2 import BadRequest, ErrorInfo
+from google.rpc.status_pb2 import Status
+from grpc_status import rpc_status
+
+from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from tests.service.api.stack import Stack
+
+GOOD = {"prompt": "a red guitar"}
+
+#: What is wrong, the field at fault, and what the answer must say is allowed.
+BAD = [
+    ({"width": 513}, "width", "multiples of 8"),
+    ({"width": 120}, "width", "from 128 to 2048"),
+    ({"width": 2056}, "width", "from 128 to 2048"),
+    ({"height": 0}, "height", "from 128 to 2048"),
+    ({"height": -512}, "height", "from 128 to 2048"),
+    ({"model": "imagined"}, "model", "allowed are emoji"),
+    ({"scheduler": "CronScheduler"}, "scheduler", "DDIMScheduler, EulerDiscreteScheduler"),
+    ({"method": "magic"}, "method", "hidiffusion, direct"),
+    ({"num_inference_steps": 0}, "num_inference_steps", "greater than or equal to 1"),
+    ({"num_inference_steps": 151}, "num_inference_steps", "less than or equal to 150"),
+    ({"guidance_scale": -0.1}, "guidance_scale", "greater than or equal to 0"),
+    ({"guidance_scale": 50.5}, "guidance_scale", "less than or equal to 50"),
+    ({"prompt": ""}, "prompt", ""),
+    ({"prompt": "x" * 4001}, "prompt", "at most 4000 characters"),
+    ({"negative_prompt": "x" * 4001}, "negative_prompt", "at most 4000 characters"),
+    ({"seed": -1}, "seed", "greater than or equal to 0"),
+    ({"seed": 2**53}, "seed", "less than or equal to 9007199254740991"),
+]
+
+#: What only JSON can say.
+BAD_JSON = [
+    ({"width": "512"}, "width", "valid integer"),
+    ({"width": 512.5}, "width", "valid integer"),
+    ({"seed": True}, "seed", "valid integer"),
+    ({"prompt": None}, "prompt", "valid string"),
+    ({"prompt": ["a", "b"]}, "prompt", "valid string"),
+    ({"output_format": "tiff"}, "output_format", "'png', 'webp' or 'jpeg'"),
+    ({"steps": 20}, "steps", "known fields are prompt"),
+    ({"prompt": "\ud800"}, "prompt", "valid"),
+]
+
+
+def _ids(rows: list[tuple[dict[str, Any], str, str]]) -> list[str]:
+    return [f"{field}={str(bad[field])[:12]}" for bad, field, _ in rows]
+
+
+@pytest.mark.parametrize(("bad", "field", "allowed"), BAD, ids=_ids(BAD))
+def test_http_names_field_value_and_rule(
+    stack: Stack, bad: dict[str, Any], field: str, allowed: str
+) -> None:
+    _check_http(stack, GOOD | bad, field, allowed)
+
+
+@pytest.mark.parametrize(("bad", "field", "allowed"), BAD_JSON, ids=_ids(BAD_JSON))
+def test_json_of_the_wrong_shape_is_refused(
+    stack: Stack, bad: dict[str, Any], field: str, allowed: str
+) -> None:
+    _check_http(stack, GOOD | bad, field, allowed)
+
+
+def _check_http(stack: Stack, body: dict[str, Any], field: str, allowed: str) -> None:
+    # Escaped, so that half a surrogate pair can be sent at all.
+    response = stack.http.post(
+        "/v1/generations",
+        content=json.dumps(body, ensure_ascii=True).encode(),
+        headers={"content-type": "application/json"},
+    )
+
+    assert response.status_code == 422
+    problem = response.json()
+    assert problem["type"] == "/problems/invalid-request"
+    (violation,) = problem["errors"]
+    assert violation["field"] == field
+    assert violation["value"].startswith(repr(body[field])[:40])
+    assert allowed in violation["description"]
+    assert stack.count() == 0
+
+
+@pytest.mark.parametrize(("bad", "field", "allowed"), BAD, ids=_ids(BAD))
+def test_grpc_names_field_value_and_rule(
+    stack: Stack, bad: dict[str, Any], field: str, allowed: str
+) -> None:
+    error = _refused(stack, rpc.CreateGenerationRequest(**GOOD | bad))
+
+    assert _reason(error) == "INVALID_REQUEST"
+    (violation,) = _violations(error)
+    assert violation.field == field
+    assert allowed in violation.description
+    assert stack.count() == 0
+
+
+def test_numbers_that_are_none_are_refused(stack: Stack) -> None:
+    response = stack.http.post(
+        "/v1/generations",
+        content=b'{"prompt": "x", "guidance_scale": NaN}',
+        headers={"content-type": "application/json"},
+    )
+    request = rpc.CreateGenerationRequest(prompt="x", guidance_scale=float("inf"))
+
+    assert response.json()["errors"][0]["field"] == "guidance_scale"
+    assert _violations(_refused(stack, request))[0].field == "guidance_scale"
+    assert stack.count() == 0
+
+
+def test_every_offending_field_is_named_at_once(stack: Stack) -> None:
+    bad = {"prompt": "x", "width": 100, "height": 9999, "method": "magic"}
+
+    response = stack.http.post("/v1/generations", json=bad)
+    error = _refused(stack, rpc.CreateGenerationRequest(**bad))
+
+    fields = ["width", "height", "method"]
+    assert [violation["field"] for violation in response.json()["errors"]] == fields
+    assert [violation.field for violation in _violations(error)] == fields
+
+
+@pytest.mark.parametrize("body", [[], "prompt", 7, None])
+def test_body_that_is_no_object_is_refused(stack: Stack, body: object) -> None:
+    response = stack.http.post("/v1/generations", json=body)
+
+    assert response.status_code == 422
+    assert response.json()["errors"][0]["field"] == "body"
+
+
+def test_grpc_field_of_a_later_version_is_refused(stack: Stack) -> None:
+    unknown = rpc.CreateGenerationRequest.FromString(
+        rpc.CreateGenerationRequest(prompt="x").SerializeToString() + b"\xf8\x07\x01"
+    )
+
+    error = _refused(stack, unknown)
+
+    (violation,) = _violations(error)
+    assert violation.field == "field number 127"
+    assert "known fields are prompt" in violation.description
+    assert stack.count() == 0
+
+
+def test_grpc_enumeration_value_of_a_later_version_is_refused(stack: Stack) -> None:
+    error = _refused(stack, rpc.CreateGenerationRequest(prompt="x", output_format=99))  # type: ignore[arg-type]
+
+    (violation,) = _violations(error)
+    assert violation.field == "output_format"
+    assert "'99'" in violation.description
+
+
+def test_grpc_request_too_large_is_refused(stack: Stack) -> None:
+    request = rpc.CreateGenerationRequest(prompt="x", negative_prompt="x" * 100_000)
+
+    with pytest.raises(grpc.RpcError) as caught:
+        stack.stub.CreateGeneration(request, timeout=5)
+
+    assert caught.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert stack.count() == 0
+
+
+def _refused(stack: Stack, request: rpc.CreateGenerationRequest) -> Status:
+    with pytest.raises(grpc.RpcError) as caught:
+        stack.stub.CreateGeneration(request, timeout=5)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    status = rpc_status.from_call(caught.value)
+    assert status is not None
+    return status
+
+
+def _violations(status: Status) -> list[BadRequest.FieldViolation]:
+    found = BadRequest()
+    assert any(detail.Unpack(found) for detail in status.details)
+    return list(found.field_violations)
+
+
+def _reason(status: Status) -> str:
+    info = ErrorInfo()
+    assert any(detail.Unpack(info) for detail in status.details)
+    assert info.domain == "hidiffusion"
+    reason: str = info.reason
+    return reason
