@@ -54,15 +54,23 @@ def configuration(vae: Any) -> Any:
 
 
 def awake(vae: Any) -> Traits:
-    """Describe `vae`, brought to its device first where accelerate keeps it offloaded."""
-    device = vae.device
+    """Describe `vae`, brought to its device first where accelerate keeps it offloaded.
+
+    Raises:
+        UnsupportedAutoencoderError: if it is offloaded module by module, so that weights are only
+            there during a module's own call.
+    """
     hook = getattr(vae, "_hf_hook", None)
     if hook is not None:
         hook.pre_forward(vae)
-        device = torch.device(getattr(hook, "execution_device", None) or vae.device)
+        if vae.device.type == "meta":
+            raise UnsupportedAutoencoderError(
+                "the autoencoder is under sequential CPU offload, which hides its weights; "
+                "use enable_model_cpu_offload instead"
+            )
     config = configuration(vae)
     factor = 2 ** (len(config.block_out_channels) - 1)
-    return Traits(factor, config.latent_channels, config.in_channels, device, vae.dtype)
+    return Traits(factor, config.latent_channels, config.in_channels, vae.device, vae.dtype)
 
 
 def latents_per_tile(tile: int, traits: Traits) -> int:

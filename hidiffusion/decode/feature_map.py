@@ -61,8 +61,12 @@ class FeatureMap:
         return parts[0] if len(parts) == 1 else torch.cat(parts, dim=2)
 
     def release_above(self, row: int) -> None:
-        """Free the strips that lie wholly above `row`."""
-        self._strips = [(span, strip) for span, strip in self._strips if span.stop > row]
+        """Free what lies above `row`: whole strips, and the upper part of one mostly passed."""
+        strips = [(span, strip) for span, strip in self._strips if span.stop > row]
+        if strips and 2 * (strips[0][0].stop - row) < strips[0][0].length:
+            span, strip = strips[0]
+            strips[0] = (Span(row, span.stop), strip[:, :, row - span.start :].clone())
+        self._strips = strips
 
     def _new_strip(self, values: Tensor) -> Tensor:
         batch, channels, height, _ = values.shape

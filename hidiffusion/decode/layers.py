@@ -80,8 +80,9 @@ class ConvLayer(Layer):
     ) -> FeatureMap:
         """Compute the output map."""
         target = FeatureMap(self.output_grid(source.grid), sweep.storage, statistics)
-        for region, values in self.tiles(source, sweep):
-            target.write(region, values)
+        compute = _chain(source, self._modules)
+        for region in sweep.walk(target.grid, source):
+            target.write(region, sweep.look(source, region, self._reach, compute))
         return target
 
     def tiles(self, source: FeatureMap, sweep: Sweep) -> Iterator[tuple[Region, Tensor]]:
@@ -134,9 +135,13 @@ class ResnetLayer(Layer):
         resnet = self._resnet
         target = FeatureMap(hidden.grid, sweep.storage, statistics)
         compute = _chain(hidden, [resnet.nonlinearity, resnet.dropout, resnet.conv2])
+
+        def total(region: Region) -> Tensor:
+            residual = sweep.look(hidden, region, Reach.SAME, compute)
+            return residual.add_(sweep.read(skip, region)).div_(resnet.output_scale_factor)
+
         for region in sweep.walk(hidden.grid, hidden, skip):
-            total = sweep.look(hidden, region, Reach.SAME, compute).add_(sweep.read(skip, region))
-            target.write(region, total.div_(resnet.output_scale_factor))
+            target.write(region, total(region))
         return target
 
 
@@ -164,20 +169,20 @@ class AttentionLayer(Layer):
         """Compute the output map."""
         grid = source.grid
         target = FeatureMap(grid, sweep.storage, statistics)
-        values = sweep.read(source, everything(grid))
-        source.release_above(grid.height)
-        columns = everything(grid).columns
+        whole = everything(grid)
         if not self._divisible or len(grid.rows) == 1:
             sweep.step()
-            target.write(everything(grid), self._attention(values))
+            target.write(whole, self._attention(sweep.read(source, whole)))
             return target
         assert source.statistics is not None
         affine = source.statistics.affine()
-        tokens = normalise(values, affine).flatten(2).transpose(1, 2)
+        tokens = (
+            normalise(sweep.read(source, whole), affine).flatten(2).transpose(1, 2).contiguous()
+        )
         for rows in grid.rows:
             sweep.step()
-            queries = values[:, :, rows.start : rows.stop]
-            target.write(Region(rows, columns), self._attend(queries, tokens, affine))
+            region = Region(rows, whole.columns)
+            target.write(region, self._attend(sweep.read(source, region), tokens, affine))
         return target
 
     def _attend(self, queries: Tensor, tokens: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
