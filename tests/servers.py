@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -96,3 +97,58 @@ def redis_server(folder: Path, *, append_only: bool = False) -> Iterator[RedisSe
         yield server
     finally:
         server.stop(signal.SIGKILL)
+
+
+class CuttingProxy:
+    """A TCP proxy that can lose the reply to a chosen command: the server did it, nobody heard."""
+
+    def __init__(self, port: int) -> None:
+        self._target = port
+        self._fatal: bytes | None = None
+        self._listener = socket.create_server(("127.0.0.1", 0))
+        self.port: int = self._listener.getsockname()[1]
+        self.cuts = 0
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def lose_the_reply_to(self, command: bytes) -> None:
+        """Cut the next connection that sends `command`, after passing it on."""
+        self._fatal = command
+
+    def close(self) -> None:
+        """Accept no more connections."""
+        self._listener.close()
+
+    def _accept(self) -> None:
+        with contextlib.suppress(OSError):
+            while True:
+                client, _ = self._listener.accept()
+                server = socket.create_connection(("127.0.0.1", self._target))
+                threading.Thread(target=self._up, args=(client, server), daemon=True).start()
+                threading.Thread(target=self._down, args=(server, client), daemon=True).start()
+
+    def _up(self, client: socket.socket, server: socket.socket) -> None:
+        while data := _receive(client):
+            fatal = self._fatal
+            if fatal is not None and fatal in data:
+                self._fatal = None
+                self.cuts += 1
+                client.shutdown(socket.SHUT_RDWR)
+            with contextlib.suppress(OSError):
+                server.sendall(data)
+        # The server gets to run what it was sent before its connection ends too.
+        with contextlib.suppress(OSError):
+            server.shutdown(socket.SHUT_WR)
+
+    def _down(self, server: socket.socket, client: socket.socket) -> None:
+        with contextlib.suppress(OSError):
+            while data := _receive(server):
+                client.sendall(data)
+        server.close()
+        client.close()
+
+
+def _receive(source: socket.socket) -> bytes:
+    try:
+        return source.recv(65536)
+    except OSError:
+        return b""

@@ -60,10 +60,24 @@ def connect_async(url: str) -> redis.asyncio.Redis:
     return redis.asyncio.Redis.from_pool(pool)
 
 
+#: A server refuses to write for now: its memory or disk is full, it is a replica or lacks some.
+#: redis-py has classes for some refusals, and only when no script is between.
+_REFUSALS = (redis.OutOfMemoryError, redis.ReadOnlyError, redis.exceptions.MasterDownError)
+_REFUSAL_CODES = ("OOM ", "READONLY ", "MASTERDOWN ", "MISCONF ", "NOREPLICAS ")
+
+
 @contextlib.contextmanager
 def unavailable_when_down() -> Iterator[None]:
-    """Turn a lost connection, a timeout or a server still loading into `Unavailable`."""
+    """Turn a lost connection, a timeout or a server that takes no writes into `Unavailable`."""
     try:
         yield
     except (redis.ConnectionError, redis.TimeoutError) as error:
         raise Unavailable("redis", str(error) or type(error).__name__) from error
+    except redis.ResponseError as error:
+        if _refuses(error):
+            raise Unavailable("redis", str(error)) from error
+        raise
+
+
+def _refuses(error: redis.ResponseError) -> bool:
+    return isinstance(error, _REFUSALS) or any(code in str(error) for code in _REFUSAL_CODES)

@@ -48,8 +48,9 @@ class Attempts:
     def silent(self, seconds: float) -> list[str]:
         """Ids of running generations without a sign of life for `seconds`, by Redis's clock."""
         with unavailable_when_down():
-            now, _ = self._redis.time()
-            ids: list[str] = self._redis.zrangebyscore(LEASES, "-inf", now - seconds)
+            whole, micro = self._redis.time()
+            latest = whole + micro / 1e6 - seconds
+            ids: list[str] = self._redis.zrangebyscore(LEASES, "-inf", f"{latest:.6f}")
         return ids
 
     def lose(self, generation_id: str, attempt: int, reason: str, at: datetime) -> Event | None:

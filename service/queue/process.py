@@ -58,14 +58,15 @@ class PipelineProcess:
         self._process.wait()
         self._channel.close()
 
-    def stop(self) -> None:
-        """Ask it to exit, and insist after a while."""
+    def stop(self) -> str:
+        """Ask it to exit, insist after a while, and say how it ended."""
         with contextlib.suppress(ChannelClosed):
             self.send(Stop())
-        self.bury()
+        return self.bury()
 
     def bury(self) -> str:
-        """Wait for it to exit, kill it if it does not, and say how it ended."""
+        """Close the channel, wait for it to exit, insist if it does not, and say how it ended."""
+        self._channel.close()
         try:
             self._process.wait(EXIT_SECONDS)
         except subprocess.TimeoutExpired:

@@ -13,7 +13,16 @@ All but `TOUCH` share their first arguments:
     KEYS[6] = RQ's envelope of this id
 """
 
-_SHARED = """
+_CLOCK = """
+local function seconds()
+  local time = redis.call('TIME')
+  return string.format('%d.%06d', time[1], time[2])
+end
+"""
+
+_SHARED = (
+    _CLOCK
+    + """
 local id = ARGV[1]
 
 local function waiting()
@@ -50,6 +59,7 @@ local function finish()
   redis.call('EXPIRE', KEYS[2], ARGV[4])
 end
 """
+)
 
 #: Claim a queued generation for a worker.
 #:
@@ -74,7 +84,7 @@ move('running')
 set_fields(8)
 redis.call('HSET', KEYS[1], 'worker', ARGV[5], 'started_at', ARGV[6])
 redis.call('LREM', waiting(), 0, id)
-redis.call('ZADD', KEYS[4], redis.call('TIME')[1], id)
+redis.call('ZADD', KEYS[4], seconds(), id)
 append('started', attempt, ARGV[6], ARGV[7])
 return attempt
 """
@@ -151,11 +161,14 @@ return 1
 #:     ARGV[2] = attempt
 #:
 #: Returns 'lost', 'cancel' or 'continue'.
-TOUCH = """
+TOUCH = (
+    _CLOCK
+    + """
 local now = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'cancel_requested')
 if now[1] ~= 'running' or now[2] ~= ARGV[2] then
   return 'lost'
 end
-redis.call('ZADD', KEYS[2], redis.call('TIME')[1], ARGV[1])
+redis.call('ZADD', KEYS[2], seconds(), ARGV[1])
 return now[3] == '1' and 'cancel' or 'continue'
 """
+)

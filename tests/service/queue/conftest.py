@@ -4,51 +4,20 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
-from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from ulid import ULID
 
-from service.domain.generation import Generation, ResolvedRequest, Status
 from service.events.connection import connect
 from service.queue.attempts import Attempts
 from service.queue.records import RedisRecords
 from service.settings import RedisSettings
+from tests.generations import MODEL
+from tests.service.queue.waiting import PATIENCE_SECONDS
 
-MODEL = "fox"
-PATIENCE_SECONDS = 30.0
 ROOT = Path(__file__).parents[3]
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
-
-
-def make_generation(prompt: str = "paint", model: str = MODEL) -> Generation:
-    request = ResolvedRequest(
-        prompt=prompt,
-        negative_prompt="",
-        model=model,
-        width=64,
-        height=64,
-        num_inference_steps=3,
-        guidance_scale=5.0,
-        seed=2**53 - 1,
-        scheduler="DDIMScheduler",
-        method="hidiffusion",
-        output_format="png",
-    )
-    return Generation(id=str(ULID()), status=Status.QUEUED, request=request, created_at=now())
-
-
-def wait_until(condition: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, f"waited {PATIENCE_SECONDS} s for {what}"
-        time.sleep(0.02)
 
 
 class ScriptedWorker:
@@ -59,7 +28,7 @@ class ScriptedWorker:
         self._children.touch()
         limits: dict[str, float] = {
             "heartbeat_seconds": 0.3,
-            "heartbeat_ttl_seconds": 1.2,
+            "heartbeat_ttl_seconds": 6,
             "cancel_grace_seconds": 0.5,
             "drain_grace_seconds": 10,
             **settings,

@@ -3,23 +3,23 @@
 A prompt is one word, and what it does in each attempt:
 
     paint     three steps, then success
+    linger    steps for a second, then success
     slow      steps until it is cancelled
     stuck     one step, then deaf to everything
     refuse    a failure of its own
     doom      killed by signal 9 at once
     stumble   killed in the first attempt, `paint` in the next
-    quit      exit with code 3
+    stall     `slow` in the first attempt, `paint` in the next
+    babble    something that is no message
 """
 
 import os
 import signal
 import sys
 import time
-from datetime import UTC, datetime
 from pathlib import Path
 
-from service.domain.artifacts import ArtifactRef, Manifest, Pyramid
-from service.domain.events import Cancelled, Event, Failed, Stepped, Succeeded
+from service.domain.events import Cancelled, Event, Failed, Succeeded
 from service.domain.generation import Failure, Generation
 from service.queue.channel import (
     Cancel,
@@ -30,6 +30,8 @@ from service.queue.channel import (
     Warm,
     die_with_parent,
 )
+from tests.generations import make_manifest, now
+from tests.generations import step as make_step
 
 STEP_SECONDS = 0.02
 
@@ -55,7 +57,7 @@ def perform(channel: Channel, generation: Generation) -> None:
         channel.send(Happened(generation_id=generation.id, event=event))
 
     def step(number: int) -> None:
-        say(Stepped(attempt=attempt, at=now(), step=number, total=3, eta_seconds=0.0))
+        say(make_step(attempt, number))
 
     match generation.request.prompt:
         case "doom":
@@ -63,43 +65,25 @@ def perform(channel: Channel, generation: Generation) -> None:
         case "stumble" if attempt == 1:
             step(1)
             os.kill(os.getpid(), signal.SIGKILL)
-        case "quit":
-            sys.exit(3)
+        case "babble":
+            os.write(int(sys.argv[-1]), b"Loading...\n")
         case "refuse":
             error = Failure(reason="OUT_OF_MEMORY", detail="no room")
             say(Failed(attempt=attempt, at=now(), error=error))
         case "stuck":
             step(1)
             time.sleep(600)
-        case "slow":
+        case "slow" | "stall" if attempt == 1:
             number = 0
             while not isinstance(channel.receive(STEP_SECONDS), Cancel):
                 number += 1
                 step(number)
             say(Cancelled(attempt=attempt, at=now()))
-        case _:
-            for number in (1, 2, 3):
-                step(number)
-            say(Succeeded(attempt=attempt, at=now(), manifest=manifest(generation)))
-
-
-def manifest(generation: Generation) -> Manifest:
-    nothing = ArtifactRef(key="nothing", media_type="image/png", bytes=0, sha256="")
-    return Manifest(
-        generation_id=generation.id,
-        attempt=generation.attempt,
-        width=8,
-        height=8,
-        image=nothing,
-        thumbnail=nothing,
-        pyramid=Pyramid(tile_size=8, overlap=0, format="png", levels=()),
-        recipe={"seed": generation.request.seed},
-        created_at=now(),
-    )
-
-
-def now() -> datetime:
-    return datetime.now(UTC)
+        case prompt:
+            for number in range(50 if prompt == "linger" else 3):
+                step(number + 1)
+                time.sleep(STEP_SECONDS if prompt == "linger" else 0)
+            say(Succeeded(attempt=attempt, at=now(), manifest=make_manifest(generation, attempt)))
 
 
 if __name__ == "__main__":

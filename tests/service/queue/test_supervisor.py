@@ -1,17 +1,294 @@
-import os, signal
-from tests.service.queue.conftest import make_generation, wait_until, now
+"""`WarmWorker` as a process of its own, over a real Redis, with a scripted pipeline process."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import pytest
+from rq import Queue
+
+from service.domain.events import Queued
+from service.domain.generation import Status
+from service.events.connection import connect
+from service.events.stream import RedisEventLog
+from service.queue.records import RedisRecords
+from service.settings import RedisSettings
+from tests.generations import MODEL, make_generation
+from tests.service.queue.waiting import alive, wait_until
 
 
-def test_paints(records, start_worker):
-    w = start_worker()
-    g = make_generation()
-    records.accept(g, None)
-    wait_until(lambda: records.get(g.id).status.final, "end")
-    assert records.get(g.id).status == "succeeded"
-    print(records.workers())
-    g2 = make_generation("stumble")
-    records.accept(g2, None)
-    wait_until(lambda: records.get(g2.id).status.final, "end")
-    print(records.get(g2.id))
-    w.signal(signal.SIGTERM)
-    assert w.wait() == 0
+class Desk:
+    """What a client sees of the service: it submits, watches and waits."""
+
+    def __init__(self, url: str) -> None:
+        self.records = RedisRecords(connect(url), RedisSettings(url=url))
+        self._log = RedisEventLog(url)
+
+    def submit(self, prompt: str) -> str:
+        return self.records.accept(make_generation(prompt), None).id
+
+    def get(self, generation_id: str):
+        return self.records.get(generation_id)
+
+    def cancel(self, generation_id: str) -> None:
+        self.records.request_cancel(generation_id, make_generation().created_at)
+
+    def events(self, generation_id: str):
+        return [stored.event for stored in self._log.read(generation_id, None, 10_000)]
+
+    def story(self, generation_id: str) -> list[tuple[str, int]]:
+        """Type and attempt of each event; steps in a row count once."""
+        told: list[tuple[str, int]] = []
+        for event in self.events(generation_id):
+            if told[-1:] != [(event.type, event.attempt)]:
+                told.append((event.type, event.attempt))
+        return told
+
+    def wait_for_steps(self, generation_id: str, attempt: int = 1) -> None:
+        wait_until(
+            lambda: ("step", attempt) in self.story(generation_id), f"attempt {attempt} to step"
+        )
+
+    def wait_for_end(self, generation_id: str):
+        wait_until(lambda: self.get(generation_id).status.final, "an end")
+        return self.get(generation_id)
+
+    def worker(self):
+        (info,) = self.records.workers()
+        return info
+
+    def wait_for_state(self, state: str) -> None:
+        wait_until(lambda: [w.state for w in self.records.workers()] == [state], f"a {state} one")
+
+
+@pytest.fixture
+def desk(redis_url):
+    return Desk(redis_url)
+
+
+#: A worker counts as dead after a good second instead of twenty.
+QUICK_NOTICE = {"heartbeat_seconds": 0.3, "heartbeat_ttl_seconds": 1.5}
+
+WHOLE_STORY = [("queued", 0), ("started", 1), ("step", 1), ("succeeded", 1)]
+
+
+class TestWarmth:
+    def test_the_second_job_starts_nothing_and_loads_nothing(self, desk, start_worker):
+        worker = start_worker()
+        for _ in range(2):
+            generation_id = desk.submit("paint")
+            ended = desk.wait_for_end(generation_id)
+            assert ended.status is Status.SUCCEEDED
+            assert ended.result.recipe == {"seed": ended.request.seed}
+            assert desk.story(generation_id) == WHOLE_STORY
+        assert len(worker.children) == 1
+        assert desk.worker().pipeline_loads == 1
+
+    def test_a_failure_of_the_job_is_told_and_costs_no_warmth(self, desk, start_worker):
+        worker = start_worker()
+        refused = desk.wait_for_end(desk.submit("refuse"))
+        assert refused.status is Status.FAILED
+        assert refused.error.reason == "OUT_OF_MEMORY"
+        assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
+        assert len(worker.children) == 1
+
+    def test_a_worker_tells_what_it_is_doing(self, desk, start_worker):
+        start_worker()
+        desk.wait_for_state("idle")
+        assert desk.worker().models == (MODEL,)
+        assert desk.worker().warm_models == (MODEL,)
+        generation_id = desk.submit("slow")
+        desk.wait_for_state("busy")
+        desk.cancel(generation_id)
+        desk.wait_for_state("idle")
+
+    def test_a_job_without_a_record_is_dropped(self, desk, start_worker, redis_url):
+        client = connect(redis_url, decode=False)
+        queue = Queue(f"generations:{MODEL}", connection=client, serializer="json")
+        expired = queue.enqueue("hidiffusion.generation", "expired", job_id="expired")
+        start_worker()
+        assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
+        assert not client.exists(expired.key)
+
+
+class TestPipelineDeath:
+    def test_a_killed_pipeline_costs_an_attempt_and_not_the_job(self, desk, start_worker):
+        worker = start_worker()
+        generation_id = desk.submit("stumble")
+        ended = desk.wait_for_end(generation_id)
+        assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 2)
+        assert desk.story(generation_id) == [
+            ("queued", 0),
+            ("started", 1),
+            ("step", 1),
+            ("queued", 1),
+            ("started", 2),
+            ("step", 2),
+            ("succeeded", 2),
+        ]
+        again = next(event for event in desk.events(generation_id)[1:] if isinstance(event, Queued))
+        assert "signal 9 (SIGKILL)" in again.reason
+        assert len(worker.children) == 2
+        assert desk.worker().pipeline_loads == 2
+
+    def test_three_deaths_fail_the_job_with_the_evidence_and_the_queue_goes_on(
+        self, desk, start_worker
+    ):
+        start_worker()
+        doomed, waiting = desk.submit("doom"), desk.submit("paint")
+        failed = desk.wait_for_end(doomed)
+        assert (failed.status, failed.attempt) == (Status.FAILED, 3)
+        assert failed.error.reason == "ATTEMPTS_LOST"
+        for attempt in (1, 2, 3):
+            assert f"attempt {attempt}: the pipeline process was killed" in failed.error.detail
+        assert desk.wait_for_end(waiting).status is Status.SUCCEEDED
+
+    def test_a_pipeline_that_talks_nonsense_is_replaced(self, desk, start_worker):
+        worker = start_worker(max_attempts=1)
+        assert desk.wait_for_end(desk.submit("babble")).status is Status.FAILED
+        assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
+        assert len(worker.children) == 2
+        assert not alive(worker.children[0])
+
+    def test_an_idle_pipeline_that_dies_is_replaced(self, desk, start_worker):
+        worker = start_worker()
+        desk.wait_for_state("idle")
+        os.kill(worker.children[0], signal.SIGKILL)
+        wait_until(lambda: len(worker.children) == 2, "another pipeline process")
+        ended = desk.wait_for_end(desk.submit("paint"))
+        assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 1)
+
+
+class TestCancel:
+    def test_what_runs_stops_and_stays_warm_and_what_waits_goes_on(self, desk, start_worker):
+        worker = start_worker()
+        running, waiting = desk.submit("slow"), desk.submit("paint")
+        desk.wait_for_steps(running)
+        desk.cancel(running)
+        assert desk.wait_for_end(running).status is Status.CANCELLED
+        assert desk.story(running)[-1] == ("cancelled", 1)
+        assert desk.wait_for_end(waiting).status is Status.SUCCEEDED
+        assert len(worker.children) == 1
+
+    def test_cancelling_what_waits_leaves_what_runs_alone(self, desk, start_worker):
+        start_worker()
+        running, waiting = desk.submit("linger"), desk.submit("paint")
+        desk.wait_for_steps(running)
+        desk.cancel(waiting)
+        assert desk.wait_for_end(running).status is Status.SUCCEEDED
+        assert desk.story(waiting) == [("queued", 0), ("cancelled", 0)]
+
+    def test_a_deaf_pipeline_is_killed_and_replaced(self, desk, start_worker):
+        worker = start_worker(cancel_grace_seconds=0.3)
+        stuck, waiting = desk.submit("stuck"), desk.submit("paint")
+        desk.wait_for_steps(stuck)
+        desk.cancel(stuck)
+        assert desk.wait_for_end(stuck).status is Status.CANCELLED
+        assert not alive(worker.children[0])
+        assert desk.wait_for_end(waiting).status is Status.SUCCEEDED
+        assert len(worker.children) == 2
+
+    @pytest.mark.parametrize(("prompt", "children"), [("slow", 1), ("stuck", 2)])
+    def test_a_job_that_takes_too_long_fails(self, desk, start_worker, prompt, children):
+        worker = start_worker(job_timeout_seconds=1, cancel_grace_seconds=0.3)
+        failed = desk.wait_for_end(desk.submit(prompt))
+        assert failed.error.reason == "TIMED_OUT"
+        assert "within 1 s" in failed.error.detail
+        assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
+        assert len(worker.children) == children
+
+
+class TestDrain:
+    def test_an_idle_worker_leaves_at_once(self, desk, start_worker):
+        worker = start_worker()
+        desk.wait_for_state("idle")
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert desk.records.workers() == ()
+        assert not alive(worker.children[0])
+
+    def test_what_runs_may_end_and_what_waits_waits(self, desk, start_worker):
+        worker = start_worker()
+        running, waiting = desk.submit("linger"), desk.submit("paint")
+        desk.wait_for_steps(running)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert desk.story(running) == WHOLE_STORY
+        assert desk.story(waiting) == [("queued", 0)]
+        assert desk.records.queue_depth(MODEL) == 1
+
+    @pytest.mark.parametrize("prompt", ["slow", "stuck"])
+    def test_what_does_not_end_in_time_is_handed_back(self, desk, start_worker, prompt):
+        worker = start_worker(drain_grace_seconds=0.3, cancel_grace_seconds=0.3)
+        generation_id = desk.submit(prompt)
+        desk.wait_for_steps(generation_id)
+        worker.signal(signal.SIGTERM)
+        assert worker.wait() == 0
+        assert desk.story(generation_id)[-1] == ("queued", 1)
+        assert desk.records.queue_depth(MODEL) == 1
+        assert not alive(worker.children[0])
+
+    def test_being_handed_back_is_no_loss(self, desk, start_worker):
+        generation_id = desk.submit("stall")
+        first = start_worker(drain_grace_seconds=0, max_attempts=1)
+        desk.wait_for_steps(generation_id)
+        first.signal(signal.SIGTERM)
+        assert first.wait() == 0
+        start_worker(max_attempts=1)
+        ended = desk.wait_for_end(generation_id)
+        assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 2)
+
+
+class TestWorkerDeath:
+    def test_another_worker_takes_over_and_the_pipeline_dies_with_its_worker(
+        self, desk, start_worker
+    ):
+        first = start_worker(**QUICK_NOTICE)
+        generation_id = desk.submit("stall")
+        desk.wait_for_steps(generation_id)
+        start_worker(**QUICK_NOTICE)
+        wait_until(lambda: len(desk.records.workers()) == 2, "two workers")
+        first.signal(signal.SIGKILL)
+        wait_until(lambda: not alive(first.children[0]), "the pipeline process to die")
+        ended = desk.wait_for_end(generation_id)
+        assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 2)
+        wait_until(lambda: len(desk.records.workers()) == 1, "the dead worker to be forgotten")
+
+    def test_a_worker_back_from_the_dead_is_not_heard(self, desk, start_worker):
+        first = start_worker(**QUICK_NOTICE)
+        generation_id = desk.submit("stall")
+        desk.wait_for_steps(generation_id)
+        first.signal(signal.SIGSTOP)
+        start_worker(**QUICK_NOTICE)
+        assert desk.wait_for_end(generation_id).attempt == 2
+        story = desk.story(generation_id)
+        first.signal(signal.SIGCONT)
+        wait_until(lambda: len(desk.records.workers()) == 2, "the first worker to come back")
+        wait_until(lambda: {w.state for w in desk.records.workers()} == {"idle"}, "idle workers")
+        assert desk.story(generation_id) == story
+        assert [attempt for _, attempt in story] == sorted(attempt for _, attempt in story)
+        assert len(first.children) == 1
+
+
+class TestRedisDeath:
+    def test_a_job_outlives_a_restart_of_redis(self, own_redis, start_worker):
+        desk = Desk(own_redis.url)
+        worker = start_worker(own_redis.url)
+        generation_id = desk.submit("linger")
+        desk.wait_for_steps(generation_id)
+        own_redis.stop(signal.SIGKILL)
+        time.sleep(0.5)
+        own_redis.start()
+        ended = desk.wait_for_end(generation_id)
+        assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 1)
+        steps = [event.step for event in desk.events(generation_id) if event.type == "step"]
+        assert steps == list(range(1, 51))
+        assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
+        assert len(worker.children) == 1
+
+
+def test_the_supervisor_never_imports_torch():
+    probe = "import sys, service.queue.supervisor; sys.exit('torch' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", probe], check=False).returncode == 0
