@@ -40,7 +40,9 @@ def build_use_cases(settings: Settings) -> UseCases:
         submit=SubmitGeneration(catalog, records, clock),
         cancel=CancelGeneration(records, clock),
         purge=PurgeGeneration(records, store),
-        query=Query(catalog, records, store),
+        query=Query(
+            catalog, records, store, settings.worker.tile_size, settings.worker.tile_overlap
+        ),
         watch=WatchGeneration(records, RedisEventLog(settings.redis.url)),
     )
 

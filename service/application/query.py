@@ -3,7 +3,7 @@
 from dataclasses import dataclass
 
 from service.application.ports import ObjectInfo, ObjectStore, Page, Records, WorkerInfo
-from service.domain.artifacts import EXTENSIONS, ArtifactKeys, TileFormat, TileRef
+from service.domain.artifacts import EXTENSIONS, TILE_FORMAT, ArtifactKeys, TileFormat, TileRef
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import ArtifactNotFound, NotFound, Unavailable
 from service.domain.generation import Generation, Status
@@ -106,8 +106,6 @@ class Query:
     def tiling(self, generation_id: str) -> Tiling:
         """Geometry of the pyramid, known from the moment an attempt begins.
 
-        Tiles have the format of the full-size picture.
-
         Raises:
             ArtifactNotFound: no attempt has begun.
         """
@@ -125,7 +123,7 @@ class Query:
             request.height,
             self._tile_size,
             self._tile_overlap,
-            request.output_format,
+            TILE_FORMAT,
         )
 
     def read(self, info: ObjectInfo, start: int = 0, end: int | None = None) -> bytes:

@@ -11,6 +11,9 @@ TileFormat = Literal["png", "webp", "jpeg"]
 EXTENSIONS: dict[str, str] = {"png": "png", "webp": "webp", "jpeg": "jpg"}
 MEDIA_TYPES: dict[str, str] = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
 
+#: Tiles are lossless whatever the format of the full-size picture.
+TILE_FORMAT: TileFormat = "png"
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
