@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Any, NamedTuple
@@ -63,7 +64,7 @@ class Sites:
     windows: tuple[WindowSite, ...]
 
 
-def find_unet(model: object) -> nn.Module:
+def find_unet(model: object) -> Any:
     """Return the U-Net of a pipeline, or the model itself if it is one.
 
     Raises:
@@ -106,7 +107,7 @@ def _native_size(sample_size: int | tuple[int, int] | None) -> int | None:
     if sample_size is None or isinstance(sample_size, int):
         return sample_size
     height, width = sample_size
-    return round((height * width) ** 0.5)
+    return round(math.sqrt(height * width))
 
 
 def dissect(unet: Any, resolved: ResolvedConfig) -> Sites:

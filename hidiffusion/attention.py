@@ -29,7 +29,7 @@ class _WindowHook:
 
 
 class WindowPartition(_WindowHook):
-    """Forward pre-hook: hidden states [B, N, C] become windows [B * count, n, C]."""
+    """Forward pre-hook: hidden states [B, N, C] become windows [B * num_windows, n, C]."""
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -53,7 +53,7 @@ class WindowPartition(_WindowHook):
 
 
 class WindowMerge(_WindowHook):
-    """Forward hook: attention output [B * count, n, C] becomes [B, N, C]."""
+    """Forward hook: attention output [B * num_windows, n, C] becomes [B, N, C]."""
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], output: torch.Tensor

@@ -8,7 +8,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
 
-import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
@@ -189,7 +188,7 @@ class RunStart:
         self.handles: list[RemovableHandle] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        pipeline = self.pipeline()
+        pipeline: Any = self.pipeline()
         record: UNetRecord | None = getattr(find_unet(pipeline), _RECORD, None)
         if record is not None:
             record.state.begin(pipeline, kwargs.get("generator", args[0] if args else None))
@@ -288,8 +287,7 @@ def _attach_raunet(sites: Sites, state: CallState) -> Iterator[RemovableHandle]:
     if sites.downsampler is not None:
         yield sites.downsampler.register_forward_pre_hook(SparseDownsample(state))
     if sites.pool is not None and sites.unpool is not None:
-        level = state.resolved.pool_level
         yield sites.pool.register_forward_hook(Pool(state))
-        yield sites.unpool.register_forward_hook(Unpool(state, level))
+        yield sites.unpool.register_forward_hook(Unpool(state))
     for upsampler, level in sites.upsamplers:
         yield upsampler.register_forward_pre_hook(UpsampleTo(state, level))

@@ -51,18 +51,17 @@ class Pool:
 class Unpool:
     """Forward hook of an attention in an up block: bring its output back to the level's size."""
 
-    def __init__(self, state: CallState, level: int) -> None:
+    def __init__(self, state: CallState) -> None:
         self.state = state
-        self.level = level
 
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], output: tuple[torch.Tensor, ...]
     ) -> tuple[torch.Tensor, ...] | None:
         del module, args
-        plan = self.state.required()
-        if not plan.stage.pool:
+        plan, level = self.state.required(), self.state.resolved.pool_level
+        if level is None or not plan.stage.pool:
             return None
-        return resize(output[0], plan.levels[self.level].full), *output[1:]
+        return resize(output[0], plan.levels[level].full), *output[1:]
 
 
 class UpsampleTo:

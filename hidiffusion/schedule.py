@@ -126,7 +126,7 @@ def _mechanisms(
 
 
 def _end(ratio: float, total: int) -> int:
-    """The layout is settled in step 0: a mechanism that acts at all acts there, however few follow."""
+    """The layout is settled in step 0, so a mechanism that acts at all acts there."""
     return max(1, int(ratio * total)) if ratio > 0 else 0
 
 

@@ -226,7 +226,7 @@ class CallState:
                 for seed in seeds
             )
             grid = self._grid(size, place.level)
-            found.append(windows(*size, grid, shifts, batch, sample.device))
+            found.append(windows(size, grid, shifts, batch=batch, device=sample.device))
         return tuple(found)
 
     def _grid(self, size: Size, level: int) -> Grid:

@@ -1,4 +1,4 @@
-"""The only file that knows names of diffusers and torch that their documentation does not promise."""
+"""The only file that knows names of diffusers and torch that their documentation omits."""
 
 from __future__ import annotations
 
@@ -22,6 +22,7 @@ from diffusers.models.upsampling import Upsample2D
 from torch import nn
 
 __all__ = [
+    "RUN_START",
     "BasicTransformerBlock",
     "ControlNetModel",
     "ControlNetUnionModel",
@@ -38,6 +39,7 @@ __all__ = [
     "controlnets",
     "run_length",
     "set_compiled_call",
+    "table_index",
     "unwrap",
 ]
 
@@ -68,7 +70,7 @@ def run_length(pipeline: object) -> int | None:
 
 
 def begin_index(scheduler: object) -> int | None:
-    """Return the entry of the scheduler's table at which the run begins, if the scheduler keeps it."""
+    """Return the entry of the table at which the run begins, if the scheduler keeps it."""
     return getattr(scheduler, "begin_index", None)
 
 
@@ -78,7 +80,7 @@ def table_index(timestep: torch.Tensor, table: torch.Tensor) -> int | None:
         return None
     if timestep.untyped_storage().data_ptr() != table.untyped_storage().data_ptr():
         return None
-    index = timestep.storage_offset() - table.storage_offset()
+    index = int(timestep.storage_offset() - table.storage_offset())
     return index if 0 <= index < len(table) else None
 
 

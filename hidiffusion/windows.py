@@ -24,7 +24,7 @@ class Grid(NamedTuple):
     columns: int
 
     @property
-    def count(self) -> int:
+    def num_windows(self) -> int:
         """Number of windows."""
         return self.rows * self.columns
 
@@ -33,42 +33,46 @@ class Windows(NamedTuple):
     """A partition of a batch of token maps and its inverse.
 
     Attributes:
-        gather: int32 [B * count * n], for each token of each window its index in the flat batch.
-        scatter: int32 [B * H * W], for each token of the flat batch its index among the windows'.
-        count: number of windows.
+        gather: int32 [B * num_windows * n], each window token's index in the flat batch.
+        scatter: int32 [B * H * W], each token's index among those of the windows.
+        num_windows: number of windows.
     """
 
     gather: torch.Tensor
     scatter: torch.Tensor
-    count: int
+    num_windows: int
 
     def to(self, device: torch.device) -> Windows:
         """Return the partition on a device; itself if it is there already."""
-        return Windows(self.gather.to(device), self.scatter.to(device), self.count)
+        return Windows(self.gather.to(device), self.scatter.to(device), self.num_windows)
 
 
 def partition(tokens: torch.Tensor, windows: Windows) -> torch.Tensor:
-    """Split token maps into windows: [B, H * W, C] to [B * count, n, C]."""
+    """Split token maps into windows: [B, H * W, C] to [B * num_windows, n, C]."""
     batch, _, channels = tokens.shape
     gathered = tokens.reshape(-1, channels).index_select(0, windows.gather)
-    return gathered.view(batch * windows.count, -1, channels)
+    return gathered.view(batch * windows.num_windows, -1, channels)
 
 
 def merge(tokens: torch.Tensor, windows: Windows) -> torch.Tensor:
-    """Undo `partition`: [B * count, n, C] to [B, H * W, C]."""
-    batch, channels = tokens.shape[0] // windows.count, tokens.shape[-1]
+    """Undo `partition`: [B * num_windows, n, C] to [B, H * W, C]."""
+    batch, channels = tokens.shape[0] // windows.num_windows, tokens.shape[-1]
     return tokens.reshape(-1, channels).index_select(0, windows.scatter).view(batch, -1, channels)
 
 
 @lru_cache(maxsize=64)
 def windows(
-    height: int, width: int, grid: Grid, shifts: tuple[int, ...], batch: int, device: torch.device
+    size: tuple[int, int],
+    grid: Grid,
+    shifts: tuple[int, ...],
+    *,
+    batch: int,
+    device: torch.device,
 ) -> Windows:
     """Build the indices for a batch of token maps.
 
     Args:
-        height: of the map in tokens.
-        width: of the map in tokens.
+        size: height and width of the map in tokens.
         grid: number of windows along each axis.
         shifts: tuple of shifts in quarters of a window, repeated over the batch: one for all
             samples, or one for each sample of a guidance group.
@@ -80,7 +84,7 @@ def windows(
     """
     # A tensor cached by a call in inference mode must still serve a call that trains.
     with torch.inference_mode(mode=False):
-        maps = [_one_map(height, width, grid, shift, device) for shift in shifts]
+        maps = [_one_map(size, grid, shift, device) for shift in shifts]
         repeats = batch // len(shifts)
         gather = torch.stack([gather for gather, _ in maps]).repeat(repeats, 1)
         scatter = torch.stack([scatter for _, scatter in maps]).repeat(repeats, 1)
@@ -88,14 +92,15 @@ def windows(
         return Windows(
             gather=(gather + sample * scatter.shape[1]).flatten(),
             scatter=(scatter + sample * gather.shape[1]).flatten(),
-            count=grid.count,
+            num_windows=grid.num_windows,
         )
 
 
 def _one_map(
-    height: int, width: int, grid: Grid, shift: int, device: torch.device
+    size: tuple[int, int], grid: Grid, shift: int, device: torch.device
 ) -> tuple[torch.Tensor, torch.Tensor]:
     """Return (gather, scatter) of one map, both one-dimensional."""
+    height, width = size
     rows, row_of, row_in = _axis(height, grid.rows, shift, device)
     columns, column_of, column_in = _axis(width, grid.columns, shift, device)
     gather = rows[:, None, :, None] * width + columns[None, :, None, :]

@@ -6,7 +6,7 @@ with registry.get("hidiffusion").patched(pipe, seed=7, t1_ratio=0.5):
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass, fields
 from typing import Any, Protocol
