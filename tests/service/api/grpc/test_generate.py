@@ -48,3 +48,10 @@ def test_every_status_has_its_enumeration_value() -> None:
     names = {value.name.removeprefix("GENERATION_STATUS_") for value in enumeration.values}
 
     assert names == {status.name for status in Status} | {"UNSPECIFIED"}
+
+
+def test_every_method_is_in_the_documentation() -> None:
+    text = (PROTO_FOLDER.parent / "docs" / "api" / "grpc.md").read_text(encoding="utf-8")
+
+    for method in rpc.DESCRIPTOR.services_by_name["GenerationService"].methods:
+        assert f"`{method.name}`" in text

@@ -1,6 +1,7 @@
 """The OpenAPI document tells the truth about every route."""
 
 import json
+from pathlib import Path
 from typing import Any
 
 from tests.service.api.stack import Stack
@@ -45,3 +46,11 @@ def test_examples_of_requests_are_accepted(stack: Stack) -> None:
     for example in schema["examples"]:
         response = stack.http.post("/v1/generations", json=example | {"model": "emoji"})
         assert response.status_code == 202, response.text
+
+
+def test_every_route_is_in_the_documentation(stack: Stack) -> None:
+    text = (Path(__file__).parents[4] / "docs" / "api" / "http.md").read_text(encoding="utf-8")
+
+    for path, methods in _document(stack)["paths"].items():
+        for method in methods:
+            assert f"`{method.upper()} {path}`" in text
