@@ -10,10 +10,9 @@ from numpy.typing import NDArray
 
 from service.domain.artifacts import TileFormat
 
-#: Deflate level 1 takes a sixth of the time of level 6 for a tenth more bytes.
+#: Level 1 with averaged rows: less than half the time and fewer bytes than libvips' own choice,
+#: level 6 without a filter (docs/decisions/0051).
 _PNG_COMPRESSION = 1
-
-#: Costs no time at this level and saves a quarter of the bytes of unfiltered rows.
 _PNG_FILTER = "avg"
 _WEBP_QUALITY = 92
 _JPEG_QUALITY = 92

@@ -46,13 +46,14 @@ class WarmPipeline:
         Raises:
             UnsupportedRequest: diffusers has no such class, or it does not fit the model.
         """
-        kind: Any = getattr(diffusers, name, None)
+        kind = getattr(diffusers, name, None)
         if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
             raise UnsupportedRequest(
                 f"scheduler {name!r} is no scheduler class of diffusers {diffusers.__version__}; "
                 f"use one of {', '.join(self.model.schedulers)}"
             )
-        self.pipe.scheduler = kind.from_config(self.scheduler_config)
+        build: Any = kind.from_config
+        self.pipe.scheduler = build(self.scheduler_config)
 
 
 class Pipelines:
