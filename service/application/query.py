@@ -144,8 +144,11 @@ class Query:
         """Return when a request could be served now; raise `Unavailable` naming what is missing."""
         self._records.ping()
         self._store.ping()
-        if not self._records.workers():
+        workers = self._records.workers()
+        if not workers:
             raise Unavailable("worker", "no worker has reported within its heartbeat interval")
+        if all(worker.state == "starting" for worker in workers):
+            raise Unavailable("worker", "no worker has its pipelines warm yet")
 
     def _head(self, generation: Generation, key: str, artifact: str) -> ObjectInfo:
         try:

@@ -69,6 +69,8 @@ class ServiceClient:
                     self._raise_for(source.response)
                     for sse in source.iter_sse():
                         last_id = sse.id or last_id
+                        if not sse.data:  # a bare `retry:` or `id:` line
+                            continue
                         yield sse.event, json.loads(sse.data)
                         if sse.event in {"succeeded", "failed", "cancelled"}:
                             return

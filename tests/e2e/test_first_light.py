@@ -41,7 +41,7 @@ def create(http: httpx.Client, **fields: Any) -> dict[str, Any]:
 def follow(http: httpx.Client, generation_id: str) -> list[tuple[str, dict[str, Any]]]:
     """Every event of a generation, to the end."""
     with connect_sse(http, "GET", f"/v1/generations/{generation_id}/events") as source:
-        return [(sse.event, json.loads(sse.data)) for sse in source.iter_sse()]
+        return [(sse.event, json.loads(sse.data)) for sse in source.iter_sse() if sse.data]
 
 
 def image_bytes(http: httpx.Client, generation_id: str) -> bytes:
