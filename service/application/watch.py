@@ -20,15 +20,15 @@ _POSITION_LIMIT = 2**64
 class WatchGeneration:
     """The stream behind server-sent events and gRPC watching alike."""
 
-    def __init__(self, records: Records, events: EventLog) -> None:
+    def __init__(
+        self, records: Records, events: EventLog, keep_alive_seconds: float = KEEP_ALIVE_SECONDS
+    ) -> None:
         self._records = records
         self._events = events
+        self._keep_alive_seconds = keep_alive_seconds
 
     async def __call__(
-        self,
-        generation_id: str,
-        after: str | None = None,
-        idle_seconds: float = KEEP_ALIVE_SECONDS,
+        self, generation_id: str, after: str | None = None
     ) -> AsyncIterator[StoredEvent | None]:
         """Open the stream; it ends after the final event. None means: nothing new, still alive.
 
@@ -36,7 +36,7 @@ class WatchGeneration:
             GenerationNotFound: the id is unknown (raised here, before the first event).
         """
         await anyio.to_thread.run_sync(self._records.get, generation_id)
-        return self._events.follow(generation_id, after, idle_seconds)
+        return self._events.follow(generation_id, after, self._keep_alive_seconds)
 
     async def seen_all(self, generation_id: str, after: str) -> bool:
         """Whether `after` is the last event there will ever be.

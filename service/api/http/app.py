@@ -8,7 +8,15 @@ from starlette.middleware import Middleware
 from service.api.http.error_handlers import install_error_handlers
 from service.api.http.middleware import BodyLimit, RequestId
 from service.api.http.openapi import install_openapi
-from service.api.http.routes import artifacts, events, generations, models, operations, problems
+from service.api.http.routes import (
+    artifacts,
+    events,
+    generations,
+    models,
+    operations,
+    problems,
+    web,
+)
 from service.application.use_cases import UseCases
 from service.settings import ApiSettings
 
@@ -45,8 +53,9 @@ def create_app(
     app.state.use_cases = use_cases
     app.state.settings = settings
     app.state.stopping = stopping or asyncio.Event()
-    for module in (generations, events, artifacts, models, operations, problems):
+    for module in (generations, events, artifacts, models, operations, problems, web):
         app.include_router(module.router)
+    app.mount("/web", web.page_files)
     install_error_handlers(app)
     install_openapi(app)
     return app

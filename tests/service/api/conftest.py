@@ -5,6 +5,7 @@ from collections.abc import Iterator
 import pytest
 import redis
 
+from service.settings import StoreSettings
 from tests.servers import RedisServer
 from tests.service.api.stack import Stack, running_stack
 
@@ -14,7 +15,8 @@ def shared_stack(
     shared_redis: RedisServer, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Stack]:
     """One service for all these tests; take `stack`."""
-    with running_stack(shared_redis.url, tmp_path_factory.mktemp("store")) as running:
+    store = StoreSettings(url=tmp_path_factory.mktemp("store").as_uri())
+    with running_stack(shared_redis.url, store) as running:
         yield running
 
 

@@ -47,6 +47,7 @@ CATALOG = Catalog(
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_WAIT_SECONDS = 2
+KEEP_ALIVE_SECONDS = 0.3
 
 
 class SystemClock:
@@ -64,7 +65,7 @@ class Stack:
     endpoints: Endpoints
     records: RedisRecords
     store: ObjectStore
-    store_folder: Path
+    store_settings: StoreSettings
     worker: PlayedWorker
     http: httpx.Client
     channel: grpc.Channel
@@ -76,6 +77,11 @@ class Stack:
         assert response.status_code == 202, response.text
         generation_id: str = response.json()["id"]
         return generation_id
+
+    @property
+    def store_folder(self) -> Path:
+        """Where a store in a folder keeps its objects."""
+        return Path(self.store_settings.url.removeprefix("file://"))
 
     def add_worker(self) -> None:
         """Report a live worker that is warm for the model."""
@@ -95,15 +101,15 @@ def use_cases(redis_url: str, store: ObjectStore) -> tuple[UseCases, RedisRecord
         cancel=CancelGeneration(records, clock),
         purge=PurgeGeneration(records, store),
         query=Query(CATALOG, records, store),
-        watch=WatchGeneration(records, RedisEventLog(redis_url)),
+        watch=WatchGeneration(records, RedisEventLog(redis_url), KEEP_ALIVE_SECONDS),
     )
     return cases, records
 
 
 @contextmanager
-def running_stack(redis_url: str, folder: Path) -> Iterator[Stack]:
+def running_stack(redis_url: str, store_settings: StoreSettings) -> Iterator[Stack]:
     """A stack for the length of the block."""
-    store = open_store(StoreSettings(url=f"file://{folder}"))
+    store = open_store(store_settings)
     cases, records = use_cases(redis_url, store)
     settings = ApiSettings(
         http_port=0,
@@ -120,7 +126,7 @@ def running_stack(redis_url: str, folder: Path) -> Iterator[Stack]:
                 endpoints=endpoints,
                 records=records,
                 store=store,
-                store_folder=folder,
+                store_settings=store_settings,
                 worker=PlayedWorker(records, store),
                 http=http,
                 channel=channel,

@@ -10,6 +10,7 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from service.settings import StoreSettings
 from tests.servers import RedisServer
 from tests.service.api.stack import Stack, running_stack
 
@@ -17,7 +18,8 @@ from tests.service.api.stack import Stack, running_stack
 @pytest.fixture
 def lone_stack(own_redis: RedisServer, tmp_path: Path) -> Iterator[Stack]:
     """A service whose Redis may be stopped."""
-    with running_stack(own_redis.url, tmp_path / "store") as running:
+    store = StoreSettings(url=(tmp_path / "store").as_uri())
+    with running_stack(own_redis.url, store) as running:
         yield running
 
 

@@ -99,6 +99,18 @@ def test_proxies_are_told_not_to_buffer_or_cache(stack: Stack) -> None:
     assert "retry: 2000" in response.text
 
 
+def test_silence_is_broken_by_comments(stack: Stack) -> None:
+    generation_id = stack.submit()
+    lines = []
+    with stack.http.stream("GET", f"/v1/generations/{generation_id}/events") as response:
+        for line in response.iter_lines():
+            lines.append(line)
+            if lines.count(": keep-alive") == 2:
+                break
+
+    assert [line for line in lines if line.startswith("event:")] == ["event: queued"]
+
+
 def test_failure_is_told_with_its_reason(stack: Stack) -> None:
     generation_id = stack.submit()
     stack.worker.fail(stack.worker.start(generation_id))
