@@ -10,6 +10,7 @@ from fastapi.responses import JSONResponse
 from fastapi.utils import is_body_allowed_for_status_code
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.routing import Match
 
 from service.api.http import problems
 from service.api.http.problems import Problem, ProblemType, Violation
@@ -28,6 +29,7 @@ _BY_STATUS = {
         problems.RANGE_NOT_SATISFIABLE,
     )
 }
+_METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
 def install_error_handlers(app: FastAPI) -> None:
@@ -79,7 +81,22 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     detail = error.detail
     if kind in (problems.NOT_FOUND, problems.METHOD_NOT_ALLOWED):
         detail = f"{request.method} {request.url.path}: {kind.title[0].lower()}{kind.title[1:]}"
-    return _respond(request, kind, detail, error.headers)
+    headers = dict(error.headers or {})
+    if "Allow" in headers:
+        headers["Allow"] = ", ".join(_methods(request))
+    return _respond(request, kind, detail, headers)
+
+
+def _methods(request: Request) -> list[str]:
+    """Every method of the request's path; its routes know only their own."""
+    return [
+        method
+        for method in _METHODS
+        if any(
+            route.matches({**request.scope, "method": method})[0] is Match.FULL
+            for route in request.app.routes
+        )
+    ]
 
 
 async def _on_unexpected_error(request: Request, error: Exception) -> Response:

@@ -93,7 +93,7 @@ def get_tile(
     level: _Number,
     column: _Number,
     row: _Number,
-    extension: str,
+    extension: Annotated[str, Path(pattern="^[a-z]+$", examples=["png"])],
     request: Request,
     use_cases: UseCasesDep,
 ) -> Response:

@@ -38,6 +38,17 @@ def test_wrong_method(stack: Stack) -> None:
     assert response.headers["allow"] == "GET"
 
 
+def test_every_method_of_a_path_is_allowed_by_name(stack: Stack) -> None:
+    allowed = {
+        "/v1/generations": "GET, POST",
+        "/v1/generations/some": "DELETE, GET",
+        "/v1/generations/some/image": "GET, HEAD",
+    }
+
+    for path, methods in allowed.items():
+        assert stack.http.patch(path).headers["allow"] == methods
+
+
 def test_unknown_generation(stack: Stack) -> None:
     for method, path in (("GET", ""), ("DELETE", ""), ("GET", "/image"), ("GET", "/tiles.dzi")):
         response = stack.http.request(method, f"/v1/generations/nobody{path}")
