@@ -5,8 +5,8 @@ from typing import Any
 
 import torch
 
+from hidiffusion.methods import registry
 from service.domain.generation import ResolvedRequest
-from service.worker.methods import using_method
 from service.worker.pipelines import WarmPipeline
 
 #: Called after each step with (steps done, steps in all, latents); may raise to end the run.
@@ -26,7 +26,8 @@ def denoise(warm: WarmPipeline, request: ResolvedRequest, on_step: OnStep) -> to
         `[1, C, height / 8, width / 8]`, scaled as the pipeline holds them.
 
     Raises:
-        UnsupportedRequest: scheduler or method are unknown here.
+        UnsupportedRequest: the scheduler is unknown here.
+        HiDiffusionError: the method is unknown or does not fit the model.
     """
 
     def after_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
@@ -34,7 +35,7 @@ def denoise(warm: WarmPipeline, request: ResolvedRequest, on_step: OnStep) -> to
         return {}
 
     warm.use_scheduler(request.scheduler)
-    with using_method(warm.pipe, request.method, request.seed):
+    with registry.get(request.method).patched(warm.pipe, seed=request.seed):
         result = warm.pipe(
             prompt=request.prompt,
             negative_prompt=request.negative_prompt or None,

@@ -2,6 +2,7 @@
 
 import torch
 
+from hidiffusion import HiDiffusionError
 from hidiffusion.decode import NonFiniteError
 from service.domain.errors import StoreError, Unavailable
 from service.domain.generation import Failure
@@ -24,6 +25,7 @@ class UnsupportedRequest(Exception):
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (ModelUnavailable, "MODEL_UNAVAILABLE"),
     (UnsupportedRequest, "UNSUPPORTED_REQUEST"),
+    (HiDiffusionError, "UNSUPPORTED_REQUEST"),
     (Unavailable, "STORE_UNAVAILABLE"),
     (StoreError, "STORE_ERROR"),
 )
@@ -31,11 +33,11 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 
 def failure_of(error: Exception) -> Failure:
     """Describe an error to whoever asked for the picture."""
+    if isinstance(error, NonFiniteError):
+        return Failure(reason=_non_finite_reason(error), detail=str(error))
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return Failure(reason=reason, detail=str(error), retryable=kind is Unavailable)
-    if isinstance(error, NonFiniteError):
-        return Failure(reason=_non_finite_reason(error), detail=str(error))
     if is_out_of_memory(error):
         return Failure(
             reason="OUT_OF_MEMORY",

@@ -121,8 +121,8 @@ def start_child(
     """Starts pipeline processes; they are killed at the end of the run."""
     started = []
 
-    def start(**worker: Any) -> Child:
-        settings = child_settings(catalog, tmp_path_factory.mktemp("store"), **worker)
+    def start(store: StoreSettings | None = None, **worker: Any) -> Child:
+        settings = child_settings(catalog, tmp_path_factory.mktemp("store"), store, **worker)
         child = Child(
             PipelineProcess(PIPELINE_COMMAND, settings.environment()), open_store(settings.store)
         )
@@ -134,11 +134,13 @@ def start_child(
         child.process.kill()
 
 
-def child_settings(catalog: Path, folder: Path, **worker: Any) -> Settings:
-    """Settings of a pipeline process that writes to `folder`."""
+def child_settings(
+    catalog: Path, folder: Path, store: StoreSettings | None = None, **worker: Any
+) -> Settings:
+    """Settings of a pipeline process that writes to `folder`, or to another store."""
     return Settings(
         catalog=catalog,
-        store=StoreSettings(url=folder.as_uri()),
+        store=store or StoreSettings(url=folder.as_uri()),
         worker=WorkerSettings(
             models=("tiny",), device="cpu", tile_size=32, preview_every=2, **worker
         ),

@@ -8,18 +8,21 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from pydantic import SecretStr
 
 from service.domain.artifacts import ArtifactKeys, Manifest
 from service.domain.events import Cancelled, Event, Failed, Stepped, Succeeded
 from service.domain.generation import Generation
 from service.queue.channel import Cancel, ChannelClosed, Run, Stop, Warm
+from service.settings import StoreSettings
 from service.storage.manifests import read_manifest
+from tests.s3_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY, s3_server
 from tests.service.worker.conftest import Child, child_settings
 
 NewGeneration = Callable[..., Generation]
@@ -208,14 +211,27 @@ def test_signals_to_the_group_are_left_to_the_supervisor(
     assert [*events][-1].type == "succeeded"
 
 
-def test_a_warm_model_is_never_loaded_again_and_stop_lets_the_run_finish(
-    start_child: Callable[..., Child], new_generation: NewGeneration
+@pytest.fixture
+def s3_settings() -> Iterator[StoreSettings]:
+    with s3_server() as server:
+        server.create_bucket("pictures")
+        yield StoreSettings(
+            url="s3://pictures/all",
+            endpoint=server.endpoint,
+            access_key_id=ACCESS_KEY_ID,
+            secret_access_key=SecretStr(SECRET_ACCESS_KEY),
+        )
+
+
+def test_models_are_loaded_once_results_go_to_s3_and_stop_lets_the_run_finish(
+    start_child: Callable[..., Child], new_generation: NewGeneration, s3_settings: StoreSettings
 ) -> None:
-    child = start_child(preload=False)
+    child = start_child(s3_settings, preload=False)
     assert child.hear() == Warm(models=(), loads=0)
-    child.run(new_generation())
+    first = _manifest(child.run(new_generation()))
     assert child.hear() == Warm(models=("tiny",), loads=1)
-    child.run(new_generation())
+    second = _manifest(child.run(new_generation()))
+    assert child.store.get(first.image.key) == child.store.get(second.image.key)
     child.run(new_generation(model="second"))
     assert child.hear() == Warm(models=("tiny", "second"), loads=2)
 

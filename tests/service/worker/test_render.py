@@ -1,0 +1,151 @@
+"""Rendering latents of a tiny autoencoder into real stores."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from diffusers.image_processor import VaeImageProcessor
+from PIL import Image
+
+from service.application.ports import ObjectInfo, ObjectStore
+from service.domain.artifacts import ArtifactKeys
+from service.domain.errors import StoreError
+from service.domain.events import Event
+from service.domain.generation import Generation
+from service.settings import StoreSettings, WorkerSettings
+from service.storage.store import open_store
+from service.worker.attempt import Attempt, CancelSignal
+from service.worker.render import render
+from service.worker.stopwatch import Stopwatch
+from tests.hidiffusion import tiny_models
+
+NewGeneration = Callable[..., Generation]
+
+
+class _Recorder:
+    """A store that remembers the order of its writes, and can refuse one of them."""
+
+    def __init__(self, store: ObjectStore) -> None:
+        self._store = store
+        self.written: list[str] = []
+        self.refuse = ""
+
+    def put(self, key: str, data: bytes, media_type: str) -> ObjectInfo:
+        if self.refuse and self.refuse in key:
+            raise StoreError("denied")
+        self.written.append(key)
+        return self._store.put(key, data, media_type)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> _Recorder:
+    return _Recorder(open_store(StoreSettings(url=tmp_path.as_uri())))
+
+
+def _render(
+    store: _Recorder,
+    generation: Generation,
+    *,
+    latents: torch.Tensor | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+    told: list[Event] | None = None,
+) -> Any:
+    request = generation.request
+    events = [] if told is None else told
+    return render(
+        tiny_models.vae(),
+        _latents(request.height, request.width) if latents is None else latents,
+        Attempt(generation, events.append, cancelled),
+        store=store,  # type: ignore[arg-type]
+        settings=WorkerSettings(tile_size=64),
+        recipe={"request": request.model_dump()},
+        stopwatch=Stopwatch(),
+    )
+
+
+def _latents(height: int, width: int) -> torch.Tensor:
+    generator = torch.Generator().manual_seed(0)
+    return torch.randn(1, 4, height // 8, width // 8, generator=generator)
+
+
+def test_the_picture_is_what_diffusers_would_save(
+    store: _Recorder, new_generation: NewGeneration
+) -> None:
+    manifest = _render(store, new_generation(width=200, height=152))
+    vae, latents = tiny_models.vae(), _latents(152, 200)
+    with torch.no_grad():
+        decoded = vae.decode(latents / vae.config.scaling_factor).sample
+    expected = np.asarray(VaeImageProcessor().postprocess(decoded, output_type="pil")[0])
+    picture = np.asarray(Image.open(io.BytesIO(store.get(manifest.image.key))))
+    assert picture.shape == (152, 200, 3)
+    assert np.abs(picture.astype(int) - expected).max() <= 1
+
+
+def test_the_manifest_is_written_last_and_names_what_exists(
+    store: _Recorder, new_generation: NewGeneration
+) -> None:
+    generation = new_generation(width=200, height=152)
+    manifest = _render(store, generation)
+    keys = ArtifactKeys(generation.id, 1)
+    assert store.written[-3:] == [manifest.image.key, manifest.thumbnail.key, keys.manifest]
+    tiles = [
+        keys.tile(level.level, column, row, "png")
+        for level in manifest.pyramid.levels
+        for row in range(level.rows)
+        for column in range(level.columns)
+    ]
+    assert sorted(store.written[:-3]) == sorted(tiles)
+    for ref in (manifest.image, manifest.thumbnail):
+        assert store.head(ref.key).size == ref.bytes
+
+
+def test_the_thumbnail_is_a_level_of_the_pyramid(
+    store: _Recorder, new_generation: NewGeneration
+) -> None:
+    manifest = _render(store, new_generation(width=640, height=64))
+    thumbnail = Image.open(io.BytesIO(store.get(manifest.thumbnail.key)))
+    assert (thumbnail.format, thumbnail.size) == ("JPEG", (320, 32))
+
+
+def test_cancelling_in_the_middle_of_the_decode_leaves_no_manifest(
+    store: _Recorder, new_generation: NewGeneration
+) -> None:
+    asked = 0
+
+    def cancelled() -> bool:
+        nonlocal asked
+        asked += 1
+        return asked > 3
+
+    generation = new_generation(width=1024, height=576)
+    with pytest.raises(CancelSignal):
+        _render(store, generation, cancelled=cancelled)
+    assert asked == 4
+    assert ArtifactKeys(generation.id, 1).manifest not in store.written
+
+
+@pytest.mark.parametrize("refused", ["tiles_files/7/", "image.png", "thumbnail", "manifest"])
+def test_a_store_that_refuses_anything_gets_no_manifest(
+    store: _Recorder, new_generation: NewGeneration, refused: str
+) -> None:
+    generation, told = new_generation(width=128, height=128), list[Event]()
+    store.refuse = refused
+    with pytest.raises(StoreError, match="denied"):
+        _render(store, generation, told=told)
+    assert ArtifactKeys(generation.id, 1).manifest not in store.written
+    assert {event.tile.key for event in told if event.type == "tile"} <= set(store.written)
+
+
+def test_nan_latents_write_nothing(store: _Recorder, new_generation: NewGeneration) -> None:
+    latents = _latents(128, 128)
+    latents[0, 0, 3, 3] = torch.nan
+    with pytest.raises(ArithmeticError, match="latents"):
+        _render(store, new_generation(width=128, height=128), latents=latents)
+    assert store.written == []
