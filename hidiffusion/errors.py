@@ -5,7 +5,7 @@
   + InvalidConfigError      a setting that is out of range or contradicts the model
   + MissingSchedulerError   nothing tells where a step stands in the run
   + AlreadyAppliedError     applied before, with another configuration
-  + UnplannedCallError      a compiled U-Net was called past the patch
+  + UnplannedCallError      a block of the U-Net was called outside the U-Net's forward
 """
 
 
@@ -30,4 +30,4 @@ class AlreadyAppliedError(HiDiffusionError, RuntimeError):
 
 
 class UnplannedCallError(HiDiffusionError, RuntimeError):
-    """A compiled U-Net runs without the plan of its call."""
+    """A block of the U-Net runs outside a call of the U-Net, so without a plan."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -46,7 +46,6 @@ class Request:
 class UNetRecord:
     """What was done to a U-Net."""
 
-    unet: nn.Module
     request: Request
     resolved: ResolvedConfig
     state: CallState
@@ -56,9 +55,6 @@ class UNetRecord:
         """Take every hook back."""
         while self.handles:
             self.handles.pop().remove()
-        compiled = upstream.compiled_call(self.unet)
-        if isinstance(compiled, PlannedCall):
-            upstream.set_compiled_call(self.unet, compiled.compiled)
 
 
 def apply_hidiffusion(
@@ -113,9 +109,7 @@ def apply_hidiffusion(
         )
     if scheduler is not None:
         record.state.use(scheduler)
-    if isinstance(model, nn.Module):
-        _plan_outside_compilation(model, record)
-    else:
+    if not isinstance(model, nn.Module):
         _patch_pipeline(model, record)
     return model
 
@@ -164,22 +158,6 @@ def patched(model: Model, **arguments: Any) -> Iterator[Model]:
             remove_hidiffusion(model)
 
 
-class PlannedCall:
-    """Stands in front of a U-Net compiled in place: plans outside the graph."""
-
-    def __init__(self, state: CallState, compiled: Callable[..., Any]) -> None:
-        self.plan = PlanCall(state)
-        self.state = state
-        self.compiled = compiled
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        self.plan(None, args, kwargs)
-        try:
-            return self.compiled(*args, **kwargs)
-        finally:
-            self.state.finish()
-
-
 class RunStart:
     """Stands in front of the pipeline method that begins a run: notes the run and its seeds."""
 
@@ -192,7 +170,6 @@ class RunStart:
         record: UNetRecord | None = getattr(find_unet(pipeline), _RECORD, None)
         if record is not None:
             record.state.begin(pipeline, kwargs.get("generator", args[0] if args else None))
-            _plan_outside_compilation(pipeline.unet, record)
             self.attend_to_controlnets(record)
         return getattr(type(pipeline), upstream.RUN_START)(pipeline, *args, **kwargs)
 
@@ -220,23 +197,12 @@ class RunStart:
 
 def _patch_pipeline(pipeline: Any, record: UNetRecord) -> None:
     record.state.follow(pipeline)
-    _plan_outside_compilation(pipeline.unet, record)
     if hasattr(type(pipeline), upstream.RUN_START):
         start = vars(pipeline).get(upstream.RUN_START)
         if not isinstance(start, RunStart):
             start = RunStart(pipeline)
             setattr(pipeline, upstream.RUN_START, start)
         start.attend_to_controlnets(record)
-
-
-def _plan_outside_compilation(unet: nn.Module, record: UNetRecord) -> None:
-    """Have calls of a compiled U-Net planned before the graph is entered."""
-    inner = upstream.unwrap(unet)
-    if inner is not unet and not _has_hook(unet, PlanCall):
-        record.handles += _plan_calls(unet, record.state)
-    compiled = upstream.compiled_call(inner)
-    if compiled is not None and not isinstance(compiled, PlannedCall):
-        upstream.set_compiled_call(inner, PlannedCall(record.state, compiled))
 
 
 def _plan_calls(module: nn.Module, state: CallState) -> list[RemovableHandle]:
@@ -266,7 +232,7 @@ def _patch_unet(unet: nn.Module, request: Request, scheduler: Any) -> UNetRecord
     places = [WindowPlace(site.level, site.inner) for site in sites.windows]
     state = CallState(resolved, places, needs_position=needs_position)
     state.use(scheduler)
-    record = UNetRecord(unet, request, resolved, state, _plan_calls(unet, state))
+    record = UNetRecord(request, resolved, state, _plan_calls(unet, state))
     record.handles += _attach_windows(sites, state)
     if request.raunet:
         record.handles += _attach_raunet(sites, state)

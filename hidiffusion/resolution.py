@@ -91,6 +91,7 @@ class FitResiduals:
         self.pairs = tuple(pairs)
         self.attends = tuple(attends)
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Arguments | None:

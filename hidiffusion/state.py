@@ -132,8 +132,8 @@ class CallState:
         """
         if self.plan is None:
             raise UnplannedCallError(
-                "a compiled U-Net was called past the patch; apply HiDiffusion after compiling, "
-                "or call the U-Net through the pipeline it was applied to"
+                "a block of a patched U-Net was called by itself; call the U-Net, or "
+                "remove_hidiffusion first"
             )
         return self.plan
 
@@ -226,7 +226,8 @@ class CallState:
                 for seed in seeds
             )
             grid = self._grid(size, place.level)
-            found.append(windows(size, grid, shifts, batch=batch, device=sample.device))
+            partition = windows(size, grid, shifts, batch=batch, device=sample.device)
+            found.append(partition.alias())
         return tuple(found)
 
     def _grid(self, size: Size, level: int) -> Grid:
@@ -239,19 +240,16 @@ class CallState:
 class PlanCall:
     """Forward pre-hook of the U-Net: plan the call.
 
-    While the U-Net is being compiled it does nothing: a plan is made outside the graph, which
-    reads it as data.
+    A compiled U-Net runs the hooks of its root outside the graph; the disabling keeps them there,
+    so the graph reads the plan as data.
     """
 
     def __init__(self, state: CallState) -> None:
         self.state = state
 
-    def __call__(
-        self, module: nn.Module | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> None:
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
         del module
-        if torch.compiler.is_compiling():
-            return
         sample = args[0] if args else kwargs["sample"]
         timestep = args[1] if len(args) > 1 else kwargs["timestep"]
         controlled = kwargs.get("mid_block_additional_residual") is not None
@@ -264,10 +262,10 @@ class ForgetCall:
     def __init__(self, state: CallState) -> None:
         self.state = state
 
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         del module, args, output
-        if not torch.compiler.is_compiling():
-            self.state.finish()
+        self.state.finish()
 
 
 def _number(timestep: Any) -> float:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from typing import Any
+from collections.abc import Iterator
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
@@ -35,10 +34,8 @@ __all__ = [
     "UpBlock2D",
     "Upsample2D",
     "begin_index",
-    "compiled_call",
     "controlnets",
     "run_length",
-    "set_compiled_call",
     "table_index",
     "unwrap",
 ]
@@ -51,16 +48,6 @@ RUN_START = "prepare_extra_step_kwargs"
 def unwrap(module: nn.Module) -> nn.Module:
     """Return the module inside `torch.compile`'s wrapper, or the module itself."""
     return getattr(module, "_orig_mod", module)
-
-
-def compiled_call(module: nn.Module) -> Callable[..., Any] | None:
-    """Return what `module.compile()` put in the place of the module's call, if anything."""
-    return module._compiled_call_impl
-
-
-def set_compiled_call(module: nn.Module, call: Callable[..., Any] | None) -> None:
-    """Set what is called in the place of the module."""
-    module._compiled_call_impl = call
 
 
 def run_length(pipeline: object) -> int | None:

@@ -46,6 +46,14 @@ class Windows(NamedTuple):
         """Return the partition on a device; itself if it is there already."""
         return Windows(self.gather.to(device), self.scatter.to(device), self.num_windows)
 
+    def alias(self) -> Windows:
+        """Return the same memory as new tensors.
+
+        A compiled graph is bound to which of its inputs are one tensor, so blocks that happen to
+        draw the same shift must not share one.
+        """
+        return Windows(self.gather.detach(), self.scatter.detach(), self.num_windows)
+
 
 def partition(tokens: torch.Tensor, windows: Windows) -> torch.Tensor:
     """Split token maps into windows: [B, H * W, C] to [B * num_windows, n, C]."""
