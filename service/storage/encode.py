@@ -37,7 +37,7 @@ def encode(pixels: NDArray[np.uint8], picture_format: TileFormat) -> bytes:
             "pass [height, width, 3], uint8"
         )
     height, width, bands = pixels.shape
-    data = np.ascontiguousarray(pixels).tobytes()
+    data = np.ascontiguousarray(pixels).data
     image = pyvips.Image.new_from_memory(data, width, height, bands, "uchar")
     image = image.copy(interpretation="srgb")
     match picture_format:

@@ -85,7 +85,7 @@ def media_type_of(key: str) -> str:
     return _MEDIA_TYPE_OF.get(key.rpartition(".")[2], _UNKNOWN_MEDIA_TYPE)
 
 
-class _Objects:
+class _Objects(ObjectStore):
     """The `ObjectStore` port over any obstore store."""
 
     def __init__(

@@ -67,7 +67,7 @@ class Studio:
         with stopwatch.phase("denoise"), previews.running():
             steps = _Steps(attempt, previews, self._settings.preview_every)
             latents = denoise(warm, request, steps)
-        return render(
+        manifest = render(
             warm.pipe.vae,
             latents,
             attempt,
@@ -76,6 +76,8 @@ class Studio:
             recipe=recipe_of(request, self._pipelines),
             stopwatch=stopwatch,
         )
+        _log.info("made %dx%d pixels: %s s", request.width, request.height, stopwatch.seconds)
+        return manifest
 
 
 class _Steps:

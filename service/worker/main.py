@@ -30,6 +30,9 @@ from service.worker.warm_up import warm_up
 
 _log = logging.getLogger(__name__)
 
+#: Exit status of a process that cannot understand its supervisor.
+BROKEN_CHANNEL_STATUS = 76
+
 #: Exit status of a process that cannot use its device any more.
 DEVICE_LOST_STATUS = 75
 
@@ -107,6 +110,9 @@ class PipelineServer:
                         self._runs.put(None)
         except ChannelClosed:
             os._exit(0)
+        except Exception:
+            _log.exception("the channel is broken")
+            os._exit(BROKEN_CHANNEL_STATUS)
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -115,6 +121,11 @@ def main(arguments: list[str] | None = None) -> None:
     parser.add_argument("--channel-fd", type=int, required=True, help="socket to the supervisor")
     options = parser.parse_args(arguments)
     settings = Settings()
+    if settings.store.url.startswith("memory:"):
+        raise ValueError(
+            f"store {settings.store.url!r} is private to each process, so nobody could read what "
+            "this one writes; set HIDIFFUSION_STORE__URL to file:// or s3://"
+        )
     configure_logging(settings.log_level)
     # Signals to the whole group are the supervisor's business: it drains, then says Stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)

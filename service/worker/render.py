@@ -66,13 +66,7 @@ def render(
 
     with PyramidWriter(store, attempt.keys, pyramid, on_tile, threads=_ENCODER_THREADS) as writer:
         with stopwatch.phase("decode"):
-            regions = decode_tiles(
-                vae,
-                unscale(vae, latents),
-                progress=lambda *_: attempt.stop_if_cancelled(),
-            )
-            for region in regions:
-                writer.add(region.left, region.top, _to_bytes(region.pixels))
+            _decode_into(writer, vae, latents, attempt)
         with stopwatch.phase("encode"):
             writer.finish()
             attempt.stop_if_cancelled()
@@ -92,6 +86,15 @@ def render(
     attempt.stop_if_cancelled()
     write_manifest(store, manifest)
     return manifest
+
+
+def _decode_into(writer: PyramidWriter, vae: Any, latents: torch.Tensor, attempt: Attempt) -> None:
+    """Hand each region to the writer as soon as it is decoded."""
+    regions = decode_tiles(
+        vae, unscale(vae, latents), progress=lambda *_: attempt.stop_if_cancelled()
+    )
+    for region in regions:
+        writer.add(region.left, region.top, _to_bytes(region.pixels))
 
 
 def _to_bytes(pixels: torch.Tensor) -> NDArray[np.uint8]:
