@@ -48,9 +48,11 @@ class Tower:
 
     async def close(self) -> None:
         """Stop listening and drop every connection."""
-        self._listener.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await self._listener
+        while not self._listener.done():
+            # One cancellation may be lost: while a connection is being made, it can meet the
+            # connection's own timeout and be taken for that.
+            self._listener.cancel()
+            await asyncio.wait([self._listener], timeout=0.1)
         await self.client.aclose(close_connection_pool=True)
 
     async def _listen(self) -> None:
@@ -102,4 +104,4 @@ class Towers:
             tower.take_down(generation_id, bell)
             if tower.deserted:
                 del self._towers[loop]
-                await tower.close()
+                await asyncio.shield(asyncio.create_task(tower.close()))

@@ -20,9 +20,11 @@ TextClient: TypeAlias = Any
 CONNECT_TIMEOUT = 2.0
 COMMAND_TIMEOUT = 5.0
 
-#: A blip is ridden out with two more tries; a caller is told of anything longer than that.
+#: A lost connection gets two more tries at once; a server that does not answer in time gets none,
+#: because the caller has waited long enough.
 RETRIES = 2
 BACKOFF = ExponentialBackoff(cap=0.2, base=0.02)
+RETRIED = (redis.ConnectionError,)
 
 #: Connections one event loop reads with, however many clients it serves.
 ASYNC_CONNECTIONS = 16
@@ -41,7 +43,7 @@ def connect(url: str, *, decode: bool = True) -> TextClient:
         socket_connect_timeout=CONNECT_TIMEOUT,
         socket_timeout=COMMAND_TIMEOUT,
         health_check_interval=15,
-        retry=Retry(BACKOFF, RETRIES),
+        retry=Retry(BACKOFF, RETRIES, RETRIED),
     )
 
 
@@ -55,7 +57,7 @@ def connect_async(url: str) -> redis.asyncio.Redis:
         socket_connect_timeout=CONNECT_TIMEOUT,
         socket_timeout=COMMAND_TIMEOUT,
         health_check_interval=15,
-        retry=AsyncRetry(BACKOFF, RETRIES),
+        retry=AsyncRetry(BACKOFF, RETRIES, RETRIED),
     )
     return redis.asyncio.Redis.from_pool(pool)
 

@@ -65,7 +65,7 @@ class Pipeline:
             self.note(self._process.receive(0.0 if self.warm else seconds))
         except ChannelClosed:
             _log.error("%s", self._process.bury())
-            self.forget()
+            self.discard()
 
     def note(self, message: Message | None) -> None:
         """Learn from a message how warm the process is."""
@@ -74,12 +74,13 @@ class Pipeline:
             self._false_starts = 0
             _log.info("warm for %s after %d loads", ", ".join(message.models), message.loads)
 
-    def forget(self) -> None:
-        """Forget a process that is dead and buried; `tend` starts another."""
+    def discard(self) -> None:
+        """Be rid of a process that is dead or not to be trusted; `tend` starts another."""
         if self._warm is None:
             self._start_at = time.monotonic() + min(2.0**self._false_starts, LONGEST_START_DELAY)
             self._false_starts += 1
         self._loads_before = self.loads
+        self.process.kill()
         self._process = self._warm = None
 
     def stop(self) -> None:

@@ -11,13 +11,14 @@ from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
 
 import redis
+from rq import Queue
 
 from service.domain.errors import GenerationNotFound
 from service.domain.generation import Status
 from service.events.connection import unavailable_when_down
 from service.queue.attempts import Attempts
 from service.queue.enqueue import enqueue
-from service.queue.keys import ALL, LEASES, WORKERS, index_key, queue_key, record_key, worker_key
+from service.queue.keys import ALL, LEASES, WORKERS, index_key, record_key, worker_key
 from service.telemetry import bind_generation
 
 _log = logging.getLogger(__name__)
@@ -71,17 +72,8 @@ class Recovery:
 
     def _find_strays(self) -> set[str]:
         queued = set(self._redis.zrange(index_key(Status.QUEUED), 0, -1))
-        if not queued:
-            return set()
-        models = {name for name in self._models(queued) if name is not None}
-        return queued.difference(*(self._redis.lrange(queue_key(name), 0, -1) for name in models))
-
-    def _models(self, ids: set[str]) -> list[str | None]:
-        with self._redis.pipeline(transaction=False) as pipe:
-            for generation_id in ids:
-                pipe.hget(record_key(generation_id), "model")
-            names: list[str | None] = pipe.execute()
-        return names
+        queues = self._redis.smembers(Queue.redis_queues_keys)
+        return queued.difference(*(self._redis.lrange(queue, 0, -1) for queue in queues))
 
     def _bring_back(self, generation_id: str) -> None:
         with self._redis.pipeline() as pipe:

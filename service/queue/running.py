@@ -21,6 +21,9 @@ _log = logging.getLogger(__name__)
 #: Longest wait for a message before looking at the record, the clock and the supervisor's chores.
 POLL_SECONDS = 0.25
 
+#: Redis did not answer: how long to leave it alone.
+PATIENCE_SECONDS = 1.0
+
 
 class Ending(Enum):
     """Why the supervisor ends an attempt before its time."""
@@ -64,6 +67,8 @@ class RunningAttempt:
         self._outbox: deque[Callable[[], object]] = deque()
         self._ending: Ending | None = None
         self._kill_at = 0.0
+        self._look_at = 0.0
+        self._deliver_at = 0.0
         self._timeout_at = time.monotonic() + settings.job_timeout_seconds
         self._over = False
 
@@ -113,6 +118,9 @@ class RunningAttempt:
                 self._process.kill()
                 raise ChannelClosed("killed")
             return
+        if now < self._look_at:
+            return
+        self._look_at = now + POLL_SECONDS
         drain_at = self._drain_deadline()
         wanted = self._touch()
         if wanted is Wanted.LOST:
@@ -128,6 +136,7 @@ class RunningAttempt:
         try:
             return self._attempts.touch(self._generation.id, self._generation.attempt)
         except Unavailable:
+            self._look_at = time.monotonic() + PATIENCE_SECONDS
             return Wanted.CONTINUE
 
     def _end(self, ending: Ending) -> None:
@@ -165,11 +174,14 @@ class RunningAttempt:
 
     def _deliver(self) -> None:
         """Hand in what waits, oldest first, as far as Redis takes it."""
+        if time.monotonic() < self._deliver_at:
+            return
         try:
             while self._outbox:
                 self._outbox[0]()
                 self._outbox.popleft()
         except Unavailable as error:
+            self._deliver_at = time.monotonic() + PATIENCE_SECONDS
             _log.warning("%d events wait for Redis: %s", len(self._outbox), error)
 
     def _deliver_the_rest(self) -> None:

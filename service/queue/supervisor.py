@@ -156,7 +156,8 @@ class WarmWorker(Worker):
             if generation is None:
                 self._drop(job)
                 return
-            self.set_state(WorkerStatus.BUSY)
+            with contextlib.suppress(redis.RedisError):
+                self.set_state(WorkerStatus.BUSY)
             with bind_generation(generation.id, generation.attempt):
                 _log.info("the attempt begins")
                 self._run(generation)
@@ -197,10 +198,14 @@ class WarmWorker(Worker):
         )
         self._busy = True
         self._report_soon()
-        if not running.run():
-            self._pipeline.forget()
-        self._busy = False
-        self._report_soon()
+        survived = False
+        try:
+            survived = running.run()
+        finally:
+            if not survived:
+                self._pipeline.discard()
+            self._busy = False
+            self._report_soon()
 
     def _drop(self, job: Job) -> None:
         """Nothing to run: forget RQ's envelope when there is no record it could still serve."""

@@ -109,6 +109,13 @@ async def test_following_after_the_final_event_ends_at_once(log, tell):
     assert await collect(log.follow("expired", None, IDLE)) == []
 
 
+async def test_coming_and_going_in_haste_hangs_nobody(log, tell):
+    last = tell("g", Cancelled(attempt=1, at=now()))
+    async with asyncio.timeout(60):
+        for _ in range(100):
+            assert await collect(log.follow("g", last, IDLE)) == []
+
+
 async def test_silence_is_told_as_none(log, tell):
     tell("g", step(1))
     following = log.follow("g", None, 0.05)

@@ -1,11 +1,13 @@
 """Records in a real Redis, and real worker processes with a scripted pipeline process."""
 
+import json
 import os
 import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 from ulid import ULID
@@ -15,6 +17,7 @@ from service.queue.attempts import Attempts
 from service.queue.records import RedisRecords
 from service.settings import RedisSettings
 from tests.generations import MODEL
+from tests.servers import redis_server
 from tests.service.queue.waiting import PATIENCE_SECONDS
 
 ROOT = Path(__file__).parents[3]
@@ -23,7 +26,14 @@ ROOT = Path(__file__).parents[3]
 class ScriptedWorker:
     """One worker process and the log of the pipeline processes it started."""
 
-    def __init__(self, url: str, folder: Path, **settings: float) -> None:
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        models: tuple[str, ...] = (MODEL,),
+        warm: tuple[str, ...] = (MODEL,),
+        **settings: float,
+    ) -> None:
         self._children = folder / f"children-{ULID()}"
         self._children.touch()
         limits: dict[str, float] = {
@@ -36,9 +46,9 @@ class ScriptedWorker:
         environment = {
             **os.environ,
             "HIDIFFUSION_REDIS__URL": url,
-            "HIDIFFUSION_WORKER__MODELS": f'["{MODEL}"]',
+            "HIDIFFUSION_WORKER__MODELS": json.dumps(models),
             "SCRIPTED_CHILD_LOG": str(self._children),
-            "SCRIPTED_CHILD_MODELS": MODEL,
+            "SCRIPTED_CHILD_MODELS": ",".join(warm),
             **{f"HIDIFFUSION_WORKER__{name.upper()}": str(v) for name, v in limits.items()},
         }
         command = [sys.executable, "-m", "tests.service.queue.scripted_worker"]
@@ -76,11 +86,21 @@ def attempts(records: RedisRecords) -> Attempts:
     return Attempts(records, max_losses=3)
 
 
+@pytest.fixture(scope="module")
+def steady_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ScriptedWorker]]:
+    """A worker that many tests share, with the URL of a Redis of its own."""
+    folder = tmp_path_factory.mktemp("steady")
+    with redis_server(folder) as server:
+        worker = ScriptedWorker(server.url, folder, cancel_grace_seconds=0.3)
+        yield server.url, worker
+        worker.end()
+
+
 @pytest.fixture
 def start_worker(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., ScriptedWorker]]:
     workers: list[ScriptedWorker] = []
 
-    def start(url: str = redis_url, **settings: float) -> ScriptedWorker:
+    def start(url: str = redis_url, **settings: Any) -> ScriptedWorker:
         workers.append(ScriptedWorker(url, tmp_path, **settings))
         return workers[-1]
 

@@ -10,7 +10,7 @@ A prompt is one word, and what it does in each attempt:
     doom      killed by signal 9 at once
     stumble   killed in the first attempt, `paint` in the next
     stall     `slow` in the first attempt, `paint` in the next
-    babble    something that is no message
+    babble    no message at all in the first attempt, `paint` in the next
 """
 
 import os
@@ -65,7 +65,7 @@ def perform(channel: Channel, generation: Generation) -> None:
         case "stumble" if attempt == 1:
             step(1)
             os.kill(os.getpid(), signal.SIGKILL)
-        case "babble":
+        case "babble" if attempt == 1:
             os.write(int(sys.argv[-1]), b"Loading...\n")
         case "refuse":
             error = Failure(reason="OUT_OF_MEMORY", detail="no room")

@@ -23,6 +23,7 @@ class Desk:
     """What a client sees of the service: it submits, watches and waits."""
 
     def __init__(self, url: str) -> None:
+        self.url = url
         self.records = RedisRecords(connect(url), RedisSettings(url=url))
         self._log = RedisEventLog(url)
 
@@ -60,12 +61,23 @@ class Desk:
         return info
 
     def wait_for_state(self, state: str) -> None:
-        wait_until(lambda: [w.state for w in self.records.workers()] == [state], f"a {state} one")
+        wait_until(
+            lambda: [info.state for info in self.records.workers()] == [state], f"a worker {state}"
+        )
 
 
 @pytest.fixture
 def desk(redis_url):
     return Desk(redis_url)
+
+
+@pytest.fixture
+def steady(steady_worker):
+    """A desk and a worker that many tests share, idle when a test gets them."""
+    url, worker = steady_worker
+    desk = Desk(url)
+    desk.wait_for_state("idle")
+    return desk, worker
 
 
 #: A worker counts as dead after a good second instead of twenty.
@@ -75,28 +87,29 @@ WHOLE_STORY = [("queued", 0), ("started", 1), ("step", 1), ("succeeded", 1)]
 
 
 class TestWarmth:
-    def test_the_second_job_starts_nothing_and_loads_nothing(self, desk, start_worker):
-        worker = start_worker()
+    def test_the_second_job_starts_nothing_and_loads_nothing(self, steady):
+        desk, worker = steady
+        children, loads = worker.children, desk.worker().pipeline_loads
         for _ in range(2):
             generation_id = desk.submit("paint")
             ended = desk.wait_for_end(generation_id)
             assert ended.status is Status.SUCCEEDED
             assert ended.result.recipe == {"seed": ended.request.seed}
             assert desk.story(generation_id) == WHOLE_STORY
-        assert len(worker.children) == 1
-        assert desk.worker().pipeline_loads == 1
+        assert worker.children == children
+        assert desk.worker().pipeline_loads == loads
 
-    def test_a_failure_of_the_job_is_told_and_costs_no_warmth(self, desk, start_worker):
-        worker = start_worker()
+    def test_a_failure_of_the_job_is_told_and_costs_no_warmth(self, steady):
+        desk, worker = steady
+        children = worker.children
         refused = desk.wait_for_end(desk.submit("refuse"))
         assert refused.status is Status.FAILED
         assert refused.error.reason == "OUT_OF_MEMORY"
         assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
-        assert len(worker.children) == 1
+        assert worker.children == children
 
-    def test_a_worker_tells_what_it_is_doing(self, desk, start_worker):
-        start_worker()
-        desk.wait_for_state("idle")
+    def test_a_worker_tells_what_it_is_doing(self, steady):
+        desk, _ = steady
         assert desk.worker().models == (MODEL,)
         assert desk.worker().warm_models == (MODEL,)
         generation_id = desk.submit("slow")
@@ -104,18 +117,25 @@ class TestWarmth:
         desk.cancel(generation_id)
         desk.wait_for_state("idle")
 
-    def test_a_job_without_a_record_is_dropped(self, desk, start_worker, redis_url):
-        client = connect(redis_url, decode=False)
-        queue = Queue(f"generations:{MODEL}", connection=client, serializer="json")
+    def test_jobs_of_a_warm_model_come_first(self, desk, start_worker):
+        cold = desk.records.accept(make_generation(model="owl"), None).id
+        warm = desk.records.accept(make_generation(model="fox"), None).id
+        start_worker(models=("owl", "fox"), warm=("fox",))
+        assert desk.wait_for_end(cold).started_at > desk.wait_for_end(warm).started_at
+
+    def test_a_job_without_a_record_is_dropped(self, steady):
+        desk, _ = steady
+        connection = connect(desk.url, decode=False)
+        queue = Queue(f"generations:{MODEL}", connection=connection, serializer="json")
         expired = queue.enqueue("hidiffusion.generation", "expired", job_id="expired")
-        start_worker()
         assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
-        assert not client.exists(expired.key)
+        assert not connection.exists(expired.key)
 
 
 class TestPipelineDeath:
-    def test_a_killed_pipeline_costs_an_attempt_and_not_the_job(self, desk, start_worker):
-        worker = start_worker()
+    def test_a_killed_pipeline_costs_an_attempt_and_not_the_job(self, steady):
+        desk, worker = steady
+        children, loads = len(worker.children), desk.worker().pipeline_loads
         generation_id = desk.submit("stumble")
         ended = desk.wait_for_end(generation_id)
         assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 2)
@@ -130,13 +150,11 @@ class TestPipelineDeath:
         ]
         again = next(event for event in desk.events(generation_id)[1:] if isinstance(event, Queued))
         assert "signal 9 (SIGKILL)" in again.reason
-        assert len(worker.children) == 2
-        assert desk.worker().pipeline_loads == 2
+        assert len(worker.children) == children + 1
+        assert desk.worker().pipeline_loads == loads + 1
 
-    def test_three_deaths_fail_the_job_with_the_evidence_and_the_queue_goes_on(
-        self, desk, start_worker
-    ):
-        start_worker()
+    def test_three_deaths_fail_the_job_with_the_evidence_and_the_queue_goes_on(self, steady):
+        desk, _ = steady
         doomed, waiting = desk.submit("doom"), desk.submit("paint")
         failed = desk.wait_for_end(doomed)
         assert (failed.status, failed.attempt) == (Status.FAILED, 3)
@@ -145,59 +163,60 @@ class TestPipelineDeath:
             assert f"attempt {attempt}: the pipeline process was killed" in failed.error.detail
         assert desk.wait_for_end(waiting).status is Status.SUCCEEDED
 
-    def test_a_pipeline_that_talks_nonsense_is_replaced(self, desk, start_worker):
-        worker = start_worker(max_attempts=1)
-        assert desk.wait_for_end(desk.submit("babble")).status is Status.FAILED
-        assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
-        assert len(worker.children) == 2
-        assert not alive(worker.children[0])
+    def test_a_pipeline_that_talks_nonsense_is_replaced(self, steady):
+        desk, worker = steady
+        last = worker.children[-1]
+        ended = desk.wait_for_end(desk.submit("babble"))
+        assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 2)
+        assert not alive(last)
 
-    def test_an_idle_pipeline_that_dies_is_replaced(self, desk, start_worker):
-        worker = start_worker()
-        desk.wait_for_state("idle")
-        os.kill(worker.children[0], signal.SIGKILL)
-        wait_until(lambda: len(worker.children) == 2, "another pipeline process")
+    def test_an_idle_pipeline_that_dies_is_replaced(self, steady):
+        desk, worker = steady
+        children = len(worker.children)
+        os.kill(worker.children[-1], signal.SIGKILL)
+        wait_until(lambda: len(worker.children) == children + 1, "another pipeline process")
         ended = desk.wait_for_end(desk.submit("paint"))
         assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 1)
 
 
 class TestCancel:
-    def test_what_runs_stops_and_stays_warm_and_what_waits_goes_on(self, desk, start_worker):
-        worker = start_worker()
+    def test_what_runs_stops_and_stays_warm_and_what_waits_goes_on(self, steady):
+        desk, worker = steady
+        children = worker.children
         running, waiting = desk.submit("slow"), desk.submit("paint")
         desk.wait_for_steps(running)
         desk.cancel(running)
         assert desk.wait_for_end(running).status is Status.CANCELLED
         assert desk.story(running)[-1] == ("cancelled", 1)
         assert desk.wait_for_end(waiting).status is Status.SUCCEEDED
-        assert len(worker.children) == 1
+        assert worker.children == children
 
-    def test_cancelling_what_waits_leaves_what_runs_alone(self, desk, start_worker):
-        start_worker()
+    def test_cancelling_what_waits_leaves_what_runs_alone(self, steady):
+        desk, _ = steady
         running, waiting = desk.submit("linger"), desk.submit("paint")
         desk.wait_for_steps(running)
         desk.cancel(waiting)
         assert desk.wait_for_end(running).status is Status.SUCCEEDED
         assert desk.story(waiting) == [("queued", 0), ("cancelled", 0)]
 
-    def test_a_deaf_pipeline_is_killed_and_replaced(self, desk, start_worker):
-        worker = start_worker(cancel_grace_seconds=0.3)
+    def test_a_deaf_pipeline_is_killed_and_replaced(self, steady):
+        desk, worker = steady
+        deaf = worker.children[-1]
         stuck, waiting = desk.submit("stuck"), desk.submit("paint")
         desk.wait_for_steps(stuck)
         desk.cancel(stuck)
         assert desk.wait_for_end(stuck).status is Status.CANCELLED
-        assert not alive(worker.children[0])
+        assert not alive(deaf)
         assert desk.wait_for_end(waiting).status is Status.SUCCEEDED
-        assert len(worker.children) == 2
 
-    @pytest.mark.parametrize(("prompt", "children"), [("slow", 1), ("stuck", 2)])
-    def test_a_job_that_takes_too_long_fails(self, desk, start_worker, prompt, children):
+    def test_a_job_that_takes_too_long_fails(self, desk, start_worker):
         worker = start_worker(job_timeout_seconds=1, cancel_grace_seconds=0.3)
-        failed = desk.wait_for_end(desk.submit(prompt))
-        assert failed.error.reason == "TIMED_OUT"
-        assert "within 1 s" in failed.error.detail
-        assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
-        assert len(worker.children) == children
+        for prompt, children in (("slow", 1), ("stuck", 2)):
+            failed = desk.wait_for_end(desk.submit(prompt))
+            assert failed.error.reason == "TIMED_OUT"
+            assert "within 1 s" in failed.error.detail
+            assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
+            assert len(worker.children) == children
 
 
 class TestDrain:
@@ -219,10 +238,9 @@ class TestDrain:
         assert desk.story(waiting) == [("queued", 0)]
         assert desk.records.queue_depth(MODEL) == 1
 
-    @pytest.mark.parametrize("prompt", ["slow", "stuck"])
-    def test_what_does_not_end_in_time_is_handed_back(self, desk, start_worker, prompt):
+    def test_what_does_not_end_in_time_is_handed_back(self, desk, start_worker):
         worker = start_worker(drain_grace_seconds=0.3, cancel_grace_seconds=0.3)
-        generation_id = desk.submit(prompt)
+        generation_id = desk.submit("stuck")
         desk.wait_for_steps(generation_id)
         worker.signal(signal.SIGTERM)
         assert worker.wait() == 0
