@@ -54,5 +54,6 @@ USER hidiffusion
 ENV HIDIFFUSION_CATALOG=/app/models/catalog.json
 # The supervisor handles SIGTERM itself: it drains, hands its job back and exits.
 STOPSIGNAL SIGTERM
+HEALTHCHECK --interval=15s --timeout=10s --start-period=60s CMD ["hidiffusion", "worker", "--check"]
 ENTRYPOINT ["hidiffusion"]
 CMD ["worker"]

@@ -1,6 +1,7 @@
 """The composition root: the only place that picks concrete adapters for the ports."""
 
 import asyncio
+import socket
 from datetime import UTC, datetime
 
 from service.api.serve import serve
@@ -51,6 +52,17 @@ def run_api(settings: Settings) -> None:
     """Serve HTTP and gRPC until told to stop."""
     configure_logging(settings.log_level)
     asyncio.run(serve(settings.api, build_use_cases(settings)))
+
+
+def worker_is_alive(settings: Settings) -> bool:
+    """Whether a worker on this host has reported within its heartbeat's lifetime.
+
+    Raises:
+        Unavailable: Redis cannot be reached.
+    """
+    records = RedisRecords(connect(settings.redis.url), settings.redis)
+    prefix = f"{socket.gethostname()}-"
+    return any(worker.name.startswith(prefix) for worker in records.workers())
 
 
 def run_worker(settings: Settings) -> None:

@@ -18,6 +18,7 @@ from rich.table import Table
 from service.cli.client import RequestFailedError, ServiceClient
 from service.cli.embedded import Embedded, StartError, embedded_service
 from service.cli.generate import generate_picture
+from service.domain.errors import ServiceError
 from service.settings import Settings, describe_settings
 
 app = typer.Typer(
@@ -64,10 +65,17 @@ def api() -> None:
 
 
 @app.command()
-def worker() -> None:
+def worker(
+    check: Annotated[
+        bool, typer.Option("--check", help="Only tell whether this host's worker is alive.")
+    ] = False,
+) -> None:
     """Run one worker: a supervisor and its warm pipeline process."""
-    from service.bootstrap import run_worker
+    from service.bootstrap import run_worker, worker_is_alive
 
+    if check:
+        with _plain_errors():
+            raise typer.Exit(0 if worker_is_alive(_settings()) else 1)
     run_worker(_settings())
 
 
@@ -177,7 +185,7 @@ def _plain_errors() -> Iterator[None]:
     """Say what went wrong in a line, without a traceback, and exit with status 1."""
     try:
         yield
-    except (RequestFailedError, StartError, ValueError) as error:
+    except (RequestFailedError, StartError, ServiceError, ValueError) as error:
         Console(stderr=True).print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
 
