@@ -1,8 +1,8 @@
 """GroupNorm over a feature map that is never in one piece.
 
 GroupNorm needs the mean and variance of each group of channels over the *whole* picture. Tiles
-contribute their own mean and variance as they are written, and the two are pooled by the law of
-total variance, which is exact: nothing is estimated, and no difference of large sums is taken.
+contribute the mean and variance of each channel as they are written, and these are pooled by the
+law of total variance, which is exact: nothing is estimated, no difference of large sums is taken.
 """
 
 from __future__ import annotations
@@ -14,7 +14,12 @@ from hidiffusion.decode.errors import NonFiniteError
 
 
 class GroupStatistics:
-    """Mean and variance of the groups of one `GroupNorm`'s input, gathered tile by tile."""
+    """Mean and variance of the groups of one `GroupNorm`'s input, gathered tile by tile.
+
+    Args:
+        norm: whose input it is.
+        where: its place in the autoencoder, for the error message.
+    """
 
     def __init__(self, norm: nn.GroupNorm, where: str) -> None:
         self._norm = norm
@@ -29,12 +34,14 @@ class GroupStatistics:
         Args:
             values: `[B, C, h, w]`, any floating dtype.
         """
-        grouped = values.reshape(values.shape[0], self._norm.num_groups, -1)
-        precise = grouped.to(_accurate(values.dtype))
-        variance, mean = torch.var_mean(precise, dim=-1, correction=0)
-        self._counts.append(grouped.shape[-1])
-        self._means.append(mean)
-        self._variances.append(variance)
+        dtype = torch.promote_types(values.dtype, torch.float32)
+        mean = values.mean((2, 3), keepdim=True, dtype=dtype)
+        # torch.var_mean gives the same and takes five times as long on a CPU.
+        norm = torch.linalg.vector_norm(values - mean, dim=(2, 3))
+        count = values.shape[2] * values.shape[3]
+        self._counts.append(count)
+        self._means.append(mean[:, :, 0, 0])
+        self._variances.append(norm.square() / count)
 
     def affine(self) -> tuple[Tensor, Tensor]:
         """Fold mean, variance, weight and bias into one multiplication and one addition.
@@ -57,11 +64,17 @@ class GroupStatistics:
         return scale[:, :, None, None], shift[:, :, None, None]
 
     def _pooled(self) -> tuple[Tensor, Tensor]:
-        means, variances = torch.stack(self._means), torch.stack(self._variances)
+        """Mean and variance of each group, `[B, groups]`, over its channels and all tiles."""
+        means, variances = self._by_group(self._means), self._by_group(self._variances)
         weights = torch.tensor(self._counts, dtype=means.dtype, device=means.device)
-        weights = (weights / weights.sum())[:, None, None]
-        mean = (weights * means).sum(0)
-        return mean, (weights * (variances + (means - mean) ** 2)).sum(0)
+        weights = (weights / weights.sum() / means.shape[-1])[:, None, None, None]
+        mean = (weights * means).sum((0, 3), keepdim=True)
+        variance = (weights * (variances + (means - mean) ** 2)).sum((0, 3))
+        return mean[0, :, :, 0], variance
+
+    def _by_group(self, parts: list[Tensor]) -> Tensor:
+        """`[B, C]` of each tile, stacked to `[tiles, B, groups, channels per group]`."""
+        return torch.stack(parts).unflatten(2, (self._norm.num_groups, -1))
 
 
 def normalise(values: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:
@@ -85,7 +98,3 @@ def require_finite(values: Tensor, where: str, remedy: str) -> None:
     """
     if not values.is_meta and not bool(torch.isfinite(values).all()):
         raise NonFiniteError(where, remedy)
-
-
-def _accurate(dtype: torch.dtype) -> torch.dtype:
-    return torch.promote_types(dtype, torch.float32)
