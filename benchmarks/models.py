@@ -48,21 +48,20 @@ CONFIGS: dict[str, dict[str, Any]] = {
 
 
 def build(family: str, width: float = 1.0) -> UNet2DConditionModel:
-    """Build a family's U-Net on the current default device, its channels scaled by ``width``.
+    """Build a family's U-Net on the current default device, with PyTorch's random weights.
 
     Args:
         family: A key of ``CONFIGS``.
-        width: Factor on the channels of every level and on the number of attention heads, so the
-            size of a head stays; 1 is the real model.
+        width: Factor on the channels of every level, for machines that are too small for the real
+            model. 0.2 gives levels of 64, 128 and 256 channels; the norms' 32 groups divide them.
     """
     config = dict(CONFIGS[family])
-    if width != 1.0:
-        config["block_out_channels"] = tuple(
-            round(channels * width) for channels in config["block_out_channels"]
-        )
-        heads = config["attention_head_dim"]
-        if isinstance(heads, tuple):
-            config["attention_head_dim"] = tuple(max(1, round(head * width)) for head in heads)
+    config["block_out_channels"] = tuple(
+        round(channels * width) for channels in config["block_out_channels"]
+    )
+    heads = config["attention_head_dim"]
+    if isinstance(heads, tuple):
+        config["attention_head_dim"] = tuple(max(1, round(count * width)) for count in heads)
     return UNet2DConditionModel(**config).eval()
 
 

@@ -7,23 +7,25 @@ package needs diffusers 0.35.2. See README.md for the commands.
 import argparse
 import itertools
 import json
+import sys
 import time
 from importlib.metadata import version
 from pathlib import Path
 
 import cases
 import torch
-from hidiffusion import apply_hidiffusion
 from safetensors.torch import save_file
+
+from hidiffusion import apply_hidiffusion
 
 FOLDER = Path(__file__).parent / "golden"
 
 
 class FixedShifts:
-    """Stands in for torch.rand: the next window shift of the fixed sequence, as the authors read it.
+    """Stands in for torch.rand: the next window shift of the fixed sequence.
 
-    They draw once for each windowed attention, in the order of execution, and cut [0, 1] into
-    quarters.
+    The authors draw once for each windowed attention, in the order of execution, and cut [0, 1]
+    into quarters.
     """
 
     def __init__(self) -> None:
@@ -74,7 +76,7 @@ def run_pipeline(case: cases.Case, shifts: FixedShifts) -> tuple[dict, dict]:
     """Run a whole pipeline; keep the U-Net's output at the case's steps and the final latents."""
     pipe, arguments = cases.run(case)
     if case.family == "controlnet":
-        arguments["control_image"] = cases.control_image(case)
+        arguments["image"] = cases.control_image(case)
     apply_hidiffusion(pipe)
     side = MidBlockSide(pipe.unet)
     tensors, sizes = {}, {}
@@ -111,7 +113,8 @@ def main() -> None:
             if only in case.name:
                 started = time.perf_counter()
                 store(case, *produce(case, shifts), FOLDER)
-                print(f"{case.name}: {time.perf_counter() - started:.1f} s")
+                seconds = time.perf_counter() - started
+                sys.stdout.write(f"{case.name}: {seconds:.1f} s\n")
 
 
 if __name__ == "__main__":
