@@ -3,7 +3,7 @@
 import asyncio
 from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -117,21 +117,22 @@ def running_stack(redis_url: str, store_settings: StoreSettings) -> Iterator[Sta
         max_body_bytes=MAX_BODY_BYTES,
         max_wait_seconds=MAX_WAIT_SECONDS,
     )
-    with _serving(settings, cases) as endpoints:  # noqa: SIM117 - clients need the endpoints
-        with (
-            httpx.Client(base_url=endpoints.http_url, timeout=20) as http,
-            grpc.insecure_channel(endpoints.grpc_address) as channel,
-        ):
-            yield Stack(
-                endpoints=endpoints,
-                records=records,
-                store=store,
-                store_settings=store_settings,
-                worker=PlayedWorker(records, store),
-                http=http,
-                channel=channel,
-                stub=stubs.GenerationServiceStub(channel),
-            )
+    with (
+        closing(records.redis),
+        _serving(settings, cases) as endpoints,
+        httpx.Client(base_url=endpoints.http_url, timeout=20) as http,
+        grpc.insecure_channel(endpoints.grpc_address) as channel,
+    ):
+        yield Stack(
+            endpoints=endpoints,
+            records=records,
+            store=store,
+            store_settings=store_settings,
+            worker=PlayedWorker(records, store),
+            http=http,
+            channel=channel,
+            stub=stubs.GenerationServiceStub(channel),
+        )
 
 
 @contextmanager

@@ -1,5 +1,7 @@
 """Redis or the store is gone: told so, with a time to come back, and nothing half-accepted."""
 
+import threading
+import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -92,3 +94,24 @@ def test_store_that_is_gone_is_not_ready(lone_stack: Stack) -> None:
     assert response.status_code == 503
     assert "store" in response.json()["detail"]
     assert str(lone_stack.store_folder) not in response.text
+
+
+def test_accepted_request_stays_accepted_when_redis_is_lost_while_waiting(
+    lone_stack: Stack, own_redis: RedisServer
+) -> None:
+    def stop_once_accepted() -> None:
+        while not lone_stack.count():
+            time.sleep(0.01)
+        own_redis.stop()
+
+    stopper = threading.Thread(target=stop_once_accepted)
+    stopper.start()
+    response = lone_stack.http.post(
+        "/v1/generations", json={"prompt": "a fox"}, headers={"Prefer": "wait=2"}
+    )
+    stopper.join()
+    own_redis.start()
+
+    assert response.status_code == 202
+    kept = lone_stack.http.get(response.headers["location"])
+    assert kept.json()["id"] == response.json()["id"]
