@@ -10,8 +10,8 @@ router = APIRouter(include_in_schema=False)
 
 _FOLDER = Path(__file__).parents[2] / "web"
 
-#: The page loads nothing from elsewhere and runs nothing but its own script.
-_POLICY = "default-src 'self'; img-src 'self' data:; base-uri 'none'; frame-ancestors 'none'"
+#: The page runs nothing but its own script. Pictures may come from the store's own address.
+_POLICY = "default-src 'self'; img-src * data:; base-uri 'none'; frame-ancestors 'none'"
 
 #: The page's style and script.
 page_files = StaticFiles(directory=_FOLDER)
