@@ -16,7 +16,6 @@ import contextlib
 import logging
 import os
 import secrets
-import signal
 import socket
 import sys
 import time
@@ -125,26 +124,35 @@ class WarmWorker(Worker):
         max_idle_time: int | None = None,  # noqa: ARG002
     ) -> tuple[Job, Queue] | None:
         """The next job, once the pipeline process is warm; None when told to stop."""
-        self.set_state(WorkerStatus.IDLE)
+        with contextlib.suppress(redis.RedisError):
+            self.set_state(WorkerStatus.IDLE)
         while not self._stop_requested:
             self._pipeline.tend(POLL_SECONDS)
             self._do_chores()
-            if not self._pipeline.warm:
-                continue
-            with contextlib.suppress(DequeueTimeout):
-                return self.queue_class.dequeue_any(
-                    self._ordered_queues,
-                    DEQUEUE_SECONDS,
-                    connection=self.connection,
-                    job_class=self.job_class,
-                    serializer=self.serializer,
-                    death_penalty_class=self.death_penalty_class,
-                )
+            if self._pipeline.warm and (taken := self._take()) is not None:
+                return taken
         return None
+
+    def _take(self) -> tuple[Job, Queue] | None:
+        """The next job, if one comes soon."""
+        try:
+            return self.queue_class.dequeue_any(
+                self._ordered_queues,
+                DEQUEUE_SECONDS,
+                connection=self.connection,
+                job_class=self.job_class,
+                serializer=self.serializer,
+                death_penalty_class=self.death_penalty_class,
+            )
+        except DequeueTimeout:
+            return None
+        except (redis.ConnectionError, redis.TimeoutError) as error:
+            _log.warning("no jobs without Redis: %s", error)
+            time.sleep(RECONNECT_SECONDS)
+            return None
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run one generation to the end of its attempt."""
-        self.connection.lrem(queue.intermediate_queue_key, 0, job.id)
         with bind_generation(job.id):
             try:
                 generation = self._attempts.records.begin_attempt(
@@ -154,13 +162,20 @@ class WarmWorker(Worker):
                 _log.warning("taken but not begun, a sweep will find it: %s", error)
                 return
             if generation is None:
-                self._drop(job)
+                self._drop(job, queue)
                 return
             with contextlib.suppress(redis.RedisError):
+                self.connection.lrem(queue.intermediate_queue_key, 0, job.id)
                 self.set_state(WorkerStatus.BUSY)
             with bind_generation(generation.id, generation.attempt):
                 _log.info("the attempt begins")
                 self._run(generation)
+
+    def _set_ip_address(self, connection: redis.Redis) -> None:
+        """Ask Redis how it sees this worker; it need not be up yet."""
+        self.ip_address = "unknown"
+        with contextlib.suppress(redis.RedisError):
+            super()._set_ip_address(connection)
 
     def register_birth(self) -> None:
         """Register, over what an earlier connection may have left under this very name."""
@@ -207,10 +222,11 @@ class WarmWorker(Worker):
             self._busy = False
             self._report_soon()
 
-    def _drop(self, job: Job) -> None:
+    def _drop(self, job: Job, queue: Queue) -> None:
         """Nothing to run: forget RQ's envelope when there is no record it could still serve."""
         _log.info("dropped: unknown, final or begun by another worker")
-        with contextlib.suppress(Unavailable):
+        with contextlib.suppress(redis.RedisError, Unavailable):
+            self.connection.lrem(queue.intermediate_queue_key, 0, job.id)
             try:
                 self._attempts.records.get(job.id)
             except GenerationNotFound:
@@ -270,12 +286,7 @@ def run_worker(settings: Settings, command: Sequence[str] = PIPELINE_COMMAND) ->
         settings: all settings; the pipeline process gets them through its environment.
         command: what starts the pipeline process.
     """
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
     records = RedisRecords(connect(settings.redis.url), settings.redis)
-    try:
-        _wait_for_redis(records)
-    except KeyboardInterrupt:
-        return
     WarmWorker(
         settings.worker.models or settings.load_catalog().names,
         connection=connect(settings.redis.url, decode=False),
@@ -284,13 +295,3 @@ def run_worker(settings: Settings, command: Sequence[str] = PIPELINE_COMMAND) ->
         command=command,
         environment=settings.environment(),
     ).run()
-
-
-def _wait_for_redis(records: RedisRecords) -> None:
-    while True:
-        try:
-            records.ping()
-            return
-        except Unavailable as error:
-            _log.warning("waiting: %s", error)
-            time.sleep(RECONNECT_SECONDS)

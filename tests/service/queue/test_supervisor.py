@@ -56,6 +56,9 @@ class Desk:
         wait_until(lambda: self.get(generation_id).status.final, "an end")
         return self.get(generation_id)
 
+    def wait_for_end_of(self, prompt: str):
+        return self.wait_for_end(self.submit(prompt))
+
     def worker(self):
         (info,) = self.records.workers()
         return info
@@ -102,10 +105,10 @@ class TestWarmth:
     def test_a_failure_of_the_job_is_told_and_costs_no_warmth(self, steady):
         desk, worker = steady
         children = worker.children
-        refused = desk.wait_for_end(desk.submit("refuse"))
+        refused = desk.wait_for_end_of("refuse")
         assert refused.status is Status.FAILED
         assert refused.error.reason == "OUT_OF_MEMORY"
-        assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
+        assert desk.wait_for_end_of("paint").status is Status.SUCCEEDED
         assert worker.children == children
 
     def test_a_worker_tells_what_it_is_doing(self, steady):
@@ -128,7 +131,7 @@ class TestWarmth:
         connection = connect(desk.url, decode=False)
         queue = Queue(f"generations:{MODEL}", connection=connection, serializer="json")
         expired = queue.enqueue("hidiffusion.generation", "expired", job_id="expired")
-        assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
+        assert desk.wait_for_end_of("paint").status is Status.SUCCEEDED
         assert not connection.exists(expired.key)
 
 
@@ -166,7 +169,7 @@ class TestPipelineDeath:
     def test_a_pipeline_that_talks_nonsense_is_replaced(self, steady):
         desk, worker = steady
         last = worker.children[-1]
-        ended = desk.wait_for_end(desk.submit("babble"))
+        ended = desk.wait_for_end_of("babble")
         assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 2)
         assert not alive(last)
 
@@ -175,7 +178,7 @@ class TestPipelineDeath:
         children = len(worker.children)
         os.kill(worker.children[-1], signal.SIGKILL)
         wait_until(lambda: len(worker.children) == children + 1, "another pipeline process")
-        ended = desk.wait_for_end(desk.submit("paint"))
+        ended = desk.wait_for_end_of("paint")
         assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 1)
 
 
@@ -212,10 +215,10 @@ class TestCancel:
     def test_a_job_that_takes_too_long_fails(self, desk, start_worker):
         worker = start_worker(job_timeout_seconds=1, cancel_grace_seconds=0.3)
         for prompt, children in (("slow", 1), ("stuck", 2)):
-            failed = desk.wait_for_end(desk.submit(prompt))
+            failed = desk.wait_for_end_of(prompt)
             assert failed.error.reason == "TIMED_OUT"
             assert "within 1 s" in failed.error.detail
-            assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
+            assert desk.wait_for_end_of("paint").status is Status.SUCCEEDED
             assert len(worker.children) == children
 
 
@@ -291,6 +294,13 @@ class TestWorkerDeath:
 
 
 class TestRedisDeath:
+    def test_a_worker_may_be_there_before_redis_is(self, own_redis, start_worker):
+        own_redis.stop()
+        worker = start_worker(own_redis.url)
+        wait_until(lambda: len(worker.children) == 1, "a pipeline process")
+        own_redis.start()
+        assert Desk(own_redis.url).wait_for_end_of("paint").status is Status.SUCCEEDED
+
     def test_a_job_outlives_a_restart_of_redis(self, own_redis, start_worker):
         desk = Desk(own_redis.url)
         worker = start_worker(own_redis.url)
@@ -303,7 +313,7 @@ class TestRedisDeath:
         assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 1)
         steps = [event.step for event in desk.events(generation_id) if event.type == "step"]
         assert steps == list(range(1, 51))
-        assert desk.wait_for_end(desk.submit("paint")).status is Status.SUCCEEDED
+        assert desk.wait_for_end_of("paint").status is Status.SUCCEEDED
         assert len(worker.children) == 1
 
 
