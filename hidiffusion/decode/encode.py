@@ -8,7 +8,7 @@ from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
 from hidiffusion.decode.autoencoder import Traits, awake, encoder_network, latents_per_tile
-from hidiffusion.decode.norm_statistics import require_finite
+from hidiffusion.decode.norm_statistics import REMEDY, require_finite
 from hidiffusion.decode.streaming import DEFAULT_TILE
 from hidiffusion.decode.sweep import Progress, Sweep
 from hidiffusion.decode.tiles import Grid
@@ -59,6 +59,7 @@ def encode_tiles(
         device=traits.device,
     )
     for region, values in tiles:
+        require_finite(values, "the moments", REMEDY)
         rows, columns = region.rows, region.columns
         moments[:, :, rows.start : rows.stop, columns.start : columns.stop] = values
     return DiagonalGaussianDistribution(moments)

@@ -12,6 +12,9 @@ from torch import Tensor, nn
 
 from hidiffusion.decode.errors import NonFiniteError
 
+#: Way out when finite input overflows on the way, which float16 does past 65,504.
+REMEDY = "cast the autoencoder to float32 or bfloat16"
+
 
 class GroupStatistics:
     """Mean and variance of the groups of one `GroupNorm`'s input, gathered tile by tile.
@@ -53,7 +56,7 @@ class GroupStatistics:
             NonFiniteError: if a tile held NaN or infinity.
         """
         mean, variance = self._pooled()
-        require_finite(mean + variance, f"the inputs of {self._where}", "decode in float32")
+        require_finite(mean + variance, f"the inputs of {self._where}", REMEDY)
         norm = self._norm
         repeats = norm.num_channels // norm.num_groups
         scale = torch.rsqrt(variance + norm.eps).repeat_interleave(repeats, dim=1)
@@ -74,7 +77,8 @@ class GroupStatistics:
 
     def _by_group(self, parts: list[Tensor]) -> Tensor:
         """`[B, C]` of each tile, stacked to `[tiles, B, groups, channels per group]`."""
-        return torch.stack(parts).unflatten(2, (self._norm.num_groups, -1))
+        stacked = torch.stack(parts)
+        return stacked.reshape(*stacked.shape[:2], self._norm.num_groups, -1)
 
 
 def normalise(values: Tensor, affine: tuple[Tensor, Tensor]) -> Tensor:

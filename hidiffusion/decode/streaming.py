@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hidiffusion.decode.autoencoder import awake, decoder_network, latents_per_tile
 from hidiffusion.decode.network import Network
-from hidiffusion.decode.norm_statistics import require_finite
+from hidiffusion.decode.norm_statistics import REMEDY, require_finite
 from hidiffusion.decode.sweep import Progress, Sweep
 from hidiffusion.decode.tiles import Grid
 
@@ -93,5 +93,6 @@ def decode_tiles(
 @torch.no_grad()
 def _stream(network: Network, source: Tensor, grid: Grid, sweep: Sweep) -> Generator[DecodedTile]:
     for region, values in network.tiles(source, grid, sweep):
+        require_finite(values, "the pixels", REMEDY)
         pixels = values.to(torch.float32).contiguous()
         yield DecodedTile(region.rows.start, region.columns.start, pixels)

@@ -171,6 +171,14 @@ def test_an_overflow_inside_the_decoder_is_an_error_that_names_the_layer() -> No
         list(decode_tiles(vae, noise(1, 4, 8, 8), tile=32))
 
 
+@pytest.mark.parametrize("tile", [32, 64])
+def test_an_overflow_behind_the_last_norm_is_an_error_too(tile: int) -> None:
+    vae = small_vae().half()
+    vae.decoder.conv_out.weight.data.fill_(6e4)
+    with pytest.raises(NonFiniteError, match=r"the pixels hold NaN.*float32"):
+        list(decode_tiles(vae, noise(1, 4, 8, 8), tile=tile))
+
+
 @pytest.mark.parametrize("tile", [0, -8, 12])
 def test_a_tile_that_is_no_whole_number_of_latents_is_refused(tile: int) -> None:
     with pytest.raises(ValueError, match=f"tile is {tile} pixels.*multiple of 8"):
