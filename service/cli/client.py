@@ -8,11 +8,13 @@ from types import TracebackType
 from typing import Any, Self
 
 import httpx
-from httpx_sse import connect_sse
+from httpx_sse import ServerSentEvent, connect_sse
 
 #: Pause before an interrupted event stream is opened again, in seconds.
 _RECONNECT_SECONDS = 0.5
-_RECONNECT_ATTEMPTS = 20
+#: Attempts in a row that brought nothing before the client gives up.
+_RECONNECT_ATTEMPTS = 60
+_FINAL_EVENTS = frozenset({"succeeded", "failed", "cancelled"})
 _CHUNK_BYTES = 1 << 20
 
 
@@ -59,24 +61,36 @@ class ServiceClient:
         return models
 
     def events(self, generation_id: str) -> Iterator[tuple[str, dict[str, Any]]]:
-        """Every event in order, from the first to the final one, across lost connections."""
-        path = f"/v1/generations/{generation_id}/events"
+        """Every event in order, from the first to the final one, across lost connections.
+
+        Raises:
+            RequestFailedError: the service refuses, or stays away for too long.
+        """
         last_id: str | None = None
-        for _ in range(_RECONNECT_ATTEMPTS):
-            headers = {"Last-Event-ID": last_id} if last_id else {}
+        failures = 0
+        while failures < _RECONNECT_ATTEMPTS:
             try:
-                with connect_sse(self._http, "GET", path, headers=headers) as source:
-                    self._raise_for(source.response)
-                    for sse in source.iter_sse():
-                        last_id = sse.id or last_id
-                        if not sse.data:  # a bare `retry:` or `id:` line
-                            continue
-                        yield sse.event, json.loads(sse.data)
-                        if sse.event in {"succeeded", "failed", "cancelled"}:
-                            return
+                for sse in self._stream(generation_id, last_id):
+                    last_id, failures = sse.id, 0
+                    yield sse.event, json.loads(sse.data)
+                    if sse.event in _FINAL_EVENTS:
+                        return
             except httpx.TransportError:
-                time.sleep(_RECONNECT_SECONDS)
+                pass
+            failures += 1
+            time.sleep(_RECONNECT_SECONDS)
         raise RequestFailedError(f"the event stream of {generation_id} broke off too often")
+
+    def _stream(self, generation_id: str, last_id: str | None) -> Iterator[ServerSentEvent]:
+        """One connection's events; none when the service is away for the moment."""
+        path = f"/v1/generations/{generation_id}/events"
+        headers = {"Last-Event-ID": last_id} if last_id else {}
+        with connect_sse(self._http, "GET", path, headers=headers) as source:
+            if source.response.status_code == httpx.codes.SERVICE_UNAVAILABLE:
+                return
+            self._raise_for(source.response)
+            # A bare `retry:` or `id:` line comes as an event without data.
+            yield from (sse for sse in source.iter_sse() if sse.data)
 
     def download(self, path: str, target: Path) -> None:
         """Write an artifact to a file, in chunks."""
