@@ -161,7 +161,7 @@ class NativeControl:
     def _native(self, height: int, width: int) -> Size:
         """Bring the longer side to native, both sides down to multiples of 8 (authors' code)."""
         factor = max(height, width) / self.native_size
-        return Size(int(height // factor) // 8 * 8, int(width // factor) // 8 * 8)
+        return Size(*(max(8, int(side // factor) // 8 * 8) for side in (height, width)))
 
 
 def _shrink_condition(condition: Any, latent_height: int, size: Size) -> Any:

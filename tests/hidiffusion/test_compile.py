@@ -1,0 +1,55 @@
+"""torch.compile: one graph a stage, whatever the shifts, and the same numbers."""
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import UNet2DConditionModel
+from torch._dynamo.testing import CompileCounter
+
+from hidiffusion import apply_hidiffusion, remove_hidiffusion
+from tests.hidiffusion import tiny_models
+
+STEPS = 30
+
+pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
+
+
+def small(config: dict[str, Any]) -> UNet2DConditionModel:
+    """Build a U-Net with as few layers as every stage can act on: tracing is slow."""
+    levels = len(config["block_out_channels"])
+    return tiny_models.unet(config, layers_per_block=1, block_out_channels=(8,) * levels)
+
+
+@torch.no_grad()
+def run(call: Any, unet: UNet2DConditionModel, scheduler: Any, side: int) -> list[torch.Tensor]:
+    """Call a U-Net once at every timestep of a run."""
+    inputs = tiny_models.unet_inputs(unet, side, side)
+    return [call(timestep=time, **inputs).sample for time in scheduler.timesteps]
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("config", "in_place", "stages"),
+    [(tiny_models.SD15, True, 2), (tiny_models.SDXL, False, 3)],
+    ids=["sd, in place, applied before", "sdxl, wrapped, applied after"],
+)
+def test_a_run_makes_one_full_graph_a_stage(
+    config: dict[str, Any], in_place: bool, stages: int
+) -> None:
+    torch._dynamo.reset()
+    unet, scheduler = small(config), tiny_models.scheduler()
+    scheduler.set_timesteps(STEPS)
+    expected = run(apply_hidiffusion(unet, scheduler=scheduler), unet, scheduler, 16)
+    counter = CompileCounter()
+    if in_place:
+        call = unet
+        unet.compile(backend=counter, fullgraph=True, dynamic=False)
+    else:
+        remove_hidiffusion(unet)
+        call = torch.compile(unet, backend=counter, fullgraph=True, dynamic=False)
+        apply_hidiffusion(call, scheduler=scheduler)
+    compiled = run(call, unet, scheduler, 16)
+    assert counter.frame_count == stages
+    for ours, eager in zip(compiled, expected, strict=True):
+        torch.testing.assert_close(ours, eager)

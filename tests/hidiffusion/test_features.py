@@ -1,0 +1,90 @@
+"""What diffusers and accelerate change about a U-Net keeps working, before and after applying."""
+
+from collections.abc import Callable
+from typing import Any
+
+import accelerate
+import pytest
+import torch
+from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
+
+from hidiffusion import apply_hidiffusion, remove_hidiffusion
+from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny_models import generate
+
+CPU = torch.device("cpu")
+
+
+def group_offload(pipe: Any) -> None:
+    pipe.unet.enable_group_offload(CPU, CPU, offload_type="leaf_level")
+
+
+def sequential_offload(pipe: Any) -> None:
+    accelerate.cpu_offload(pipe.unet, CPU)
+
+
+def model_offload(pipe: Any) -> None:
+    accelerate.cpu_offload_with_hook(pipe.unet, CPU)
+
+
+def layerwise_casting(pipe: Any) -> None:
+    pipe.unet.enable_layerwise_casting(
+        storage_dtype=torch.float8_e4m3fn, compute_dtype=torch.float32
+    )
+
+
+#: Name: what is switched on, and how far the result may be from the same without it (None: it
+#: changes the result by itself, so only both orders are compared).
+FEATURES: dict[str, tuple[Callable[[Any], object], float | None]] = {
+    "plain processor": (lambda pipe: pipe.unet.set_attn_processor(AttnProcessor()), 1e-4),
+    "fused processor": (lambda pipe: pipe.unet.set_attn_processor(AttnProcessor2_0()), 0),
+    "attention backend": (lambda pipe: pipe.unet.set_attention_backend("native"), 0),
+    "attention slicing": (lambda pipe: pipe.enable_attention_slicing(1), 1e-4),
+    "fused projections": (lambda pipe: pipe.fuse_qkv_projections(vae=False), 1e-4),
+    "channels last": (lambda pipe: pipe.unet.to(memory_format=torch.channels_last), 1e-4),
+    "FreeU": (lambda pipe: pipe.enable_freeu(s1=0.9, s2=0.2, b1=1.5, b2=1.6), None),
+    "VAE tiling": (lambda pipe: pipe.vae.enable_tiling(), 0),
+    "to a dtype and back": (lambda pipe: pipe.to(torch.float64).to(torch.float32), 0),
+    "model offload": (model_offload, 0),
+    "sequential offload": (sequential_offload, 0),
+    "group offload": (group_offload, 0),
+    "layerwise casting": (layerwise_casting, None),
+}
+
+
+def picture(pipe: Any) -> torch.Tensor:
+    return generate(pipe, 16, 16, num_inference_steps=3)
+
+
+@pytest.fixture(scope="module")
+def plain() -> torch.Tensor:
+    """The patched pipeline without any feature."""
+    return picture(apply_hidiffusion(tiny_models.sd_pipeline()))
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_a_feature_works_in_both_orders(name: str, plain: torch.Tensor) -> None:
+    enable, tolerance = FEATURES[name]
+    before, after = tiny_models.sd_pipeline(), tiny_models.sd_pipeline()
+    enable(before)
+    apply_hidiffusion(before)
+    apply_hidiffusion(after)
+    enable(after)
+    first, second = picture(before), picture(after)
+    assert torch.equal(first, second)
+    if tolerance is not None:
+        torch.testing.assert_close(first, plain, rtol=tolerance, atol=tolerance)
+    else:
+        assert not torch.equal(first, plain)
+
+
+@pytest.mark.parametrize("name", FEATURES)
+def test_removing_leaves_the_feature_alone(name: str) -> None:
+    enable, _ = FEATURES[name]
+    direct, patched = tiny_models.sd_pipeline(), tiny_models.sd_pipeline()
+    enable(direct)
+    apply_hidiffusion(patched)
+    enable(patched)
+    picture(patched)
+    remove_hidiffusion(patched)
+    assert torch.equal(picture(patched), picture(direct))
