@@ -18,7 +18,17 @@ import pyvips
 import transformers
 
 from service.domain.generation import Generation
-from service.queue.channel import Cancel, Channel, ChannelClosed, Happened, Message, Run, Stop, Warm
+from service.queue.channel import (
+    Cancel,
+    Channel,
+    ChannelClosed,
+    Happened,
+    Message,
+    Run,
+    Stop,
+    Warm,
+    die_with_parent,
+)
 from service.settings import Settings
 from service.storage.store import open_store
 from service.telemetry import bind_generation, configure_logging
@@ -127,6 +137,7 @@ def main(arguments: list[str] | None = None) -> None:
             "this one writes; set HIDIFFUSION_STORE__URL to file:// or s3://"
         )
     configure_logging(settings.log_level)
+    die_with_parent()
     # Signals to the whole group are the supervisor's business: it drains, then says Stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
