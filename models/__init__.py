@@ -1,0 +1,1 @@
+"""The bundled text-to-image model and the code that trains it."""

@@ -1,0 +1,1 @@
+"""Training of the bundled model: data, tokenizer, autoencoder, U-Net, export and samples."""

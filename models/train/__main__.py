@@ -1,0 +1,95 @@
+"""Command line: `python -m models.train` trains, exports and measures the bundled model."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from dataclasses import replace
+
+import torch
+
+from models.train.config import TrainConfig
+from models.train.dataset import pack_pictures
+from models.train.export import export
+from models.train.report import report
+from models.train.samples import contact_sheet
+from models.train.unet import finished_vae, train_unet
+from models.train.vae import train_decoder
+
+STEPS = {
+    "data": "fetch the npm packages, check their hashes, pack the pictures",
+    "vae": "train the autoencoder",
+    "decoder": "train the decoder further; may run beside unet",
+    "unet": "train U-Net and text encoder",
+    "export": "write the newest weights as a pipeline",
+    "sheet": "sample every noun from the exported pipeline",
+    "report": "plot the losses and print the figures of the model card",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
+    listing = "\n".join(f"  {name:8} {text}" for name, text in STEPS.items())
+    result = argparse.ArgumentParser(
+        prog="python -m models.train",
+        description="Trains the bundled model. Every step resumes where it was stopped.",
+        epilog=f"steps, in order:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("step", nargs="*", help="steps to run; all of them by default")
+    result.add_argument("--threads", type=int, default=TrainConfig().threads)
+    result.add_argument("--vae-minutes", type=float, help="training time of the autoencoder")
+    result.add_argument("--decoder-minutes", type=float, help="further training of the decoder")
+    result.add_argument("--unet-minutes", type=float, help="training time of the U-Net")
+    return result
+
+
+def configure(arguments: argparse.Namespace) -> TrainConfig:
+    """Returns the configuration with the command line's changes."""
+    config = TrainConfig(threads=arguments.threads)
+    vae, unet = config.vae, config.unet
+    if arguments.vae_minutes:
+        vae = replace(vae, stage=replace(vae.stage, minutes=arguments.vae_minutes))
+    if arguments.decoder_minutes:
+        stage = replace(vae.decoder_stage, minutes=arguments.decoder_minutes)
+        vae = replace(vae, decoder_stage=stage)
+    if arguments.unet_minutes:
+        unet = replace(unet, stage=replace(unet.stage, minutes=arguments.unet_minutes))
+    return replace(config, vae=vae, unet=unet)
+
+
+def run(step: str, config: TrainConfig) -> None:
+    """Runs one step by name."""
+    match step:
+        case "data":
+            pack_pictures(config.paths, config.size)
+        case "vae":
+            finished_vae(config)
+        case "decoder":
+            train_decoder(config, finished_vae(config))
+        case "unet":
+            train_unet(config)
+        case "export":
+            export(config)
+        case "sheet":
+            contact_sheet(config, config.paths.images / "model-contact-sheet.png")
+        case "report":
+            print(json.dumps(report(config), indent=2))
+
+
+def main() -> None:
+    """Runs the steps that were asked for, in their order."""
+    command = parser()
+    arguments = command.parse_args()
+    unknown = sorted(set(arguments.step) - set(STEPS))
+    if unknown:
+        command.error(f"unknown step {unknown[0]!r}; choose from {', '.join(STEPS)}")
+    config = configure(arguments)
+    torch.set_num_threads(config.threads)
+    for step in STEPS:
+        if step in (arguments.step or STEPS):
+            run(step, config)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,128 @@
+"""Every number of the bundled model's training in one place."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+
+
+@dataclass(frozen=True)
+class Paths:
+    """Where data, checkpoints and results live.
+
+    Args:
+        cache: Downloads, packed pictures and checkpoints; outside version control.
+        model: The folder that ships.
+        images: Pictures for the documentation.
+        nouns: The nouns the model learns.
+    """
+
+    cache: Path = ROOT / ".cache" / "fluent-emoji-256"
+    model: Path = ROOT / "models" / "fluent-emoji-256"
+    images: Path = ROOT / "docs" / "images"
+    nouns: Path = ROOT / "models" / "train" / "nouns.json"
+
+    @property
+    def checkpoints(self) -> Path:
+        """Returns the folder of checkpoints and loss logs."""
+        return self.cache / "checkpoints"
+
+
+@dataclass(frozen=True)
+class StageConfig:
+    """One training stage, bounded by time so that it ends on any machine.
+
+    Args:
+        minutes: Training time; the learning rate follows a cosine over it.
+        learning_rate: Peak of the schedule.
+        warmup_steps: Steps of linear warm-up.
+        ema_decay: Upper bound of the weight average's decay.
+        checkpoint_seconds: Time between two checkpoints.
+    """
+
+    minutes: float
+    learning_rate: float
+    warmup_steps: int = 50
+    ema_decay: float = 0.995
+    checkpoint_seconds: float = 120.0
+
+
+@dataclass(frozen=True)
+class VaeConfig:
+    """The autoencoder: factor 8, four latent channels, convolutional.
+
+    Args:
+        channels: Width of the four levels, finest first.
+        layers: Residual blocks per encoder level; the decoder has one more.
+        crops: Side and number of the crops of a batch; batches take turns. The largest shows whole
+            pictures, so that group normalisation meets the white ground as it is in use.
+        kl_weight: Weight of the Kullback-Leibler term, a mean per latent element.
+        edge_weight: Weight of the L1 distance between picture gradients.
+        known_share: Share of crops from the nouns that the U-Net learns; the rest come from all
+            pictures of the package, so that the autoencoder stays general.
+        decoder_noise: Deviation of the noise on the latents that the decoder trains on, which
+            have unit deviation.
+        stage: Training of encoder and decoder together.
+        decoder_stage: Training of the decoder alone, on latents that stay as they are.
+    """
+
+    channels: tuple[int, int, int, int] = (16, 32, 64, 96)
+    layers: int = 1
+    crops: tuple[tuple[int, int], ...] = ((64, 8), (64, 8), (128, 2), (64, 8), (256, 1))
+    kl_weight: float = 1e-4
+    edge_weight: float = 1.0
+    known_share: float = 0.9
+    decoder_noise: float = 0.05
+    stage: StageConfig = field(default_factory=lambda: StageConfig(22, 2e-3))
+    decoder_stage: StageConfig = field(default_factory=lambda: StageConfig(60, 1e-3))
+
+
+@dataclass(frozen=True)
+class UNetConfig:
+    """The denoiser and its text encoder, trained together on cached latents.
+
+    Args:
+        channels: Width of the four levels (32, 16, 8 and 4 latents at native size).
+        heads: Attention heads of the four levels, of 32 channels each.
+        text_heads: Attention heads of the text encoder.
+        text_width: Width of the text encoder, and of cross-attention.
+        text_layers: Layers of the text encoder.
+        vocabulary: Size of the byte-pair vocabulary.
+        prompt_dropout: Share of empty prompts, for classifier-free guidance (Ho and Salimans,
+            arXiv 2207.12598).
+        batch_size: Latents per optimizer step.
+        stage: The training stage.
+    """
+
+    channels: tuple[int, int, int, int] = (32, 64, 128, 192)
+    heads: tuple[int, int, int, int] = (1, 2, 4, 6)
+    text_heads: int = 4
+    text_width: int = 128
+    text_layers: int = 2
+    vocabulary: int = 3000
+    prompt_dropout: float = 0.1
+    batch_size: int = 8
+    stage: StageConfig = field(default_factory=lambda: StageConfig(60, 1e-3))
+
+
+@dataclass(frozen=True)
+class TrainConfig:
+    """The whole run.
+
+    Args:
+        size: Native picture side in pixels.
+        threads: Threads that torch uses.
+        seed: Seed of weights, crops, noise and prompts.
+        paths: Folders.
+        vae: The autoencoder.
+        unet: The denoiser and text encoder.
+    """
+
+    size: int = 256
+    threads: int = 2
+    seed: int = 0
+    paths: Paths = field(default_factory=Paths)
+    vae: VaeConfig = field(default_factory=VaeConfig)
+    unet: UNetConfig = field(default_factory=UNetConfig)

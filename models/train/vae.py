@@ -1,0 +1,182 @@
+"""Training of the autoencoder on crops, and latents of zero mean and unit deviation."""
+
+from __future__ import annotations
+
+import itertools
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional as F
+from tqdm import tqdm
+
+from models.train.architecture import build_vae
+from models.train.config import TrainConfig
+from models.train.dataset import load_nouns, pack_pictures, to_tensor
+from models.train.loop import Trainer, averaged_weights
+
+
+class CropSampler:
+    """Draws random crops that show more than the white ground.
+
+    Args:
+        config: The run's configuration.
+    """
+
+    def __init__(self, config: TrainConfig) -> None:
+        self.known_share = config.vae.known_share
+        self.shapes = itertools.cycle(config.vae.crops)
+        self.pictures, codes = pack_pictures(config.paths, config.size)
+        rows = {code: row for row, code in enumerate(codes)}
+        self.known = [rows[noun.code] for noun in load_nouns(config.paths)]
+        self.random = np.random.default_rng(config.seed)
+
+    def batch(self) -> Tensor:
+        """Returns crops of shape (count, 3, side, side) in -1..1."""
+        side, count = next(self.shapes)
+        return to_tensor(np.stack([self._one(side) for _ in range(count)]))
+
+    def _one(self, side: int) -> NDArray[np.uint8]:
+        known = self.random.random() < self.known_share
+        row = self.random.choice(self.known) if known else self.random.integers(len(self.pictures))
+        picture = self.pictures[row]
+        corners = self.random.integers(0, picture.shape[0] - side + 1, (4, 2))
+        crops = [picture[y : y + side, x : x + side] for y, x in corners]
+        best = crops[0]
+        for crop in crops[1:]:
+            if crop_detail(crop) > crop_detail(best):
+                best = crop
+        return best[:, ::-1] if self.random.random() < 0.5 else best
+
+
+def crop_detail(crop: NDArray[np.uint8]) -> float:
+    """Returns how much a crop shows: the standard deviation of a subsampled crop."""
+    return float(crop[::8, ::8].std())
+
+
+def reconstruction_loss(output: Tensor, target: Tensor, edge_weight: float) -> Tensor:
+    """Returns L1 on pixels, on their differences to both sides, and on colour.
+
+    Colour is what a pixel differs from its own grey by. Its squared error keeps hues apart that
+    plain L1 merges for the first thousands of steps.
+    """
+    loss = F.l1_loss(output, target)
+    for axis in (2, 3):
+        loss = loss + edge_weight * F.l1_loss(output.diff(dim=axis), target.diff(dim=axis))
+    colours = [pixels - pixels.mean(1, keepdim=True) for pixels in (output, target)]
+    return loss + F.l1_loss(*colours) + 5 * F.mse_loss(*colours)
+
+
+def train_vae(config: TrainConfig) -> AutoencoderKL:
+    """Trains the autoencoder, or finishes its training.
+
+    Args:
+        config: The run's configuration.
+
+    Returns:
+        The autoencoder with averaged weights.
+    """
+    torch.manual_seed(config.seed)
+    vae = build_vae(config).to(memory_format=torch.channels_last)
+    sampler = CropSampler(config)
+
+    def loss() -> Tensor:
+        crops = sampler.batch()
+        crops = crops.contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            posterior = vae.encode(crops).latent_dist
+            output = vae.decode(posterior.sample()).sample.float()
+        error = reconstruction_loss(output, crops, config.vae.edge_weight)
+        divergence = posterior.kl().float().mean() / posterior.mean[0].numel()
+        return error + config.vae.kl_weight * divergence
+
+    trainer = Trainer("vae", vae, loss, config.vae.stage, config.paths.checkpoints)
+    return trainer.run().eval()
+
+
+class LatentDecoder(nn.Module):
+    """The autoencoder's half that turns latents into pictures.
+
+    Args:
+        vae: Shares its layers.
+    """
+
+    def __init__(self, vae: AutoencoderKL) -> None:
+        super().__init__()
+        self.post_quant_conv, self.decoder = vae.post_quant_conv, vae.decoder
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Returns (n, 3, 8h, 8w) pictures of (n, 4, h, w) latents."""
+        decoded: Tensor = self.decoder(self.post_quant_conv(latents))
+        return decoded
+
+
+def train_decoder(config: TrainConfig, vae: AutoencoderKL) -> None:
+    """Goes on training the decoder alone, on latents that no longer change.
+
+    The U-Net can train meanwhile. A little noise on the latents stands for its errors.
+
+    Args:
+        config: The run's configuration.
+        vae: Trained autoencoder with normalised latents; its decoder gets averaged weights.
+    """
+    torch.manual_seed(config.seed)
+    vae = vae.to(memory_format=torch.channels_last)
+    decoder, sampler = LatentDecoder(vae), CropSampler(config)
+
+    def loss() -> Tensor:
+        crops = sampler.batch().contiguous(memory_format=torch.channels_last)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                latents = vae.encode(crops).latent_dist.mean
+            noisy = latents + config.vae.decoder_noise * torch.randn_like(latents)
+            output = decoder(noisy).float()
+        return reconstruction_loss(output, crops, config.vae.edge_weight)
+
+    Trainer("decoder", decoder, loss, config.vae.decoder_stage, config.paths.checkpoints).run()
+    load_decoder(config, vae)
+
+
+def load_decoder(config: TrainConfig, vae: AutoencoderKL) -> None:
+    """Puts the newest averaged decoder weights into the autoencoder, if there are any."""
+    file = config.paths.checkpoints / "decoder.pt"
+    if file.exists():
+        LatentDecoder(vae).load_state_dict(averaged_weights(file))
+
+
+@torch.no_grad()
+def encode(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """Returns the latents' means of (n, 3, h, w) pictures, shape (n, 4, h/8, w/8)."""
+    parts = tqdm(pictures.split(8), desc="encoding")
+    return torch.cat([vae.encode(part).latent_dist.mean for part in parts])
+
+
+@torch.no_grad()
+def normalise_latents(vae: AutoencoderKL, latents: Tensor) -> None:
+    """Folds the latents' mean and deviation per channel into the 1x1 convolutions around them.
+
+    The pipeline can only scale latents; folding also centres them, so diffusion starts from the
+    statistics that its noise has, and `scaling_factor` stays 1.
+
+    Args:
+        vae: Changed in place.
+        latents: Latents of the training pictures, shape (n, 4, h, w).
+    """
+    mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
+    into, out = vae.quant_conv, vae.post_quant_conv
+    into.weight[:4] /= deviation.view(4, 1, 1, 1)
+    into.bias[:4] = (into.bias[:4] - mean) / deviation
+    into.bias[4:] -= 2 * deviation.log()
+    out.bias += out.weight[:, :, 0, 0] @ mean
+    out.weight *= deviation.view(1, 4, 1, 1)
+
+
+@torch.no_grad()
+def psnr(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+    """Returns each picture's reconstruction PSNR in dB; input (n, 3, h, w) in -1..1."""
+    parts = tqdm(pictures.split(4), desc="measuring PSNR")
+    outputs = [vae.decode(vae.encode(p).latent_dist.mean).sample.clamp(-1, 1) for p in parts]
+    error = (torch.cat(outputs) - pictures).div(2).pow(2).mean((1, 2, 3))
+    return -10 * error.log10()
