@@ -99,7 +99,7 @@ class RunningAttempt:
         event = message.event
         if isinstance(event, Cancelled) and self._ending is not None:
             self._conclude("")
-        else:
+        elif self._ending is not Ending.LOST:
             self._tell(event)
         self._over = status_after(event).final
 

@@ -83,8 +83,8 @@ def steady(steady_worker):
     return desk, worker
 
 
-#: A worker counts as dead after a good second instead of twenty.
-QUICK_NOTICE = {"heartbeat_seconds": 0.3, "heartbeat_ttl_seconds": 1.5}
+#: A worker counts as dead after three seconds instead of twenty.
+QUICK_NOTICE = {"heartbeat_seconds": 0.5, "heartbeat_ttl_seconds": 3, "cancel_grace_seconds": 10}
 
 WHOLE_STORY = [("queued", 0), ("started", 1), ("step", 1), ("succeeded", 1)]
 
