@@ -187,7 +187,7 @@ class CallState:
         if run is None:
             begin, end = begin_index(scheduler) or 0, len(table)
         else:
-            begin, end = run.bounds(scheduler, locate(table, time).step)
+            begin, end = run.bounds(scheduler, locate(table, time).step if entry is None else entry)
         return time, locate(table[begin:end], time)
 
     def _host(self, tensor: torch.Tensor) -> tuple[float, ...]:

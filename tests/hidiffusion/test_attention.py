@@ -1,0 +1,76 @@
+"""What a windowed self-attention is given inside a real U-Net."""
+
+import pytest
+import torch
+from diffusers.models.attention_processor import AttnProcessor2_0
+
+from hidiffusion import HiDiffusionConfig, HiDiffusionError, apply_hidiffusion
+from tests.hidiffusion import tiny_models
+
+
+class Recorder(AttnProcessor2_0):
+    """The usual processor, which notes the batch and the tokens it is given."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.shapes: list[tuple[int, int]] = []
+
+    def __call__(self, attn, hidden_states, *args, **kwargs) -> torch.Tensor:
+        self.shapes.append(tuple(hidden_states.shape[:2]))
+        return super().__call__(attn, hidden_states, *args, **kwargs)
+
+
+@torch.no_grad()
+def record(config: dict, height: int, width: int, *, step: int = 9, **options: object) -> dict:
+    """Call a patched U-Net once; return what each self-attention was given, by name."""
+    unet, scheduler = tiny_models.unet(config), tiny_models.scheduler()
+    scheduler.set_timesteps(10)
+    apply_hidiffusion(unet, config=HiDiffusionConfig(**options), scheduler=scheduler)
+    recorders = {name: Recorder() for name in unet.attn_processors}
+    unet.set_attn_processor(dict(recorders))
+    unet(timestep=scheduler.timesteps[step], **tiny_models.unet_inputs(unet, height, width))
+    return {
+        name.partition(".attentions")[0]: recorder.shapes[0]
+        for name, recorder in recorders.items()
+        if "attn1" in name
+    }
+
+
+def test_the_top_level_works_in_four_windows() -> None:
+    given = record(tiny_models.SD15, 16, 24)
+    assert given["down_blocks.0"] == given["up_blocks.3"] == (4, 8 * 12)
+    assert given["down_blocks.1"] == (1, 8 * 12)
+    assert given["mid_block"] == (1, 2 * 3)
+
+
+def test_windows_of_odd_maps_are_equal() -> None:
+    assert record(tiny_models.SD15, 17, 19)["down_blocks.0"] == (4, 9 * 10)
+
+
+def test_pooled_maps_have_smaller_windows() -> None:
+    """Of the level's attentions the last ones recorded: down, pooled; up, at full size."""
+    given = record(tiny_models.SDXL, 32, 32, step=3)
+    assert given["down_blocks.1"] == (4, 4 * 4)
+    assert given["up_blocks.1"] == (4, 8 * 8)
+
+
+@pytest.mark.parametrize(("side", "windows"), [(12, 4), (16, 4), (32, 16)])
+def test_the_native_grid_keeps_windows_within_the_map_in_training(side: int, windows: int) -> None:
+    given = record(tiny_models.SD15, side, side, window_grid="native")
+    assert given["down_blocks.0"] == (windows, side * side // windows)
+    assert given["down_blocks.0"][1] <= 8 * 8
+
+
+def test_further_levels_work_in_windows_when_asked() -> None:
+    given = record(tiny_models.SD15, 32, 32, extra_window_levels=1)
+    assert given["down_blocks.1"] == given["up_blocks.2"] == (4, 8 * 8)
+    assert given["down_blocks.2"] == (1, 8 * 8)
+
+
+def test_a_map_that_another_patch_shrinks_is_refused() -> None:
+    unet = tiny_models.unet()
+    first = unet.down_blocks[0].attentions[0].transformer_blocks[0].attn1
+    first.register_forward_pre_hook(lambda _, args: (args[0][:, ::2],))
+    apply_hidiffusion(unet, raunet=False)
+    with pytest.raises(HiDiffusionError, match="another patch changes the size"):
+        unet(timestep=0, **tiny_models.unet_inputs(unet, 16, 16))
