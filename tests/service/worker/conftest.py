@@ -123,9 +123,8 @@ def start_child(
 
     def start(store: StoreSettings | None = None, **worker: Any) -> Child:
         settings = child_settings(catalog, tmp_path_factory.mktemp("store"), store, **worker)
-        child = Child(
-            PipelineProcess(PIPELINE_COMMAND, settings.environment()), open_store(settings.store)
-        )
+        environment = {**settings.environment(), "OMP_NUM_THREADS": "1"}
+        child = Child(PipelineProcess(PIPELINE_COMMAND, environment), open_store(settings.store))
         started.append(child)
         return child
 

@@ -266,7 +266,7 @@ def test_a_child_whose_parent_is_killed_exits_in_the_middle_of_a_run(
     generation = new_generation(num_inference_steps=150, width=256, height=256)
     with subprocess.Popen(
         [sys.executable, "-c", _PARENT, generation.model_dump_json()],
-        env={**os.environ, **settings.environment()},
+        env={**os.environ, **settings.environment(), "OMP_NUM_THREADS": "1"},
         stdout=subprocess.PIPE,
         text=True,
     ) as parent:
