@@ -77,9 +77,8 @@ def estimated(vae: AutoencoderKL, latents: Tensor) -> Tensor:
 
 
 def draw_errors(undivided: Tensor, ways: dict[str, Tensor], folder: Path) -> None:
-    """Save the undivided picture, and the picture and enlarged error of each way, side by side."""
+    """Save each way's picture and its enlarged error side by side."""
     folder.mkdir(parents=True, exist_ok=True)
-    _save(undivided, folder / "decode-undivided.png")
     for name, picture in ways.items():
         difference = (picture - undivided).abs() * GAIN - 1
         both = torch.cat((picture, difference), dim=3)
