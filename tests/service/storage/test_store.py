@@ -108,12 +108,11 @@ def test_a_reader_never_sees_half_a_write(store: ObjectStore) -> None:
         writing = pool.submit(
             lambda: [store.put(KEY, contents[n % 2], "image/png") for n in range(20)]
         )
-        while not writing.done():
+        while not (writing.done() and seen):
             data = store.get(KEY)
             assert data in contents
             seen.add(data[0])
     writing.result()
-    assert seen
 
 
 def test_ping_answers(store: ObjectStore) -> None:
