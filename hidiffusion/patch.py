@@ -168,7 +168,9 @@ class RunStart:
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         pipeline: Any = self.pipeline()
         record: UNetRecord | None = getattr(find_unet(pipeline), _RECORD, None)
-        if record is not None:
+        if record is None:  # removed through the U-Net or another pipeline that has it
+            self.undo()
+        else:
             record.state.begin(pipeline, kwargs.get("generator", args[0] if args else None))
             self.attend_to_controlnets(record)
         return getattr(type(pipeline), upstream.RUN_START)(pipeline, *args, **kwargs)

@@ -5,7 +5,7 @@ import pickle
 
 import pytest
 import torch
-from diffusers import StableDiffusionImg2ImgPipeline
+from diffusers import StableDiffusionControlNetPipeline, StableDiffusionImg2ImgPipeline
 from torch import nn
 
 import hidiffusion
@@ -177,6 +177,22 @@ def test_a_second_pipeline_on_the_same_unet() -> None:
     assert torch.equal(edit(), alone)
     remove_hidiffusion(pipe)
     assert not torch.equal(edit(), alone)
+
+
+def test_removing_through_the_unet_frees_the_controlnet_as_well() -> None:
+    parts = tiny_models.sd_components()
+    control = tiny_models.controlnet(parts["unet"])
+    pipe = StableDiffusionControlNetPipeline(
+        **parts, controlnet=control, requires_safety_checker=False
+    )
+    pipe.set_progress_bar_config(disable=True)
+    image = torch.rand(1, 3, 128, 128, generator=torch.Generator().manual_seed(0))
+    before = generate(pipe, 16, 16, image=image, num_inference_steps=2)
+    apply_hidiffusion(pipe)
+    assert not torch.equal(generate(pipe, 16, 16, image=image, num_inference_steps=2), before)
+    remove_hidiffusion(pipe.unet)
+    assert torch.equal(generate(pipe, 16, 16, image=image, num_inference_steps=2), before)
+    assert hooks(control) == 0
 
 
 def test_the_public_names() -> None:
