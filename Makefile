@@ -17,6 +17,7 @@ demo: $(VENV)/.service  ## Make one picture end to end: make demo PROMPT="a red 
 	@$(BIN)/hidiffusion generate "$(PROMPT)" --size $(SIZE)
 
 .PHONY: test
+test: export OMP_WAIT_POLICY = PASSIVE  # spinning threads of many processes starve each other
 test: $(VENV)/.dev  ## Run all tests
 	$(BIN)/python -m pytest
 

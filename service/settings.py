@@ -33,9 +33,15 @@ class RedisSettings(_Section):
 
 
 class StoreSettings(_Section):
-    """Where results go: `file:///folder`, `s3://bucket/prefix` or `memory:///`."""
+    """Where results go: `file:///folder` or `s3://bucket/prefix`.
 
-    url: str = Field("file:///var/lib/hidiffusion", description="file://, s3:// or memory:// URL.")
+    `memory:///` also works, within one process: for tests of the front ends.
+    """
+
+    url: str = Field(
+        "file:///var/lib/hidiffusion",
+        description="file://folder or s3://bucket/prefix; workers and API must both reach it.",
+    )
     endpoint: str | None = Field(None, description="S3 endpoint, for stores other than AWS.")
     region: str = Field("us-east-1", description="S3 region.")
     access_key_id: str | None = Field(None, description="S3 access key; default: AWS's own chain.")
