@@ -1,5 +1,6 @@
 """The command line as a newcomer uses it."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -18,8 +19,6 @@ def run(
     *arguments: str, environment: dict[str, str] | None = None
 ) -> subprocess.CompletedProcess[str]:
     """Run the command in the repository's folder."""
-    import os
-
     return subprocess.run(
         [*COMMAND, *arguments],
         cwd=ROOT,
@@ -40,7 +39,8 @@ def test_generate_starts_a_service_for_the_one_job_and_leaves_nothing(tmp_path: 
         environment={"HIDIFFUSION_API__HTTP_PORT": "0", "HIDIFFUSION_API__GRPC_PORT": "0"},
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert Image.open(target).size == (256, 256)
+    with Image.open(target) as picture:
+        assert picture.size == (256, 256)
     assert str(target) in result.stdout
     assert '"seed": 1' in result.stdout
     assert "/v1/generations/" in result.stdout
@@ -59,7 +59,8 @@ def test_generate_uses_a_running_service(service: Embedded, tmp_path: Path) -> N
         *("--output", str(target), "--server", service.url),
     )
     assert result.returncode == 0, result.stdout + result.stderr
-    assert Image.open(target).format == "WEBP"
+    with Image.open(target) as picture:
+        assert picture.format == "WEBP"
 
 
 def test_a_refused_request_says_what_is_allowed(service: Embedded) -> None:

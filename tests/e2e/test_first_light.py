@@ -3,6 +3,7 @@
 import io
 import json
 import time
+from collections.abc import Iterator
 from typing import Any
 
 import grpc
@@ -24,9 +25,10 @@ STEPS = 6
 
 
 @pytest.fixture
-def http(service: Embedded) -> httpx.Client:
+def http(service: Embedded) -> Iterator[httpx.Client]:
     """A client of the running service."""
-    return httpx.Client(base_url=service.url, timeout=60)
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        yield client
 
 
 def create(http: httpx.Client, **fields: Any) -> dict[str, Any]:
