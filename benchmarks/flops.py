@@ -11,6 +11,8 @@ torch.utils.flop_counter counts them. Nothing is executed, so the counts are exa
 import argparse
 import itertools
 import json
+from collections.abc import Iterable
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 from typing import Any
@@ -53,14 +55,20 @@ def meta_pipeline(family: str) -> UNetPipeline:
 
 
 def stages(family: str, height: int, width: int) -> list[tuple[Stage, int, int]]:
-    """Return (stage, its first step, its number of steps) of a run of ``STEPS`` steps."""
+    """Return (stage, its first step, its number of steps) of a run of ``STEPS`` steps.
+
+    Whether a ControlNet is heard is left out: there is none.
+    """
     config = models.CONFIGS[family]
     blocks = config.get("down_block_types", ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",))
     structure = UNetStructure(tuple("Attn" in block for block in blocks), 4, config["sample_size"])
     resolved = resolve(HiDiffusionConfig(), structure)
     size = Size(height // 8, width // 8)
-    steps = range(STEPS)
-    groups = itertools.groupby(steps, key=lambda k: stage(resolved, size, Position(k, STEPS)))
+
+    def active_at(step: int) -> Stage:
+        return replace(stage(resolved, size, Position(step, STEPS)), control=False)
+
+    groups = itertools.groupby(range(STEPS), key=active_at)
     runs = [(active, list(members)) for active, members in groups]
     return [(active, members[0], len(members)) for active, members in runs]
 
@@ -97,11 +105,13 @@ def count(family: str, height: int, width: int, method: str, step: int) -> int:
     return counter.get_total_flops()
 
 
-def table(family: str, height: int, width: int) -> dict[str, list[dict[str, Any]]]:
-    """Count every stage of every method at one size; equal work is counted once."""
+def table(
+    family: str, height: int, width: int, methods: Iterable[str] = tuple(METHODS)
+) -> dict[str, list[dict[str, Any]]]:
+    """Count every stage of the methods at one size; equal work is counted once."""
     known: dict[str, int] = {}
     rows: dict[str, list[dict[str, Any]]] = {}
-    for method in METHODS:
+    for method in methods:
         rows[method] = []
         for active, first, steps in stages(family, height, width):
             name = mechanisms(active, method)

@@ -1,0 +1,66 @@
+"""The cost of the method, counted exactly, and the table that shows it."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks import flops
+
+README = Path(flops.__file__).parent / "README.md"
+DOCUMENT: dict[str, Any] = json.loads(flops.RESULTS.read_text())
+
+#: What is counted again here; counting all 4 sizes of all methods takes minutes.
+RECOUNTED = [
+    ("sd15", (2048, 2048), tuple(flops.METHODS)),
+    ("sd21", (1024, 1024), ("MSW-MSA", "both")),
+    ("sdxl", (1024, 1024), ("both",)),
+    ("sdxl", (2048, 2048), tuple(flops.METHODS)),
+    ("sdxl", (4096, 4096), ("both",)),
+]
+
+#: TFLOP a step from an independent sketch of the method, to one decimal.
+INDEPENDENT = {
+    ("sdxl", "2048x2048"): {
+        "direct": 35.9,
+        "windows": 30.8,
+        "down-sampler + windows": 13.3,
+        "pooling + windows": 10.0,
+    },
+    ("sdxl", "4096x4096"): {
+        "direct": 287.8,
+        "windows": 205.3,
+        "pooling + windows": 52.6,
+        "down-sampler + pooling + windows": 35.2,
+    },
+    ("sd15", "1024x1024"): {"direct": 4.7, "windows": 3.4, "down-sampler + windows": 1.8},
+    ("sd15", "2048x2048"): {
+        "direct": 42.2,
+        "windows": 21.6,
+        "down-sampler + windows": 12.6,
+        "down-sampler + pooling + windows": 11.3,
+    },
+}
+
+
+@pytest.mark.parametrize(("family", "size", "methods"), RECOUNTED)
+def test_the_counts_are_those_of_the_code(
+    family: str, size: tuple[int, int], methods: tuple[str, ...]
+) -> None:
+    height, width = size
+    recorded = DOCUMENT["families"][family][f"{height}x{width}"]
+    counted = flops.table(family, height, width, methods)
+    assert counted == {method: recorded[method] for method in methods}
+
+
+@pytest.mark.parametrize(("family", "size"), INDEPENDENT)
+def test_the_counts_agree_with_an_independent_sketch(family: str, size: str) -> None:
+    methods = DOCUMENT["families"][family][size]
+    counted = {row["stage"]: row["flop"] / 1e12 for rows in methods.values() for row in rows}
+    for stage, tflop in INDEPENDENT[family, size].items():
+        assert counted[stage] == pytest.approx(tflop, abs=0.051), stage
+
+
+def test_the_readme_shows_the_recorded_table() -> None:
+    assert flops.markdown(DOCUMENT) in README.read_text()
