@@ -75,8 +75,8 @@ class VaeConfig:
     edge_weight: float = 1.0
     known_share: float = 0.9
     decoder_noise: float = 0.05
-    stage: StageConfig = field(default_factory=lambda: StageConfig(22, 2e-3))
-    decoder_stage: StageConfig = field(default_factory=lambda: StageConfig(60, 1e-3))
+    stage: StageConfig = field(default_factory=lambda: StageConfig(36, 2e-3))
+    decoder_stage: StageConfig = field(default_factory=lambda: StageConfig(48, 1e-3))
 
 
 @dataclass(frozen=True)
@@ -104,7 +104,7 @@ class UNetConfig:
     vocabulary: int = 3000
     prompt_dropout: float = 0.1
     batch_size: int = 8
-    stage: StageConfig = field(default_factory=lambda: StageConfig(60, 1e-3))
+    stage: StageConfig = field(default_factory=lambda: StageConfig(48, 1e-3))
 
 
 @dataclass(frozen=True)
@@ -121,7 +121,7 @@ class TrainConfig:
     """
 
     size: int = 256
-    threads: int = 2
+    threads: int = 1
     seed: int = 0
     paths: Paths = field(default_factory=Paths)
     vae: VaeConfig = field(default_factory=VaeConfig)

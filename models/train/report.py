@@ -30,7 +30,7 @@ def report(config: TrainConfig) -> dict[str, float]:
     plot_losses(config.paths.checkpoints, config.paths.images / "model-loss.png")
     pictures = noun_pictures(config)
     vae = AutoencoderKL.from_pretrained(config.paths.model, subfolder="vae").eval()
-    reconstruction_sheet(vae, pictures[::4], config.paths.images / "model-reconstructions.png")
+    reconstruction_sheet(vae, pictures[::3], config.paths.images / "model-reconstructions.png")
     decibels = psnr(vae, pictures)
     files = [file for file in config.paths.model.rglob("*") if file.is_file()]
     figures = {
