@@ -36,8 +36,7 @@ def draw(pipe: StableDiffusionPipeline, prompt: str, seed: int = 0) -> NDArray[n
 
 def test_folder_holds_safetensors_only_and_stays_small() -> None:
     files = [file for file in FOLDER.rglob("*") if file.is_file()]
-    weights = [file for file in files if file.stat().st_size > 100_000]
-    assert {file.suffix for file in weights} == {".safetensors"}
+    assert {file.suffix for file in files} == {".safetensors", ".json", ".md"}
     assert sum(file.stat().st_size for file in files) < MAX_BYTES
 
 
@@ -71,9 +70,13 @@ def test_any_text_can_be_tokenized(pipeline: StableDiffusionPipeline) -> None:
 @pytest.mark.parametrize(
     "scheduler", [DDIMScheduler, EulerDiscreteScheduler, DPMSolverMultistepScheduler]
 )
+# diffusers 0.42 hands tensors to numpy 2 in these two schedulers.
+@pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")
 def test_draws_an_object_on_white(pipeline: StableDiffusionPipeline, scheduler: type) -> None:
-    pipeline.scheduler = scheduler.from_config(pipeline.scheduler.config)
-    picture = draw(pipeline, "a red apple")
+    other = StableDiffusionPipeline(**pipeline.components, requires_safety_checker=False)
+    other.set_progress_bar_config(disable=True)
+    other.scheduler = scheduler.from_config(pipeline.scheduler.config)
+    picture = draw(other, "a red apple")
     assert picture.shape == (256, 256, 3)
     assert np.isfinite(picture).all()
     border = np.concatenate([picture[:8].reshape(-1, 3), picture[-8:].reshape(-1, 3)])
