@@ -14,6 +14,8 @@ from safetensors import safe_open
 from hidiffusion import HiDiffusionConfig, apply_hidiffusion
 from tests.hidiffusion.reference import cases
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 GOLDEN = Path(__file__).parent / "reference" / "golden"
 TOLERANCE = 1e-5
 

@@ -12,7 +12,10 @@ from tests.hidiffusion.reference import cases
 from tests.hidiffusion.test_parity import TOLERANCE, Golden, config, difference
 
 #: diffusers advises another offset of the timesteps; the reference ran with its default.
-pytestmark = pytest.mark.filterwarnings("ignore:The configuration file of this scheduler")
+pytestmark = [
+    pytest.mark.usefixtures("one_thread"),
+    pytest.mark.filterwarnings("ignore:The configuration file of this scheduler"),
+]
 
 
 @pytest.mark.parametrize("case", cases.RUNS, ids=lambda case: case.name)
