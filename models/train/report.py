@@ -45,7 +45,7 @@ def report(config: TrainConfig) -> dict[str, float]:
 
 
 def plot_losses(folder: Path, file: Path) -> None:
-    """Draws the stages' losses over steps, on logarithmic axes."""
+    """Draws the stages' losses over steps, on a logarithmic scale."""
     figure, axes = plt.subplots(1, len(STAGES), figsize=(12, 3.5), layout="constrained")
     for stage, axis in zip(STAGES, axes, strict=True):
         _plot(axis, folder / f"{stage}-loss.jsonl", stage)
@@ -56,6 +56,6 @@ def plot_losses(folder: Path, file: Path) -> None:
 
 def _plot(axis: Axes, log: Path, stage: str) -> None:
     entries = [json.loads(line) for line in log.read_text().splitlines()]
-    axis.loglog([e["step"] for e in entries], [e["loss"] for e in entries], linewidth=1)
+    axis.semilogy([e["step"] for e in entries], [e["loss"] for e in entries], linewidth=1)
     axis.set(title=stage, xlabel="step", ylabel="loss, mean of 20 steps")
     axis.grid(True, which="both", alpha=0.3)
