@@ -1,6 +1,5 @@
 """The `hidiffusion` command and its subcommands."""
 
-import os
 import signal
 import time
 from collections.abc import Iterator
@@ -216,7 +215,7 @@ def _stop_on_terminate() -> None:
     """Let SIGTERM unwind like Ctrl+C, so that every child is stopped in order."""
 
     def interrupt(*_: object) -> None:
-        os.kill(os.getpid(), signal.SIGINT)
+        raise KeyboardInterrupt
 
     signal.signal(signal.SIGTERM, interrupt)
 

@@ -1,6 +1,7 @@
 """The command line as a newcomer uses it."""
 
 import os
+import signal
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,27 @@ def test_generate_starts_a_service_for_the_one_job_and_leaves_nothing(tmp_path: 
         if process.pid not in before and str(tmp_path) in " ".join(process.info["cmdline"] or ())
     ]
     assert left == []
+
+
+@pytest.mark.slow
+def test_up_stops_in_order_on_sigterm_even_where_sigint_is_ignored(tmp_path: Path) -> None:
+    environment = {"HIDIFFUSION_API__HTTP_PORT": "0", "HIDIFFUSION_API__GRPC_PORT": "0"}
+    with subprocess.Popen(
+        [*COMMAND, "up", "--data", str(tmp_path / "data")],
+        cwd=ROOT,
+        env={**os.environ, **environment},
+        stdout=subprocess.PIPE,
+        text=True,
+        # As a shell does for a command with `&` behind it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # noqa: PLW1509
+    ) as process:
+        assert process.stdout is not None
+        next(line for line in process.stdout if "Press Ctrl+C" in line)
+        children = psutil.Process(process.pid).children(recursive=True)
+        assert len(children) >= 4
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(60) == 0
+    assert not any(child.is_running() for child in children)
 
 
 def test_generate_uses_a_running_service(service: Embedded, tmp_path: Path) -> None:
