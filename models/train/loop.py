@@ -29,6 +29,7 @@ class Trainer:
         loss: Returns the loss of one fresh batch, a scalar.
         config: Budget and optimizer settings.
         folder: Where checkpoint and log go.
+        clock: Tells the seconds that the budget is counted in.
     """
 
     name: str
@@ -36,6 +37,7 @@ class Trainer:
     loss: Callable[[], Tensor]
     config: StageConfig
     folder: Path
+    clock: Callable[[], float] = time.monotonic
     step: int = 0
     elapsed: float = 0.0
     average: AveragedModel = field(init=False)
@@ -68,22 +70,22 @@ class Trainer:
             The module with averaged weights.
         """
         budget = 60 * self.config.minutes
-        saved = time.monotonic()
+        saved = self.clock()
         with tqdm(
             total=round(budget), initial=round(self.elapsed), unit="s", desc=self.name
         ) as bar:
             recent: list[float] = []
             while self.progress < 1:
-                started = time.monotonic()
+                started = self.clock()
                 recent.append(self._train_step())
-                self.elapsed += time.monotonic() - started
+                self.elapsed += self.clock() - started
                 bar.update(round(self.elapsed) - bar.n)
                 if self.step % LOG_EVERY == 0:
                     bar.set_postfix(step=self.step, loss=f"{self._log(recent):.4f}")
                     recent.clear()
-                if time.monotonic() - saved > self.config.checkpoint_seconds:
+                if self.clock() - saved > self.config.checkpoint_seconds:
                     self._save()
-                    saved = time.monotonic()
+                    saved = self.clock()
         self._save()
         return self.average.module
 

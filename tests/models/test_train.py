@@ -1,5 +1,7 @@
 """The training code's parts, on toy sizes."""
 
+import functools
+import itertools
 from pathlib import Path
 
 import pytest
@@ -26,13 +28,16 @@ def trainer(folder: Path, minutes: float) -> Trainer:
     def loss() -> torch.Tensor:
         return (module(inputs) - wanted).square().mean()
 
-    return Trainer("toy", module, loss, StageConfig(minutes, 0.05), folder)
+    ticks = itertools.count(0.0, 0.002)
+    clock = functools.partial(next, ticks)
+    return Trainer("toy", module, loss, StageConfig(minutes, 0.05), folder, clock)
 
 
 def test_training_reduces_the_loss_and_averages_weights(tmp_path: Path) -> None:
     toy = trainer(tmp_path, minutes=0.02)
     before = toy.loss().item()
     toy.run()
+    assert toy.step == pytest.approx(600, abs=1)
     assert toy.loss().item() < before / 10
     saved = averaged_weights(tmp_path / "toy.pt")
     assert torch.equal(saved["weight"], toy.average.module.weight)
