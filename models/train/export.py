@@ -31,6 +31,7 @@ def write_pipeline(
     U-Net and autoencoder are float16. The text encoder stays float32: transformers loads weights
     in the type they are stored in, diffusers in float32, and the two must agree.
     """
+    vae.register_to_config(_name_or_path="")  # else the folder of its checkpoint
     pipeline = StableDiffusionPipeline(
         vae=vae.half(),
         text_encoder=denoiser.text_encoder,
