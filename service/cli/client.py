@@ -10,11 +10,14 @@ from typing import Any, Self
 import httpx
 from httpx_sse import ServerSentEvent, connect_sse
 
+from service.domain.generation import Status
+
 #: Pause before an interrupted event stream is opened again, in seconds.
 _RECONNECT_SECONDS = 0.5
 #: Attempts in a row that brought nothing before the client gives up.
 _RECONNECT_ATTEMPTS = 60
-_FINAL_EVENTS = frozenset({"succeeded", "failed", "cancelled"})
+#: A final event is named after the status it leads to.
+_FINAL_EVENTS = frozenset(status.value for status in Status if status.final)
 _CHUNK_BYTES = 1 << 20
 
 

@@ -18,8 +18,7 @@ from rich.progress import (
 )
 
 from service.cli.client import RequestFailedError, ServiceClient
-
-_EXTENSION = {"png": "png", "webp": "webp", "jpeg": "jpg"}
+from service.domain.artifacts import EXTENSIONS
 
 
 def generate_picture(
@@ -47,7 +46,7 @@ def generate_picture(
             client.cancel(generation_id)
             raise
         record = client.generation(generation_id)
-        extension = _EXTENSION[record["request"]["output_format"]]
+        extension = EXTENSIONS[record["request"]["output_format"]]
         target = output or folder / f"{generation_id}.{extension}"
         target.parent.mkdir(parents=True, exist_ok=True)
         client.download(f"/v1/generations/{generation_id}/image", target)

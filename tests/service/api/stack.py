@@ -5,7 +5,6 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 
 import grpc
@@ -19,6 +18,7 @@ from service.application.query import Query
 from service.application.submit import SubmitGeneration
 from service.application.use_cases import UseCases
 from service.application.watch import WatchGeneration
+from service.bootstrap import SystemClock
 from service.domain.catalog import Catalog, Model
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
@@ -48,14 +48,6 @@ CATALOG = Catalog(
 MAX_BODY_BYTES = 64 * 1024
 MAX_WAIT_SECONDS = 2
 KEEP_ALIVE_SECONDS = 0.3
-
-
-class SystemClock:
-    """The time."""
-
-    def now(self) -> datetime:
-        """Now, in UTC."""
-        return datetime.now(UTC)
 
 
 @dataclass(frozen=True)
