@@ -70,12 +70,12 @@ class VaeConfig:
 
     channels: tuple[int, int, int, int] = (16, 32, 64, 96)
     layers: int = 1
-    crops: tuple[tuple[int, int], ...] = ((64, 8), (64, 8), (128, 2), (64, 8), (256, 1))
+    crops: tuple[tuple[int, int], ...] = ((128, 4), (256, 1), (256, 1))
     kl_weight: float = 1e-4
     edge_weight: float = 1.0
-    known_share: float = 0.9
+    known_share: float = 0.95
     decoder_noise: float = 0.05
-    stage: StageConfig = field(default_factory=lambda: StageConfig(36, 2e-3))
+    stage: StageConfig = field(default_factory=lambda: StageConfig(72, 2e-3))
     decoder_stage: StageConfig = field(default_factory=lambda: StageConfig(48, 1e-3))
 
 
