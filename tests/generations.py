@@ -16,7 +16,7 @@ from service.domain.events import (
     Succeeded,
     TileStored,
 )
-from service.domain.generation import Failure, Generation, ResolvedRequest, Status
+from service.domain.generation import Failure, Generation, Priority, ResolvedRequest, Status
 
 MODEL = "fox"
 
@@ -28,7 +28,9 @@ def now() -> datetime:
     return datetime.now(UTC)
 
 
-def make_generation(prompt: str = "paint", model: str = MODEL) -> Generation:
+def make_generation(
+    prompt: str = "paint", model: str = MODEL, priority: Priority = "normal"
+) -> Generation:
     request = ResolvedRequest(
         prompt=prompt,
         negative_prompt="",
@@ -42,7 +44,13 @@ def make_generation(prompt: str = "paint", model: str = MODEL) -> Generation:
         method="hidiffusion",
         output_format="png",
     )
-    return Generation(id=str(ULID()), status=Status.QUEUED, request=request, created_at=now())
+    return Generation(
+        id=str(ULID()),
+        status=Status.QUEUED,
+        request=request,
+        priority=priority,
+        created_at=now(),
+    )
 
 
 def make_manifest(generation: Generation, attempt: int) -> Manifest:

@@ -50,6 +50,7 @@ class SubmitGeneration:
             id=str(ULID()),
             status=Status.QUEUED,
             request=resolve(request, self._catalog),
+            priority=request.priority,
             created_at=self._clock.now(),
         )
         claim = (

@@ -92,6 +92,7 @@ def generate(
     negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
     seed: Annotated[int | None, typer.Option(help="Seed; drawn when left out.")] = None,
     output_format: Annotated[str, typer.Option("--format", help="png, webp or jpeg.")] = "png",
+    priority: Annotated[str, typer.Option(help="high, normal or low.")] = "normal",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
     server: _ServerOption = None,
     data: _DataOption = _DEFAULT_DATA,
@@ -109,6 +110,7 @@ def generate(
         "scheduler": scheduler,
         "seed": seed,
         "output_format": output_format,
+        "priority": priority,
     }
     given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     console = Console()

@@ -2,7 +2,7 @@
 
 from datetime import datetime
 from enum import StrEnum
-from typing import Annotated, Literal
+from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -13,6 +13,10 @@ MAX_SEED = 2**53 - 1
 MAX_PROMPT_CHARACTERS = 4000
 
 OutputFormat = Literal["png", "webp", "jpeg"]
+
+Priority = Literal["high", "normal", "low"]
+#: Every priority, the most urgent first.
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 
 
 class Status(StrEnum):
@@ -91,6 +95,9 @@ class GenerationRequest(BaseModel):
     output_format: Annotated[
         OutputFormat, Field(description="Format of the full-size picture.")
     ] = "png"
+    priority: Annotated[
+        Priority, Field(description="Who is served first among those that wait.")
+    ] = "normal"
 
 
 class ResolvedRequest(BaseModel):
@@ -146,6 +153,7 @@ class Generation(BaseModel):
     id: str
     status: Status
     request: ResolvedRequest
+    priority: Priority = "normal"
     attempt: int = 0
     progress: Progress = Progress()
     cancel_requested: bool = False

@@ -1,10 +1,11 @@
-"""Put generations into RQ's queues: one queue per model, JSON inside, nothing but the id."""
+"""Put generations into RQ's queues: one queue per model and
+priority, JSON inside, nothing but the id."""
 
 from typing import Any
 
 from rq import Queue
 
-from service.domain.generation import Generation
+from service.domain.generation import Generation, Priority
 from service.queue.keys import queue_key, queue_name
 
 SERIALIZER = "json"
@@ -14,9 +15,9 @@ SERIALIZER = "json"
 JOB_FUNCTION = "hidiffusion.generation"
 
 
-def model_queue(model: str, connection: Any) -> Queue:
-    """RQ's queue of one model."""
-    return Queue(queue_name(model), connection=connection, serializer=SERIALIZER)
+def model_queue(model: str, priority: Priority, connection: Any) -> Queue:
+    """RQ's queue of one model and priority."""
+    return Queue(queue_name(model, priority), connection=connection, serializer=SERIALIZER)
 
 
 def enqueue(pipe: Any, generation: Generation, connection: Any, *, front: bool) -> None:
@@ -28,9 +29,9 @@ def enqueue(pipe: Any, generation: Generation, connection: Any, *, front: bool) 
         connection: where the queue is.
         front: overtake what waits, as a generation does that had been begun before.
     """
-    model = generation.request.model
-    pipe.lrem(queue_key(model), 0, generation.id)
-    model_queue(model, connection).enqueue_call(
+    model, priority = generation.request.model, generation.priority
+    pipe.lrem(queue_key(model, priority), 0, generation.id)
+    model_queue(model, priority, connection).enqueue_call(
         JOB_FUNCTION,
         args=[generation.id],
         job_id=generation.id,

@@ -9,7 +9,7 @@
 | `hidiffusion:idempotency:<key>` | hash: fingerprint and id | `idempotency_ttl` |
 | `hidiffusion:worker:<name>` | string: a worker's report as JSON | one heartbeat TTL |
 | `hidiffusion:workers` | set: names of workers that have reported | swept with the reports |
-| `rq:queue:generations:<model>` | list of ids: RQ's queue of one model | while queued |
+| `rq:queue:generations:<model>:<priority>` | list of ids: one of RQ's queues | while queued |
 | `rq:job:<id>` | hash: RQ's envelope, which holds nothing but the id | until final |
 
 Scripts reach several of these at once, so they need one Redis, not a Redis Cluster.
@@ -18,10 +18,20 @@ Scripts reach several of these at once, so they need one Redis, not a Redis Clus
 from rq import Queue
 from rq.job import Job
 
+from service.domain.generation import Generation, Priority
 
-def queue_name(model: str) -> str:
-    """RQ's name of the queue of one model."""
-    return f"generations:{model}"
+#: RQ's names of our queues begin with this; a model's name holds no colon.
+_NAMESPACE = "generations:"
+
+
+def queue_name(model: str, priority: Priority) -> str:
+    """RQ's name of the queue of one model and priority."""
+    return f"{_NAMESPACE}{model}:{priority}"
+
+
+def queue_of(generation: Generation) -> str:
+    """The queue of one generation, as its record has it: what `QUEUES` is completed by."""
+    return f"{generation.request.model}:{generation.priority}"
 
 
 #: A status, or `ALL`, is appended to this.
@@ -30,8 +40,8 @@ INDEX = "hidiffusion:index:"
 LEASES = "hidiffusion:leases"
 WORKERS = "hidiffusion:workers"
 
-#: A model's name is appended to this.
-QUEUES = f"{Queue.redis_queue_namespace_prefix}{queue_name('')}"
+#: What `queue_of` tells is appended to this.
+QUEUES = f"{Queue.redis_queue_namespace_prefix}{_NAMESPACE}"
 
 #: Member of `INDEX` that lists every generation whatever its status.
 ALL = "all"
@@ -57,9 +67,9 @@ def worker_key(name: str) -> str:
     return f"hidiffusion:worker:{name}"
 
 
-def queue_key(model: str) -> str:
+def queue_key(model: str, priority: Priority) -> str:
     """The list of ids behind `queue_name`."""
-    return QUEUES + model
+    return f"{QUEUES}{model}:{priority}"
 
 
 def job_key(generation_id: str) -> str:

@@ -5,19 +5,20 @@ from collections.abc import Mapping
 
 from service.domain.events import Event, Failed, Queued, Succeeded, progress_after, status_after
 from service.domain.generation import Generation
+from service.queue.keys import queue_of
 
 _TEXT = ("id", "status")
 _JSON = ("request", "progress", "result", "error")
-_PLAIN = ("attempt", "created_at", "started_at", "finished_at")
+_PLAIN = ("priority", "attempt", "created_at", "started_at", "finished_at")
 
 
 def to_fields(generation: Generation) -> dict[str, str]:
-    """The hash fields of a record; `model` stands alone too, for the scripts."""
+    """The hash fields of a record; `queue` is for the scripts: which one it waits in."""
     document = generation.model_dump(mode="json", exclude_none=True)
     fields = {name: str(document[name]) for name in (*_TEXT, *_PLAIN) if name in document}
     fields |= {name: compact(document[name]) for name in _JSON if name in document}
     fields["cancel_requested"] = str(int(generation.cancel_requested))
-    return {**fields, "model": generation.request.model}
+    return {**fields, "queue": queue_of(generation)}
 
 
 def from_fields(fields: Mapping[str, str]) -> Generation:

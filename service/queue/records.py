@@ -11,7 +11,7 @@ import redis
 from service.application.ports import IdempotencyClaim, Page, WorkerInfo
 from service.domain.errors import GenerationNotFound, IdempotencyMismatch
 from service.domain.events import Event, Queued, Started, status_after
-from service.domain.generation import Generation, Progress, Status
+from service.domain.generation import PRIORITIES, Generation, Progress, Status
 from service.events.bell import CHANNEL
 from service.events.codec import encode
 from service.events.connection import TextClient, unavailable_when_down
@@ -189,7 +189,8 @@ class RedisRecords:
     def queue_depth(self, model: str) -> int:
         """Generations waiting for `model`."""
         with unavailable_when_down():
-            return int(self.redis.llen(queue_key(model)))
+            lengths = [self.redis.llen(queue_key(model, priority)) for priority in PRIORITIES]
+        return sum(lengths)
 
     def ping(self) -> None:
         """Return when Redis answers; raise `Unavailable` otherwise."""

@@ -26,7 +26,7 @@ _SHARED = (
 local id = ARGV[1]
 
 local function waiting()
-  return KEYS[5] .. redis.call('HGET', KEYS[1], 'model')
+  return KEYS[5] .. redis.call('HGET', KEYS[1], 'queue')
 end
 
 local function move(status)

@@ -31,7 +31,7 @@ from rq.worker.base import WorkerStatus
 
 from service.application.ports import WorkerInfo
 from service.domain.errors import GenerationNotFound, Unavailable
-from service.domain.generation import Generation
+from service.domain.generation import PRIORITIES, Generation
 from service.events.connection import connect
 from service.queue.attempts import Attempts
 from service.queue.channel import Message
@@ -81,7 +81,7 @@ class WarmWorker(Worker):
         environment: Mapping[str, str] | None = None,
     ) -> None:
         super().__init__(
-            [queue_name(model) for model in models],
+            [queue_name(model, priority) for priority in PRIORITIES for model in models],
             name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
             connection=connection,
             serializer=SERIALIZER,
@@ -246,7 +246,7 @@ class WarmWorker(Worker):
 
     def _prefer(self, models: Sequence[str]) -> None:
         """Look for jobs of these models first."""
-        names = {queue_name(model) for model in models}
+        names = {queue_name(model, priority) for priority in PRIORITIES for model in models}
         self._ordered_queues = sorted(self.queues, key=lambda queue: queue.name not in names)
 
     def _report_soon(self) -> None:

@@ -77,7 +77,18 @@ def test_up_stops_in_order_on_sigterm_even_where_sigint_is_ignored(tmp_path: Pat
 def test_generate_uses_a_running_service(service: Embedded, tmp_path: Path) -> None:
     target = tmp_path / "cat.webp"
     result = run(
-        *("generate", "a cat", "--size", "256", "--steps", "2", "--format", "webp"),
+        *(
+            "generate",
+            "a cat",
+            "--size",
+            "256",
+            "--steps",
+            "2",
+            "--format",
+            "webp",
+            "--priority",
+            "low",
+        ),
         *("--output", str(target), "--server", service.url),
     )
     assert result.returncode == 0, result.stdout + result.stderr

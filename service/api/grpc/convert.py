@@ -26,16 +26,20 @@ from service.domain.events import (
 from service.domain.generation import Failure, Generation, Progress, ResolvedRequest, Status
 
 _FORMAT_PREFIX = "OUTPUT_FORMAT_"
+_PRIORITY_PREFIX = "PRIORITY_"
 
 
 def request_fields(message: rpc.CreateGenerationRequest) -> dict[str, Any]:
     """The fields a client set, under the names and with the values `parse_request` reads."""
     fields: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
     fields.pop("idempotency_key", None)
-    if number := fields.get("output_format"):
-        known = pb.OutputFormat.values()
-        name = pb.OutputFormat.Name(number) if number in known else str(number)
-        fields["output_format"] = name.removeprefix(_FORMAT_PREFIX).lower()
+    for name, kind, prefix in (
+        ("output_format", pb.OutputFormat, _FORMAT_PREFIX),
+        ("priority", pb.Priority, _PRIORITY_PREFIX),
+    ):
+        if number := fields.get(name):
+            value = kind.Name(number) if number in kind.values() else str(number)
+            fields[name] = value.removeprefix(prefix).lower()
     return fields
 
 
@@ -68,6 +72,7 @@ def generation_message(generation: Generation, *, recipe: bool = True) -> pb.Gen
         attempt=generation.attempt,
         progress=_progress(generation.progress),
         cancel_requested=generation.cancel_requested,
+        priority=pb.Priority.Value(_PRIORITY_PREFIX + generation.priority.upper()),
         created_at=_timestamp(generation.created_at),
     )
     if generation.started_at:

@@ -9,7 +9,14 @@ from service.api.http import links
 from service.application.ports import Page
 from service.application.query import ModelStatus
 from service.domain.artifacts import ArtifactRef, Manifest, PyramidLevel, TileFormat
-from service.domain.generation import Failure, Generation, Progress, ResolvedRequest, Status
+from service.domain.generation import (
+    Failure,
+    Generation,
+    Priority,
+    Progress,
+    ResolvedRequest,
+    Status,
+)
 
 _ID = "01K9RZ5T3W8Y7V6X2QJ4N1M0BD"
 
@@ -104,6 +111,7 @@ class GenerationView(View):
     id: str = Field(examples=[_ID])
     status: Status
     request: ResolvedRequest = Field(description="What runs, with every default filled in.")
+    priority: Priority = Field(description="Who is served first among those that wait.")
     attempt: int = Field(description="How often a worker has begun it.")
     progress: Progress
     cancel_requested: bool
@@ -121,6 +129,7 @@ class GenerationView(View):
             id=generation.id,
             status=generation.status,
             request=generation.request,
+            priority=generation.priority,
             attempt=generation.attempt,
             progress=generation.progress,
             cancel_requested=generation.cancel_requested,

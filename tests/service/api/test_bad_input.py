@@ -43,6 +43,7 @@ BAD_JSON = [
     ({"prompt": None}, "prompt", "valid string"),
     ({"prompt": ["a", "b"]}, "prompt", "valid string"),
     ({"output_format": "tiff"}, "output_format", "'png', 'webp' or 'jpeg'"),
+    ({"priority": "urgent"}, "priority", "'high', 'normal' or 'low'"),
     ({"steps": 20}, "steps", "known fields are prompt"),
     ({"prompt": "\ud800"}, "prompt", "valid"),
 ]

@@ -43,6 +43,7 @@ GENERATION = {
         "method": "hidiffusion",
         "output_format": "png",
     },
+    "priority": "high",
     "attempt": 2,
     "progress": {"phase": "waiting", "step": 0, "total": 0},
     "cancel_requested": False,

@@ -72,9 +72,17 @@ class TestAccept:
         assert records.queue_depth(MODEL) == 1
         assert records.queue_depth("other") == 0
 
+    def test_each_priority_has_a_queue_of_its_own(self, records, client):
+        high = records.accept(make_generation(priority="high"), None)
+        assert records.get(high.id).priority == "high"
+        assert client.lrange(queue_key(MODEL, "high"), 0, -1) == [high.id]
+        assert records.queue_depth(MODEL) == 1
+        records.request_cancel(high.id, now())
+        assert records.queue_depth(MODEL) == 0
+
     def test_rq_finds_the_id_and_nothing_else_in_its_queue(self, redis_url, generation):
         with redis.Redis.from_url(redis_url) as connection:
-            queue = Queue(f"generations:{MODEL}", connection=connection, serializer="json")
+            queue = Queue(f"generations:{MODEL}:normal", connection=connection, serializer="json")
             (job,) = queue.jobs
             assert job.id == generation.id
             assert job.args == [generation.id]
@@ -274,7 +282,7 @@ class TestRecord:
     def test_queued_again_it_waits_before_all_others(self, records, client, running):
         other = records.accept(make_generation(), None)
         records.record(running.id, Queued(attempt=1, at=now(), reason="lost"))
-        assert client.lrange(queue_key(MODEL), 0, -1) == [running.id, other.id]
+        assert client.lrange(queue_key(MODEL, "normal"), 0, -1) == [running.id, other.id]
         assert records.get(running.id).status is Status.QUEUED
         again = records.begin_attempt(running.id, "w2", now())
         assert again is not None
@@ -308,7 +316,7 @@ class TestCancel:
         assert cancelled.status is Status.CANCELLED
         assert cancelled.finished_at == at
         assert events(log, generation) == ["queued", "cancelled"]
-        assert client.lrange(queue_key(MODEL), 0, -1) == [other.id]
+        assert client.lrange(queue_key(MODEL, "normal"), 0, -1) == [other.id]
         assert not client.exists(job_key(generation.id))
 
     def test_what_runs_is_marked_for_its_worker(self, records, log, generation):

@@ -99,19 +99,19 @@ def test_a_lease_without_a_record_is_dropped(recovery, client):
 
 def test_what_was_taken_and_never_begun_is_put_back_first(records, recovery, waiting, client):
     other = records.accept(make_generation(), None)
-    assert client.lpop(queue_key(MODEL)) == waiting.id
+    assert client.lpop(queue_key(MODEL, "normal")) == waiting.id
     recovery.sweep()
-    assert client.lrange(queue_key(MODEL), 0, -1) == [other.id]
+    assert client.lrange(queue_key(MODEL, "normal"), 0, -1) == [other.id]
     recovery.sweep()
     recovery.sweep()
-    assert client.lrange(queue_key(MODEL), 0, -1) == [waiting.id, other.id]
+    assert client.lrange(queue_key(MODEL, "normal"), 0, -1) == [waiting.id, other.id]
 
 
 def test_an_emptied_queue_fills_again_and_rq_can_take_from_it(records, recovery, redis_url):
     accepted = [records.accept(make_generation(model=model), None) for model in ("fox", "owl")]
     with redis.Redis.from_url(redis_url) as connection:
         queues = [
-            Queue(f"generations:{model}", connection=connection, serializer="json")
+            Queue(f"generations:{model}:normal", connection=connection, serializer="json")
             for model in ("fox", "owl")
         ]
         for queue in queues:
@@ -122,7 +122,7 @@ def test_an_emptied_queue_fills_again_and_rq_can_take_from_it(records, recovery,
 
 
 def test_what_is_begun_meanwhile_is_not_put_back(records, recovery, waiting, client):
-    client.lpop(queue_key(MODEL))
+    client.lpop(queue_key(MODEL, "normal"))
     recovery.sweep()
     records.begin_attempt(waiting.id, "slow", now())
     recovery.sweep()

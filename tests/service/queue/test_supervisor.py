@@ -129,7 +129,7 @@ class TestWarmth:
     def test_a_job_without_a_record_is_dropped(self, steady):
         desk, _ = steady
         connection = connect(desk.url, decode=False)
-        queue = Queue(f"generations:{MODEL}", connection=connection, serializer="json")
+        queue = Queue(f"generations:{MODEL}:normal", connection=connection, serializer="json")
         expired = queue.enqueue("hidiffusion.generation", "expired", job_id="expired")
         assert desk.wait_for_end_of("paint").status is Status.SUCCEEDED
         assert not connection.exists(expired.key)

@@ -40,6 +40,7 @@ def test_fields_left_out_take_defaults_and_zero_is_kept(stack: Stack) -> None:
     assert (generation.request.width, generation.request.height) == (512, 512)
     assert generation.request.scheduler == "DDIMScheduler"
     assert generation.request.output_format == pb.OUTPUT_FORMAT_PNG
+    assert generation.priority == pb.PRIORITY_NORMAL
     assert generation.created_at.ToDatetime().timestamp() > 0
     assert not generation.HasField("started_at")
 
@@ -58,12 +59,16 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
         "method": "direct",
     }
 
-    by_grpc = _create(stack, **fields, output_format=pb.OUTPUT_FORMAT_WEBP)
-    by_http = stack.submit(**fields, output_format="webp")
+    by_grpc = _create(
+        stack, **fields, output_format=pb.OUTPUT_FORMAT_WEBP, priority=pb.PRIORITY_HIGH
+    )
+    by_http = stack.submit(**fields, output_format="webp", priority="high")
 
-    first = stack.http.get(f"/v1/generations/{by_grpc.id}").json()["request"]
-    second = stack.http.get(f"/v1/generations/{by_http}").json()["request"]
-    assert first == second == fields | {"output_format": "webp"}
+    first = stack.http.get(f"/v1/generations/{by_grpc.id}").json()
+    second = stack.http.get(f"/v1/generations/{by_http}").json()
+    assert first["request"] == second["request"] == fields | {"output_format": "webp"}
+    assert first["priority"] == second["priority"] == "high"
+    assert by_grpc.priority == pb.PRIORITY_HIGH
 
 
 def test_idempotency_key_holds_across_front_ends(stack: Stack) -> None:

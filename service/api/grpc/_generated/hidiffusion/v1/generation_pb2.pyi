@@ -83,6 +83,34 @@ OUTPUT_FORMAT_JPEG: OutputFormat.ValueType  # 3
 """JPEG."""
 Global___OutputFormat: _TypeAlias = OutputFormat  # noqa: Y015
 
+class _Priority:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _PriorityEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Priority.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    PRIORITY_UNSPECIFIED: _Priority.ValueType  # 0
+    """Left out: NORMAL."""
+    PRIORITY_LOW: _Priority.ValueType  # 1
+    """After all others."""
+    PRIORITY_NORMAL: _Priority.ValueType  # 2
+    """The default."""
+    PRIORITY_HIGH: _Priority.ValueType  # 3
+    """Before all others."""
+
+class Priority(_Priority, metaclass=_PriorityEnumTypeWrapper):
+    """Who is served first among those that wait."""
+
+PRIORITY_UNSPECIFIED: Priority.ValueType  # 0
+"""Left out: NORMAL."""
+PRIORITY_LOW: Priority.ValueType  # 1
+"""After all others."""
+PRIORITY_NORMAL: Priority.ValueType  # 2
+"""The default."""
+PRIORITY_HIGH: Priority.ValueType  # 3
+"""Before all others."""
+Global___Priority: _TypeAlias = Priority  # noqa: Y015
+
 class _Phase:
     ValueType = _typing.NewType("ValueType", _builtins.int)
     V: _TypeAlias = ValueType  # noqa: Y015
@@ -254,6 +282,7 @@ class Generation(_message.Message):
     FINISHED_AT_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identifier, a ULID."""
     status: Global___GenerationStatus.ValueType
@@ -262,6 +291,8 @@ class Generation(_message.Message):
     """How often a worker has begun it."""
     cancel_requested: _builtins.bool
     """Whether a client has asked for it to stop."""
+    priority: Global___Priority.ValueType
+    """Who is served first among those that wait."""
     @_builtins.property
     def request(self) -> Global___ResolvedRequest:
         """What runs, with every default filled in."""
@@ -304,10 +335,11 @@ class Generation(_message.Message):
         finished_at: _timestamp_pb2.Timestamp | None = ...,
         result: _artifacts_pb2.Result | None = ...,
         error: Global___Failure | None = ...,
+        priority: Global___Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "request", b"request", "result", b"result", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_requested", b"cancel_requested", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "id", b"id", "progress", b"progress", "request", b"request", "result", b"result", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_requested", b"cancel_requested", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "id", b"id", "priority", b"priority", "progress", b"progress", "request", b"request", "result", b"result", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

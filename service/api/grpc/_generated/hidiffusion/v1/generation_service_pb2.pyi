@@ -45,6 +45,7 @@ class CreateGenerationRequest(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    PRIORITY_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What the picture shows, 1 to 4000 characters."""
     negative_prompt: _builtins.str
@@ -71,6 +72,8 @@ class CreateGenerationRequest(_message.Message):
     """At most 255 printable ASCII characters, chosen by the client. The same key with the same request
     returns the generation accepted before; with another request, INVALID_ARGUMENT.
     """
+    priority: _generation_pb2.Priority.ValueType
+    """Who is served first among those that wait; default: NORMAL."""
     def __init__(
         self,
         *,
@@ -86,10 +89,11 @@ class CreateGenerationRequest(_message.Message):
         method: _builtins.str | None = ...,
         output_format: _generation_pb2.OutputFormat.ValueType = ...,
         idempotency_key: _builtins.str = ...,
+        priority: _generation_pb2.Priority.ValueType = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_scheduler", b"_scheduler", "_seed", b"_seed", "_width", b"_width", "guidance_scale", b"guidance_scale", "height", b"height", "method", b"method", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "scheduler", b"scheduler", "seed", b"seed", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_scheduler", b"_scheduler", "_seed", b"_seed", "_width", b"_width", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "method", b"method", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "scheduler", b"scheduler", "seed", b"seed", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_scheduler", b"_scheduler", "_seed", b"_seed", "_width", b"_width", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "method", b"method", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "scheduler", b"scheduler", "seed", b"seed", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
