@@ -70,6 +70,12 @@ class WorkerSettings(_Section):
     preload: bool = Field(True, description="Load and warm every model before taking jobs.")
     job_timeout_seconds: int = Field(1800, description="Longest run of one attempt.")
     max_attempts: int = Field(3, description="Attempts before a generation fails for good.")
+    overtake_seconds: float = Field(
+        60.0, description="How long a waiting generation may be overtaken by younger ones."
+    )
+    cold_delay_seconds: float = Field(
+        2.0, description="How long to leave a generation to an idle worker that needs no loading."
+    )
     heartbeat_seconds: float = Field(5.0, description="Interval of a worker's heartbeats.")
     heartbeat_ttl_seconds: float = Field(
         20.0, description="A worker silent for this long is dead; its job is queued again."

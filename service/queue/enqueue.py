@@ -6,7 +6,7 @@ from typing import Any
 from rq import Queue
 
 from service.domain.generation import Generation, Priority
-from service.queue.keys import queue_key, queue_name
+from service.queue.keys import DOORBELL, queue_key, queue_name
 
 SERIALIZER = "json"
 
@@ -39,3 +39,4 @@ def enqueue(pipe: Any, generation: Generation, connection: Any, *, front: bool) 
         at_front=front,
         pipeline=pipe,
     )
+    pipe.publish(DOORBELL, "")

@@ -38,6 +38,9 @@ def queue_of(generation: Generation) -> str:
 INDEX = "hidiffusion:index:"
 
 LEASES = "hidiffusion:leases"
+
+#: Channel that is published to when something was enqueued.
+DOORBELL = "hidiffusion:doorbell"
 WORKERS = "hidiffusion:workers"
 
 #: What `queue_of` tells is appended to this.

@@ -25,21 +25,22 @@ from types import FrameType
 
 import redis
 from rq import Queue, Worker
-from rq.exceptions import DequeueTimeout
 from rq.job import Job
 from rq.worker.base import WorkerStatus
 
 from service.application.ports import WorkerInfo
 from service.domain.errors import GenerationNotFound, Unavailable
-from service.domain.generation import PRIORITIES, Generation
+from service.domain.generation import PRIORITIES, Generation, Status
 from service.events.connection import connect
 from service.queue.attempts import Attempts
 from service.queue.channel import Message
-from service.queue.enqueue import SERIALIZER
+from service.queue.enqueue import SERIALIZER, model_queue
 from service.queue.keys import queue_name
+from service.queue.lobby import Lobby
 from service.queue.pipeline import Pipeline
+from service.queue.pulse import Pulse
 from service.queue.records import RedisRecords
-from service.queue.recovery import Recovery
+from service.queue.routing import Rule
 from service.queue.running import POLL_SECONDS, RunningAttempt
 from service.settings import Settings, WorkerSettings
 from service.telemetry import bind_generation
@@ -49,7 +50,7 @@ _log = logging.getLogger(__name__)
 PIPELINE_COMMAND = (sys.executable, "-m", "service.worker.main")
 
 #: Longest wait for a job before looking after the pipeline process and the heartbeat.
-DEQUEUE_SECONDS = 1
+DEQUEUE_SECONDS = 1.0
 
 #: Seconds between attempts to reach Redis again.
 RECONNECT_SECONDS = 1.0
@@ -62,7 +63,7 @@ class WarmWorker(Worker):
     """Take generations from the queues of `models` and run them in a warm pipeline process.
 
     Args:
-        models: names of the models to serve, the preferred first.
+        models: names of the models to serve.
         connection: RQ's connection; it answers in bytes.
         attempts: where records are kept.
         settings: intervals and limits.
@@ -93,11 +94,11 @@ class WarmWorker(Worker):
         self._settings = settings
         self._pipeline = Pipeline(command, environment or {})
         self._warm_models: tuple[str, ...] = ()
-        silence = settings.heartbeat_ttl_seconds - settings.heartbeat_seconds
-        self._recovery = Recovery(attempts, silence)
+        rule = Rule(settings.overtake_seconds, settings.cold_delay_seconds)
+        self._lobby = Lobby(attempts.records, self._models, rule)
+        self._pulse = Pulse(attempts, settings, self._info, self.heartbeat)
         self._busy = False
         self._drain_at: float | None = None
-        self._beat_at = 0.0
 
     def run(self) -> None:
         """Work until told to stop; Redis may go and come back meanwhile."""
@@ -134,22 +135,18 @@ class WarmWorker(Worker):
         return None
 
     def _take(self) -> tuple[Job, Queue] | None:
-        """The next job, if one comes soon."""
+        """The job to run next, if there is one now or soon; it stays in its queue until begun."""
         try:
-            return self.queue_class.dequeue_any(
-                self._ordered_queues,
-                DEQUEUE_SECONDS,
-                connection=self.connection,
-                job_class=self.job_class,
-                serializer=self.serializer,
-                death_penalty_class=self.death_penalty_class,
-            )
-        except DequeueTimeout:
-            return None
-        except (redis.ConnectionError, redis.TimeoutError) as error:
+            chosen = self._lobby.choose(self.name, self._warm_models)
+            if chosen is None:
+                self._lobby.wait(DEQUEUE_SECONDS)
+                return None
+        except Unavailable as error:
             _log.warning("no jobs without Redis: %s", error)
             time.sleep(RECONNECT_SECONDS)
             return None
+        job = Job(chosen.id, connection=self.connection, serializer=SERIALIZER)
+        return job, model_queue(chosen.model, chosen.priority, self.connection)
 
     def execute_job(self, job: Job, queue: Queue) -> None:
         """Run one generation to the end of its attempt."""
@@ -159,13 +156,12 @@ class WarmWorker(Worker):
                     job.id, self.name, datetime.now(UTC)
                 )
             except Unavailable as error:
-                _log.warning("taken but not begun, a sweep will find it: %s", error)
+                _log.warning("chosen, but not begun: %s", error)
                 return
             if generation is None:
                 self._drop(job, queue)
                 return
             with contextlib.suppress(redis.RedisError):
-                self.connection.lrem(queue.intermediate_queue_key, 0, job.id)
                 self.set_state(WorkerStatus.BUSY)
             with bind_generation(generation.id, generation.attempt):
                 _log.info("the attempt begins")
@@ -197,7 +193,7 @@ class WarmWorker(Worker):
     def _shutdown(self) -> None:
         self._stop_requested = True
         self._drain_at = time.monotonic() + self._settings.drain_grace_seconds
-        self._report_soon()
+        self._pulse.soon()
 
     # What happens between jobs and during them ---------------------------------------------------
 
@@ -212,7 +208,7 @@ class WarmWorker(Worker):
             drain_deadline=lambda: self._drain_at,
         )
         self._busy = True
-        self._report_soon()
+        self._pulse.soon()
         survived = False
         try:
             survived = running.run()
@@ -220,17 +216,18 @@ class WarmWorker(Worker):
             if not survived:
                 self._pipeline.discard()
             self._busy = False
-            self._report_soon()
+            self._pulse.soon()
 
     def _drop(self, job: Job, queue: Queue) -> None:
-        """Nothing to run: forget RQ's envelope when there is no record it could still serve."""
+        """Nothing to run: see to it that the queue does not offer it again."""
         _log.info("dropped: unknown, final or begun by another worker")
         with contextlib.suppress(redis.RedisError, Unavailable):
-            self.connection.lrem(queue.intermediate_queue_key, 0, job.id)
             try:
-                self._attempts.records.get(job.id)
+                if self._attempts.records.get(job.id).status is Status.QUEUED:
+                    return  # it was handed back meanwhile
             except GenerationNotFound:
                 self.connection.delete(job.key)
+            self.connection.lrem(queue.key, 0, job.id)
 
     def _do_chores(self, message: Message | None = None) -> None:
         """Take in what the pipeline process says of itself, and beat when it is time."""
@@ -238,29 +235,8 @@ class WarmWorker(Worker):
         self._horse_pid = self._pipeline.pid
         if self._pipeline.models != self._warm_models:
             self._warm_models = self._pipeline.models
-            self._prefer(self._warm_models)
-            self._report_soon()
-        if time.monotonic() >= self._beat_at:
-            self._beat_at = time.monotonic() + self._settings.heartbeat_seconds
-            self._beat()
-
-    def _prefer(self, models: Sequence[str]) -> None:
-        """Look for jobs of these models first."""
-        names = {queue_name(model, priority) for priority in PRIORITIES for model in models}
-        self._ordered_queues = sorted(self.queues, key=lambda queue: queue.name not in names)
-
-    def _report_soon(self) -> None:
-        self._beat_at = 0.0
-
-    def _beat(self) -> None:
-        """Report, renew RQ's registration, and look for what dead workers left behind."""
-        try:
-            ttl = self._settings.heartbeat_ttl_seconds
-            self._attempts.report(self._info(), ttl)
-            self.heartbeat()
-            self._recovery.sweep()
-        except (Unavailable, redis.RedisError) as error:
-            _log.warning("no heartbeat: %s", error)
+            self._pulse.soon()
+        self._pulse.beat_when_due()
 
     def _info(self) -> WorkerInfo:
         return WorkerInfo(

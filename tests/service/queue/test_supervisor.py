@@ -126,6 +126,25 @@ class TestWarmth:
         start_worker(models=("owl", "fox"), warm=("fox",))
         assert desk.wait_for_end(cold).started_at > desk.wait_for_end(warm).started_at
 
+    def test_the_urgent_come_first(self, desk, start_worker):
+        ids = {
+            priority: desk.records.accept(make_generation(priority=priority), None).id
+            for priority in ("low", "normal", "high")
+        }
+        start_worker()
+        begun = {name: desk.wait_for_end(one).started_at for name, one in ids.items()}
+        assert begun["high"] < begun["normal"] < begun["low"]
+
+    def test_nobody_is_overtaken_for_longer_than_set(self, desk, start_worker):
+        """A worker warm for `fox`, with urgent work for it all the time, turns to an old `owl`."""
+        old = desk.records.accept(make_generation(model="owl", priority="low"), None).id
+        urgent = [
+            desk.records.accept(make_generation("linger", "fox", "high"), None).id for _ in range(4)
+        ]
+        start_worker(models=("fox", "owl"), warm=("fox",), overtake_seconds=0.5)
+        begun = desk.wait_for_end(old).started_at
+        assert begun < desk.wait_for_end(urgent[-1]).started_at
+
     def test_a_job_without_a_record_is_dropped(self, steady):
         desk, _ = steady
         connection = connect(desk.url, decode=False)

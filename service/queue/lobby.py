@@ -1,0 +1,78 @@
+"""What waits in the queues, as one worker sees it: choose from it, or wait for more."""
+
+import time
+from collections.abc import Collection, Iterator, Sequence
+
+from ulid import ULID
+
+from service.domain.generation import PRIORITIES, Priority
+from service.events.connection import unavailable_when_down
+from service.queue.keys import DOORBELL, queue_key
+from service.queue.records import RedisRecords
+from service.queue.routing import Rule, Waiting, choose
+
+#: Ids looked at in each queue; those behind them wait until the queue is shorter.
+WINDOW = 1000
+
+
+class Lobby:
+    """The queues of some models.
+
+    Nothing is taken here: a generation leaves its queue when its attempt begins, in one step.
+
+    Args:
+        records: where the queues are.
+        models: whose queues to look at.
+        rule: how to choose.
+    """
+
+    def __init__(self, records: RedisRecords, models: Sequence[str], rule: Rule) -> None:
+        self._records = records
+        self._redis = records.redis
+        self._rule = rule
+        self._queues = [(model, priority) for model in models for priority in PRIORITIES]
+        self._doorbell = records.redis.pubsub(ignore_subscribe_messages=True)
+
+    def choose(self, name: str, warm: Collection[str]) -> Waiting | None:
+        """What the idle worker `name` takes now; raises `Unavailable`."""
+        waiting = [min(queue, key=_age) for queue in self._read() if queue]
+        cold = {one.model for one in waiting} - set(warm)
+        return choose(
+            waiting,
+            warm=warm,
+            warm_elsewhere=self._warm_elsewhere(name) if cold else (),
+            now=time.time(),
+            rule=self._rule,
+        )
+
+    def wait(self, seconds: float) -> None:
+        """Return when something was enqueued, or after `seconds`; raises `Unavailable`."""
+        with unavailable_when_down():
+            if not self._doorbell.subscribed:
+                self._doorbell.subscribe(DOORBELL)
+            self._doorbell.get_message(timeout=seconds)
+
+    def _read(self) -> Iterator[list[Waiting]]:
+        with unavailable_when_down(), self._redis.pipeline(transaction=False) as pipe:
+            for model, priority in self._queues:
+                pipe.lrange(queue_key(model, priority), 0, WINDOW - 1)
+            found = pipe.execute()
+        for (model, priority), ids in zip(self._queues, found, strict=True):
+            yield [_waiting(generation_id, model, priority) for generation_id in ids]
+
+    def _warm_elsewhere(self, name: str) -> set[str]:
+        others = (info for info in self._records.workers() if info.name != name)
+        return {model for info in others if info.state == "idle" for model in info.warm_models}
+
+
+def _age(waiting: Waiting) -> tuple[float, str]:
+    return waiting.accepted_at, waiting.id
+
+
+def _waiting(generation_id: str, model: str, priority: Priority) -> Waiting:
+    """A ULID tells when it was made; whatever else is in a queue is dealt with at once."""
+    try:
+        accepted_at = ULID.from_str(generation_id).timestamp
+    except ValueError:
+        accepted_at = 0.0
+    return Waiting(generation_id, model, priority, accepted_at)
