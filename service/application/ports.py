@@ -109,6 +109,10 @@ class Records(Protocol):
         """Generations waiting for `model`."""
         ...
 
+    def queue_position(self, generation: Generation) -> int | None:
+        """Place of a generation in its queue, 1 for the next to run; None when it waits no more."""
+        ...
+
     def ping(self) -> None:
         """Return when Redis answers; raise `Unavailable` otherwise."""
         ...

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from service.application.ports import ObjectInfo, ObjectStore, Page, Records, WorkerInfo
+from service.application.queue_place import QueuePlace, queue_place
 from service.domain.artifacts import EXTENSIONS, TILE_FORMAT, ArtifactKeys, TileFormat, TileRef
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import ArtifactNotFound, NotFound, Unavailable
@@ -52,6 +53,10 @@ class Query:
     def generation(self, generation_id: str) -> Generation:
         """One record; raises `GenerationNotFound`."""
         return self._records.get(generation_id)
+
+    def place(self, generation: Generation) -> QueuePlace | None:
+        """Where a queued generation stands in its queue; None when it waits no more."""
+        return queue_place(self._records, generation)
 
     def generations(self, status: Status | None, cursor: str | None, limit: int) -> Page:
         """A page of records, newest first; `limit` is capped at 100."""

@@ -192,6 +192,12 @@ class RedisRecords:
             lengths = [self.redis.llen(queue_key(model, priority)) for priority in PRIORITIES]
         return sum(lengths)
 
+    def queue_position(self, generation: Generation) -> int | None:
+        """Place of a generation in its queue, 1 for the next to run; None when it waits no more."""
+        with unavailable_when_down():
+            index = self.redis.lpos(queue_key(generation.request.model), generation.id)
+        return None if index is None else int(index) + 1
+
     def ping(self) -> None:
         """Return when Redis answers; raise `Unavailable` otherwise."""
         with unavailable_when_down():

@@ -10,6 +10,7 @@ from service.api.grpc._generated.hidiffusion.v1 import artifacts_pb2, events_pb2
 from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as pb
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
 from service.application.query import ModelStatus
+from service.application.queue_place import QueuePlace
 from service.domain.artifacts import ArtifactRef, Manifest, TileRef
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.events import (
@@ -63,8 +64,10 @@ def status_value(status: Status) -> pb.GenerationStatus.ValueType:
     return pb.GenerationStatus.Value(f"GENERATION_STATUS_{status.name}")
 
 
-def generation_message(generation: Generation, *, recipe: bool = True) -> pb.Generation:
-    """A record; without the `recipe` of its result where many are sent at once."""
+def generation_message(
+    generation: Generation, place: QueuePlace | None = None, *, recipe: bool = True
+) -> pb.Generation:
+    """A record that waits at `place`; without its result's `recipe` where many are sent at once."""
     message = pb.Generation(
         id=generation.id,
         status=status_value(generation.status),
@@ -83,6 +86,8 @@ def generation_message(generation: Generation, *, recipe: bool = True) -> pb.Gen
         message.result.CopyFrom(_result(generation.result, recipe=recipe))
     if generation.error:
         message.error.CopyFrom(_failure(generation.error))
+    if place:
+        message.queue.CopyFrom(_place(place))
     return message
 
 
@@ -146,6 +151,13 @@ def _resolved(request: ResolvedRequest) -> pb.ResolvedRequest:
 def _progress(progress: Progress) -> pb.Progress:
     phase = pb.Phase.Value(f"PHASE_{progress.phase.upper()}")
     return pb.Progress(phase=phase, step=progress.step, total=progress.total)
+
+
+def _place(place: QueuePlace) -> pb.QueuePlace:
+    message = pb.QueuePlace(position=place.position)
+    if place.estimated_wait_seconds is not None:
+        message.estimated_wait.CopyFrom(_duration(place.estimated_wait_seconds))
+    return message
 
 
 def _failure(error: Failure) -> pb.Failure:

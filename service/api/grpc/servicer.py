@@ -62,7 +62,8 @@ class GenerationServicer(stubs.GenerationServiceServicer):
     ) -> rpc.GetGenerationResponse:
         """Read one record."""
         generation = await _threaded(self._query.generation, request.id)
-        return rpc.GetGenerationResponse(generation=generation_message(generation))
+        place = await _threaded(self._query.place, generation)
+        return rpc.GetGenerationResponse(generation=generation_message(generation, place))
 
     async def ListGenerations(
         self, request: rpc.ListGenerationsRequest, context: _Context

@@ -1,5 +1,6 @@
 """What clients get to see of a generation: links in place of object keys, nothing internal."""
 
+from dataclasses import asdict
 from datetime import datetime
 from typing import Any, Self
 
@@ -8,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.api.http import links
 from service.application.ports import Page
 from service.application.query import ModelStatus
+from service.application.queue_place import QueuePlace
 from service.domain.artifacts import ArtifactRef, Manifest, PyramidLevel, TileFormat
 from service.domain.generation import (
     Failure,
@@ -105,6 +107,15 @@ class LinksView(View):
         )
 
 
+class QueueView(View):
+    """Where a queued generation stands."""
+
+    position: int = Field(description="1 for the next to run.")
+    estimated_wait_seconds: float | None = Field(
+        description="Until it begins, judged by recent durations; null when nothing tells."
+    )
+
+
 class GenerationView(View):
     """The record of one generation."""
 
@@ -120,11 +131,14 @@ class GenerationView(View):
     finished_at: datetime | None
     result: ResultView | None = Field(description="Present when it succeeded.")
     error: Failure | None = Field(description="Present when it failed.")
+    queue: QueueView | None = Field(
+        description="Present while it is queued, where a single record is read."
+    )
     links: LinksView
 
     @classmethod
-    def of(cls, generation: Generation) -> Self:
-        """The view of `generation`."""
+    def of(cls, generation: Generation, place: QueuePlace | None = None) -> Self:
+        """The view of `generation`, which waits at `place`."""
         return cls(
             id=generation.id,
             status=generation.status,
@@ -138,6 +152,7 @@ class GenerationView(View):
             finished_at=generation.finished_at,
             result=ResultView.of(generation.result) if generation.result else None,
             error=generation.error,
+            queue=QueueView(**asdict(place)) if place else None,
             links=LinksView.of(generation),
         )
 

@@ -77,7 +77,8 @@ def list_generations(
 @router.get("/{generation_id}", responses=problem_responses(404, 422, 503))
 def get_generation(generation_id: GenerationId, use_cases: UseCasesDep) -> GenerationView:
     """Read one record."""
-    return GenerationView.of(use_cases.query.generation(generation_id))
+    generation = use_cases.query.generation(generation_id)
+    return GenerationView.of(generation, use_cases.query.place(generation))
 
 
 @router.delete(

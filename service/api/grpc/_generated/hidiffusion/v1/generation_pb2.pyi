@@ -4,6 +4,7 @@ isort:skip_file
 A generation: what was asked for and where it stands."""
 
 from google.protobuf import descriptor as _descriptor
+from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
@@ -266,6 +267,34 @@ class Failure(_message.Message):
 Global___Failure: _TypeAlias = Failure  # noqa: Y015
 
 @_typing.final
+class QueuePlace(_message.Message):
+    """Where a queued generation stands."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    POSITION_FIELD_NUMBER: _builtins.int
+    ESTIMATED_WAIT_FIELD_NUMBER: _builtins.int
+    position: _builtins.int
+    """1 for the next to run."""
+    @_builtins.property
+    def estimated_wait(self) -> _duration_pb2.Duration:
+        """Until it begins, judged by recent durations; absent when nothing tells."""
+
+    def __init__(
+        self,
+        *,
+        position: _builtins.int = ...,
+        estimated_wait: _duration_pb2.Duration | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["estimated_wait", b"estimated_wait"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["estimated_wait", b"estimated_wait", "position", b"position"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___QueuePlace: _TypeAlias = QueuePlace  # noqa: Y015
+
+@_typing.final
 class Generation(_message.Message):
     """The record of one generation."""
 
@@ -282,6 +311,7 @@ class Generation(_message.Message):
     FINISHED_AT_FIELD_NUMBER: _builtins.int
     RESULT_FIELD_NUMBER: _builtins.int
     ERROR_FIELD_NUMBER: _builtins.int
+    QUEUE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identifier, a ULID."""
@@ -321,6 +351,10 @@ class Generation(_message.Message):
     def error(self) -> Global___Failure:
         """Present when it failed."""
 
+    @_builtins.property
+    def queue(self) -> Global___QueuePlace:
+        """Present while it is queued, in the answer of GetGeneration."""
+
     def __init__(
         self,
         *,
@@ -335,11 +369,12 @@ class Generation(_message.Message):
         finished_at: _timestamp_pb2.Timestamp | None = ...,
         result: _artifacts_pb2.Result | None = ...,
         error: Global___Failure | None = ...,
+        queue: Global___QueuePlace | None = ...,
         priority: Global___Priority.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "request", b"request", "result", b"result", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_requested", b"cancel_requested", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "id", b"id", "priority", b"priority", "progress", b"progress", "request", b"request", "result", b"result", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_requested", b"cancel_requested", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "id", b"id", "priority", b"priority", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
