@@ -194,9 +194,12 @@ class RedisRecords:
 
     def queue_position(self, generation: Generation) -> int | None:
         """Place of a generation in its queue, 1 for the next to run; None when it waits no more."""
+        model, priority = generation.request.model, generation.priority
+        more_urgent = PRIORITIES[: PRIORITIES.index(priority)]
         with unavailable_when_down():
-            index = self.redis.lpos(queue_key(generation.request.model), generation.id)
-        return None if index is None else int(index) + 1
+            index = self.redis.lpos(queue_key(model, priority), generation.id)
+            before = [self.redis.llen(queue_key(model, each)) for each in more_urgent]
+        return None if index is None else int(index) + sum(before) + 1
 
     def ping(self) -> None:
         """Return when Redis answers; raise `Unavailable` otherwise."""

@@ -37,6 +37,14 @@ def test_positions_count_from_the_next_to_run(stack: Stack) -> None:
     assert not _message(stack, ids[1]).queue.HasField("estimated_wait")
 
 
+def test_more_urgent_generations_come_first(stack: Stack) -> None:
+    normal, high = stack.submit(), stack.submit(priority="high")
+
+    places = [stack.http.get(f"/v1/generations/{each}").json()["queue"] for each in (normal, high)]
+
+    assert [place["position"] for place in places] == [2, 1]
+
+
 def test_wait_follows_from_what_the_last_ones_took_and_who_works(stack: Stack) -> None:
     for seconds in (1, 10, 500):
         _run_for(stack, stack.submit(), seconds)
