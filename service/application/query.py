@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 from service.application.ports import ObjectInfo, ObjectStore, Page, Records, WorkerInfo
 from service.application.queue_place import QueuePlace, queue_place
-from service.domain.artifacts import EXTENSIONS, TILE_FORMAT, ArtifactKeys, TileFormat, TileRef
+from service.domain.artifacts import EXTENSIONS, ArtifactKeys, TileFormat, TileRef
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import ArtifactNotFound, NotFound, Unavailable
 from service.domain.generation import Generation, Status
@@ -128,7 +128,7 @@ class Query:
             request.height,
             self._tile_size,
             self._tile_overlap,
-            TILE_FORMAT,
+            request.tile_format,
         )
 
     def read(self, info: ObjectInfo, start: int = 0, end: int | None = None) -> bytes:

@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from ulid import ULID
 
+from service.application.picture_options import picture_violations, resolved_quality
 from service.application.ports import Clock, IdempotencyClaim, Records
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import FieldViolation, InvalidRequest
@@ -81,8 +82,12 @@ def resolve(request: GenerationRequest, catalog: Catalog) -> ResolvedRequest:
         scheduler=request.scheduler or model.default_scheduler,
         method=request.method or model.default_method,
         output_format=request.output_format,
+        bit_depth=request.bit_depth,
+        quality=resolved_quality(request),
+        tile_format=request.tile_format,
+        metadata=request.metadata,
     )
-    if violations := list(_violations(resolved, model)):
+    if violations := [*_violations(resolved, model), *picture_violations(resolved)]:
         raise InvalidRequest(violations)
     return resolved
 

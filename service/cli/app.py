@@ -91,7 +91,13 @@ def generate(
     scheduler: Annotated[str | None, typer.Option(help="A diffusers scheduler class.")] = None,
     negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
     seed: Annotated[int | None, typer.Option(help="Seed; drawn when left out.")] = None,
-    output_format: Annotated[str, typer.Option("--format", help="png, webp or jpeg.")] = "png",
+    output_format: Annotated[str, typer.Option("--format", help="png, webp, jpeg, avif.")] = "png",
+    bit_depth: Annotated[int | None, typer.Option(help="Bits per channel: 8, 10, 12, 16.")] = None,
+    quality: Annotated[int | None, typer.Option(help="Of webp, jpeg and avif, 1 to 100.")] = None,
+    tile_format: Annotated[str | None, typer.Option(help="png, webp or jpeg.")] = None,
+    metadata: Annotated[
+        bool, typer.Option("--metadata/--no-metadata", help="Write the recipe into the file.")
+    ] = True,
     priority: Annotated[str, typer.Option(help="high, normal or low.")] = "normal",
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
     server: _ServerOption = None,
@@ -110,6 +116,10 @@ def generate(
         "scheduler": scheduler,
         "seed": seed,
         "output_format": output_format,
+        "bit_depth": bit_depth,
+        "quality": quality,
+        "tile_format": tile_format,
+        "metadata": metadata,
         "priority": priority,
     }
     given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}

@@ -5,14 +5,32 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
+OutputFormat = Literal["png", "webp", "jpeg", "avif"]
 TileFormat = Literal["png", "webp", "jpeg"]
+BitDepth = Literal[8, 10, 12, 16]
 
 #: File extension and media type of each picture format that is written.
-EXTENSIONS: dict[str, str] = {"png": "png", "webp": "webp", "jpeg": "jpg"}
-MEDIA_TYPES: dict[str, str] = {"png": "image/png", "webp": "image/webp", "jpeg": "image/jpeg"}
+EXTENSIONS: dict[str, str] = {"png": "png", "webp": "webp", "jpeg": "jpg", "avif": "avif"}
+MEDIA_TYPES: dict[str, str] = {
+    "png": "image/png",
+    "webp": "image/webp",
+    "jpeg": "image/jpeg",
+    "avif": "image/avif",
+}
 
-#: Tiles are lossless whatever the format of the full-size picture.
-TILE_FORMAT: TileFormat = "png"
+#: Bits per channel that each format can hold.
+BIT_DEPTHS: dict[str, tuple[BitDepth, ...]] = {
+    "png": (8, 16),
+    "webp": (8,),
+    "jpeg": (8,),
+    "avif": (8, 10, 12),
+}
+
+#: Quality of the lossy formats when none is asked for; PNG keeps every pixel and has none.
+DEFAULT_QUALITY: dict[str, int] = {"webp": 92, "jpeg": 92, "avif": 80}
+
+#: Longest side in pixels, of the formats that have a limit within reach.
+MAX_SIDES: dict[str, int] = {"webp": 16383}
 
 
 class _Frozen(BaseModel):

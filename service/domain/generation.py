@@ -6,13 +6,11 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.domain.artifacts import Manifest
+from service.domain.artifacts import BitDepth, Manifest, OutputFormat, TileFormat
 
 #: Seeds stay below 2**53 so that every JSON reader, JavaScript included, keeps them exact.
 MAX_SEED = 2**53 - 1
 MAX_PROMPT_CHARACTERS = 4000
-
-OutputFormat = Literal["png", "webp", "jpeg"]
 
 Priority = Literal["high", "normal", "low"]
 #: Every priority, the most urgent first.
@@ -95,6 +93,25 @@ class GenerationRequest(BaseModel):
     output_format: Annotated[
         OutputFormat, Field(description="Format of the full-size picture.")
     ] = "png"
+    bit_depth: Annotated[
+        BitDepth,
+        Field(description="Bits per channel of the full-size picture; 16: PNG, 10 and 12: AVIF."),
+    ] = 8
+    quality: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=100,
+            description="Quality of a WebP, JPEG or AVIF picture; default: 92, for AVIF 80.",
+        ),
+    ] = None
+    tile_format: Annotated[
+        TileFormat, Field(description="Format of the tiles; WebP is lossless here, JPEG is not.")
+    ] = "png"
+    metadata: Annotated[
+        bool,
+        Field(description="Whether the picture's file carries its recipe, the prompt included."),
+    ] = True
     priority: Annotated[
         Priority, Field(description="Who is served first among those that wait.")
     ] = "normal"
@@ -116,6 +133,10 @@ class ResolvedRequest(BaseModel):
     scheduler: str
     method: str
     output_format: OutputFormat
+    bit_depth: BitDepth = 8
+    quality: int | None = None
+    tile_format: TileFormat = "png"
+    metadata: bool = True
 
 
 class Progress(BaseModel):

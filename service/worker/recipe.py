@@ -6,6 +6,7 @@ from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
 from service.domain.generation import ResolvedRequest
+from service.storage.metadata import RecipeText
 from service.worker.pipelines import Pipelines
 
 _LIBRARIES = ("hidiffusion", "diffusers", "torch", "transformers")
@@ -22,16 +23,12 @@ def recipe_of(request: ResolvedRequest, pipelines: Pipelines) -> dict[str, Any]:
     }
 
 
-def png_text(recipe: dict[str, Any]) -> dict[str, str]:
-    """The recipe as PNG text chunks.
-
-    `parameters` is the text that most image tools read and show; `hidiffusion` is all of it, in
-    JSON.
-    """
-    return {
-        "parameters": _parameters(recipe["request"]),
-        "hidiffusion": json.dumps(recipe, ensure_ascii=False, sort_keys=True),
-    }
+def recipe_text(recipe: dict[str, Any]) -> RecipeText:
+    """The recipe as the picture's file carries it."""
+    return RecipeText(
+        parameters=_parameters(recipe["request"]),
+        recipe=json.dumps(recipe, ensure_ascii=False, sort_keys=True),
+    )
 
 
 def _parameters(request: dict[str, Any]) -> str:

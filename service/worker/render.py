@@ -13,13 +13,15 @@ from hidiffusion.decode import decode_tiles, unscale
 from service.application.ports import ObjectStore
 from service.domain.artifacts import MEDIA_TYPES, ArtifactRef, Manifest, TileRef
 from service.domain.events import TileStored
+from service.domain.generation import ResolvedRequest
 from service.settings import WorkerSettings
 from service.storage.deep_zoom import deep_zoom
-from service.storage.encode import encode, with_text
+from service.storage.encode import encode
 from service.storage.manifests import write_manifest
+from service.storage.metadata import encode_marked
 from service.storage.pyramid import PyramidWriter
 from service.worker.attempt import Attempt
-from service.worker.recipe import png_text
+from service.worker.recipe import recipe_text
 from service.worker.stopwatch import Stopwatch
 
 #: The thumbnail is the largest level that fits into this square.
@@ -48,7 +50,8 @@ def render(
         attempt: told of each tile; asked between tiles whether to go on.
         store: takes every object.
         settings: size and overlap of the tiles.
-        recipe: goes into the PNG as it is, and into the manifest with the times taken.
+        recipe: goes into the picture's file, unless the request leaves it out, and into the
+            manifest with the times taken.
         stopwatch: takes the times.
 
     Returns:
@@ -59,18 +62,26 @@ def render(
         StoreError, Unavailable: the store does not take an object.
     """
     request = attempt.generation.request
-    pyramid = deep_zoom(request.width, request.height, settings.tile_size, settings.tile_overlap)
+    pyramid = deep_zoom(
+        request.width,
+        request.height,
+        settings.tile_size,
+        settings.tile_overlap,
+        request.tile_format,
+    )
+    deep = _deep_pixels(request)
 
     def on_tile(tile: TileRef, done: int, total: int) -> None:
         attempt.tell(TileStored, tile=tile, done=done, total=total)
 
     with PyramidWriter(store, attempt.keys, pyramid, on_tile, threads=_ENCODER_THREADS) as writer:
         with stopwatch.phase("decode"):
-            _decode_into(writer, vae, latents, attempt)
+            _decode_into(writer, deep, vae, latents, attempt)
         with stopwatch.phase("encode"):
             writer.finish()
             attempt.stop_if_cancelled()
-            image = _store_image(store, attempt, writer.pixels(len(pyramid.levels) - 1), recipe)
+            pixels = writer.pixels(len(pyramid.levels) - 1) if deep is None else deep
+            image = _store_image(store, attempt, pixels, recipe)
             thumbnail = _store_thumbnail(store, attempt, writer)
     manifest = Manifest(
         generation_id=attempt.generation.id,
@@ -88,29 +99,53 @@ def render(
     return manifest
 
 
-def _decode_into(writer: PyramidWriter, vae: Any, latents: torch.Tensor, attempt: Attempt) -> None:
-    """Hand each region to the writer as soon as it is decoded."""
+def _deep_pixels(request: ResolvedRequest) -> NDArray[np.uint16] | None:
+    """Room for the picture at 16 bits per channel, when its file is to hold more than 8."""
+    if request.bit_depth == 8:
+        return None
+    return np.empty((request.height, request.width, 3), np.uint16)
+
+
+def _decode_into(
+    writer: PyramidWriter,
+    deep: NDArray[np.uint16] | None,
+    vae: Any,
+    latents: torch.Tensor,
+    attempt: Attempt,
+) -> None:
+    """Hand each region to the writer as soon as it is decoded, and put it into `deep` if given."""
     regions = decode_tiles(
         vae, unscale(vae, latents), progress=lambda *_: attempt.stop_if_cancelled()
     )
     for region in regions:
-        writer.add(region.left, region.top, _to_bytes(region.pixels))
+        height, width = region.pixels.shape[2:]
+        writer.add(region.left, region.top, _to_integers(region.pixels, torch.uint8))
+        if deep is not None:
+            rows = slice(region.top, region.top + height)
+            values = _to_integers(region.pixels, torch.uint16)
+            deep[rows, region.left : region.left + width] = values
 
 
-def _to_bytes(pixels: torch.Tensor) -> NDArray[np.uint8]:
-    """`[1, 3, h, w]` on [-1, 1] to `[h, w, 3]`, uint8, rounded as diffusers rounds."""
-    values = ((pixels[0] / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
+def _to_integers(pixels: torch.Tensor, dtype: torch.dtype) -> NDArray[Any]:
+    """`[1, 3, h, w]` on [-1, 1] to `[h, w, 3]`, rounded as diffusers rounds."""
+    largest = torch.iinfo(dtype).max
+    values = ((pixels[0] / 2 + 0.5).clamp(0, 1) * largest).round().to(dtype)
     return values.permute(1, 2, 0).contiguous().cpu().numpy()
 
 
 def _store_image(
-    store: ObjectStore, attempt: Attempt, pixels: NDArray[np.uint8], recipe: dict[str, Any]
+    store: ObjectStore, attempt: Attempt, pixels: NDArray[Any], recipe: dict[str, Any]
 ) -> ArtifactRef:
-    picture_format = attempt.generation.request.output_format
-    data = encode(pixels, picture_format)
-    if picture_format == "png":
-        data = with_text(data, png_text(recipe))
-    return _put(store, attempt.keys.image(picture_format), data, MEDIA_TYPES[picture_format])
+    request = attempt.generation.request
+    data = encode_marked(
+        pixels,
+        request.output_format,
+        recipe_text(recipe) if request.metadata else None,
+        quality=request.quality,
+        bit_depth=request.bit_depth,
+    )
+    key = attempt.keys.image(request.output_format)
+    return _put(store, key, data, MEDIA_TYPES[request.output_format])
 
 
 def _store_thumbnail(store: ObjectStore, attempt: Attempt, writer: PyramidWriter) -> ArtifactRef:

@@ -26,7 +26,11 @@ from service.domain.events import (
 )
 from service.domain.generation import Failure, Generation, Progress, ResolvedRequest, Status
 
-_FORMAT_PREFIX = "OUTPUT_FORMAT_"
+#: Fields of resolved requests that are enumerations, and what the names of the values begin with.
+_FORMATS: dict[str, tuple[Any, str]] = {
+    "output_format": (pb.OutputFormat, "OUTPUT_FORMAT_"),
+    "tile_format": (pb.TileFormat, "TILE_FORMAT_"),
+}
 _PRIORITY_PREFIX = "PRIORITY_"
 
 
@@ -34,13 +38,11 @@ def request_fields(message: rpc.CreateGenerationRequest) -> dict[str, Any]:
     """The fields a client set, under the names and with the values `parse_request` reads."""
     fields: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
     fields.pop("idempotency_key", None)
-    for name, kind, prefix in (
-        ("output_format", pb.OutputFormat, _FORMAT_PREFIX),
-        ("priority", pb.Priority, _PRIORITY_PREFIX),
-    ):
-        if number := fields.get(name):
-            value = kind.Name(number) if number in kind.values() else str(number)
-            fields[name] = value.removeprefix(prefix).lower()
+    enumerations = _FORMATS | {"priority": (pb.Priority, _PRIORITY_PREFIX)}
+    for field, (kind, prefix) in enumerations.items():
+        if number := fields.get(field):
+            name = kind.Name(number) if number in kind.values() else str(number)
+            fields[field] = name.removeprefix(prefix).lower()
     return fields
 
 
@@ -143,9 +145,10 @@ def model_message(status: ModelStatus) -> models_pb2.Model:
 
 
 def _resolved(request: ResolvedRequest) -> pb.ResolvedRequest:
-    fields = request.model_dump(exclude={"output_format"})
-    output_format = pb.OutputFormat.Value(_FORMAT_PREFIX + request.output_format.upper())
-    return pb.ResolvedRequest(**fields, output_format=output_format)
+    fields = request.model_dump()
+    for field, (kind, prefix) in _FORMATS.items():
+        fields[field] = kind.Value(prefix + fields[field].upper())
+    return pb.ResolvedRequest(**fields)
 
 
 def _progress(progress: Progress) -> pb.Progress:

@@ -8,7 +8,6 @@ from service.application.ports import ObjectStore, Records
 from service.domain.artifacts import (
     EXTENSIONS,
     MEDIA_TYPES,
-    TILE_FORMAT,
     ArtifactKeys,
     ArtifactRef,
     Manifest,
@@ -51,8 +50,9 @@ class PlayedWorker:
 
     def tile(self, generation: Generation, column: int, data: bytes, done: int = 1) -> TileRef:
         """Store a tile of level 9 and tell of it."""
-        key = self._keys(generation).tile(9, column, 0, TILE_FORMAT)
-        self._store.put(key, data, MEDIA_TYPES[TILE_FORMAT])
+        tile_format = generation.request.tile_format
+        key = self._keys(generation).tile(9, column, 0, tile_format)
+        self._store.put(key, data, MEDIA_TYPES[tile_format])
         tile = TileRef(level=9, column=column, row=0, left=0, top=0, width=256, height=256, key=key)
         common = self._common(generation)
         self._record(generation, TileStored(**common, tile=tile, done=done, total=2))
@@ -71,7 +71,7 @@ class PlayedWorker:
             pyramid=Pyramid(
                 tile_size=512,
                 overlap=1,
-                format=TILE_FORMAT,
+                format=request.tile_format,
                 levels=(PyramidLevel(level=0, width=1, height=1, columns=1, rows=1),),
             ),
             recipe={"request": request.model_dump(), "versions": {"torch": "2.13.0"}},

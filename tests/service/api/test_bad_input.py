@@ -33,6 +33,9 @@ BAD = [
     ({"negative_prompt": "x" * 4001}, "negative_prompt", "at most 4000 characters"),
     ({"seed": -1}, "seed", "greater than or equal to 0"),
     ({"seed": 2**53}, "seed", "less than or equal to 9007199254740991"),
+    ({"bit_depth": 10}, "bit_depth", "png holds 8 or 16 bits"),
+    ({"quality": 90}, "quality", "png is lossless"),
+    ({"quality": 101}, "quality", "less than or equal to 100"),
 ]
 
 #: What only JSON can say.
@@ -42,7 +45,7 @@ BAD_JSON = [
     ({"seed": True}, "seed", "valid integer"),
     ({"prompt": None}, "prompt", "valid string"),
     ({"prompt": ["a", "b"]}, "prompt", "valid string"),
-    ({"output_format": "tiff"}, "output_format", "'png', 'webp' or 'jpeg'"),
+    ({"output_format": "tiff"}, "output_format", "'png', 'webp', 'jpeg' or 'avif'"),
     ({"priority": "urgent"}, "priority", "'high', 'normal' or 'low'"),
     ({"steps": 20}, "steps", "known fields are prompt"),
     ({"prompt": "\ud800"}, "prompt", "valid"),

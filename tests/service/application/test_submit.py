@@ -75,7 +75,12 @@ def test_a_size_out_of_bounds_names_the_bounds(pixels: int) -> None:
         ("seed", 2**53, "less than or equal to"),
         ("prompt", "", "at least 1 character"),
         ("prompt", "x" * 4001, "at most 4000 characters"),
-        ("output_format", "gif", "'png', 'webp' or 'jpeg'"),
+        ("output_format", "gif", "'png', 'webp', 'jpeg' or 'avif'"),
+        ("bit_depth", 9, "8, 10, 12 or 16"),
+        ("quality", 0, "greater than or equal to 1"),
+        ("quality", 101, "less than or equal to 100"),
+        ("tile_format", "avif", "'png', 'webp' or 'jpeg'"),
+        ("metadata", "no", "valid boolean"),
         ("size", "big", "known fields are prompt"),
         ("width", "wide", "valid integer"),
     ],
@@ -87,6 +92,46 @@ def test_a_broken_rule_names_field_value_and_what_is_allowed(
     shown, description = refused(fields)[field]
     assert shown[:20] == repr(value)[:20]
     assert allowed in description
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "allowed"),
+    [
+        ({"bit_depth": 10}, "bit_depth", "png holds 8 or 16 bits per channel"),
+        ({"output_format": "jpeg", "bit_depth": 16}, "bit_depth", "png 8 or 16, avif 8 or 10 or"),
+        ({"output_format": "webp", "bit_depth": 12}, "bit_depth", "webp holds 8 bits"),
+        ({"output_format": "avif", "bit_depth": 16}, "bit_depth", "avif holds 8 or 10 or 12 bits"),
+        ({"quality": 90}, "quality", "png is lossless and has none; leave it out"),
+    ],
+)
+def test_options_that_exclude_each_other_are_named(
+    options: dict[str, object], field: str, allowed: str
+) -> None:
+    violations = refused({"prompt": "x", **options})
+    assert set(violations) == {field}
+    assert allowed in violations[field][1]
+
+
+def test_a_picture_too_long_for_its_format_is_refused() -> None:
+    large = CATALOG.default.model_copy(update={"max_size": 32768})
+    request = {"prompt": "x", "width": 16384, "height": 512, "output_format": "webp"}
+    with pytest.raises(InvalidRequest, match="its longest side is 16383 pixels; use png"):
+        resolve(parse_request(request), Catalog(models=(large,)))
+
+
+@pytest.mark.parametrize(
+    ("options", "quality"),
+    [
+        ({}, None),
+        ({"output_format": "jpeg"}, 92),
+        ({"output_format": "avif"}, 80),
+        ({"output_format": "webp", "quality": 30}, 30),
+    ],
+)
+def test_the_quality_is_the_formats_own_unless_asked_for(
+    options: dict[str, object], quality: int | None
+) -> None:
+    assert resolve(parse_request({"prompt": "x", **options}), CATALOG).quality == quality
 
 
 def test_every_broken_rule_is_reported_at_once() -> None:

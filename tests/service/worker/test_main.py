@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -117,16 +118,17 @@ def test_the_png_carries_its_recipe(child: Child, new_generation: NewGeneration)
     assert {"torch", "diffusers"} <= set(recipe["libraries"])
 
 
-@pytest.mark.parametrize(
-    ("output_format", "media_type"), [("webp", "image/webp"), ("jpeg", "image/jpeg")]
-)
-def test_other_formats(
-    child: Child, new_generation: NewGeneration, output_format: str, media_type: str
-) -> None:
-    manifest = _manifest(child.run(new_generation(output_format=output_format)))
-    assert manifest.image.media_type == media_type
+@pytest.mark.parametrize("output_format", ["webp", "jpeg", "avif"])
+def test_other_formats(child: Child, new_generation: NewGeneration, output_format: str) -> None:
+    generation = new_generation(output_format=output_format, quality=90)
+    manifest = _manifest(child.run(generation))
+    assert manifest.image.media_type == f"image/{output_format}"
     image = Image.open(io.BytesIO(child.store.get(manifest.image.key)))
     assert (image.format, image.size) == (output_format.upper(), (128, 96))
+    comment = image.getexif().get_ifd(0x8769)[0x9286]
+    assert comment.removeprefix(b"UNICODE\0").decode("utf-16-be").startswith("a fox\nSteps: 4")
+    (recipe,) = ElementTree.fromstring(image.info["xmp"]).iter("{urn:hidiffusion:1.0/}recipe")
+    assert json.loads(recipe.text or "")["request"] == generation.request.model_dump()
 
 
 @pytest.mark.parametrize("method", ["hidiffusion", "raunet", "msw-msa"])

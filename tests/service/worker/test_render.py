@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import pyvips
 import torch
 from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
@@ -86,6 +87,40 @@ def test_the_picture_is_what_diffusers_would_save(
     picture = np.asarray(Image.open(io.BytesIO(store.get(manifest.image.key))))
     assert picture.shape == (152, 200, 3)
     assert np.abs(picture.astype(int) - expected).max() <= 1
+
+
+def test_16_bits_are_rounded_from_the_decoder_and_not_from_8_bits(
+    store: _Recorder, new_generation: NewGeneration
+) -> None:
+    manifest = _render(store, new_generation(width=200, height=152, bit_depth=16))
+    vae, latents = tiny_models.vae(), _latents(152, 200)
+    with torch.no_grad():
+        decoded = vae.decode(latents / vae.config.scaling_factor).sample[0]
+    expected = (decoded / 2 + 0.5).clamp(0, 1).permute(1, 2, 0).double().numpy() * 65535
+    picture = pyvips.Image.new_from_buffer(store.get(manifest.image.key), "").numpy()
+    assert picture.dtype == np.uint16
+    assert np.abs(picture - expected).max() <= 2
+    assert manifest.pyramid.format == "png"
+
+
+@pytest.mark.parametrize(("tile_format", "lossless"), [("webp", True), ("jpeg", False)])
+def test_tiles_come_in_the_format_asked_for(
+    store: _Recorder, new_generation: NewGeneration, tile_format: str, lossless: bool
+) -> None:
+    told = list[Event]()
+    generation = new_generation(width=136, height=72, tile_format=tile_format)
+    manifest = _render(store, generation, told=told)
+    picture = np.asarray(Image.open(io.BytesIO(store.get(manifest.image.key))))
+    drawn = np.zeros_like(picture)
+    last = manifest.pyramid.levels[-1].level
+    for tile in (event.tile for event in told if event.type == "tile"):
+        image = Image.open(io.BytesIO(store.get(tile.key)))
+        assert (image.format, image.size) == (tile_format.upper(), (tile.width, tile.height))
+        if tile.level == last:
+            right, bottom = tile.left + tile.width, tile.top + tile.height
+            drawn[tile.top : bottom, tile.left : right] = np.asarray(image.convert("RGB"))
+    assert manifest.pyramid.format == tile_format
+    assert np.array_equal(drawn, picture) == lossless
 
 
 def test_the_manifest_is_written_last_and_names_what_exists(

@@ -57,18 +57,28 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
         "seed": 9007199254740991,
         "scheduler": "EulerDiscreteScheduler",
         "method": "direct",
+        "bit_depth": 10,
+        "quality": 55,
+        "metadata": False,
     }
 
     by_grpc = _create(
-        stack, **fields, output_format=pb.OUTPUT_FORMAT_WEBP, priority=pb.PRIORITY_HIGH
+        stack,
+        **fields,
+        output_format=pb.OUTPUT_FORMAT_AVIF,
+        tile_format=pb.TILE_FORMAT_WEBP,
+        priority=pb.PRIORITY_HIGH,
     )
-    by_http = stack.submit(**fields, output_format="webp", priority="high")
+    formats = {"output_format": "avif", "tile_format": "webp"}
+    by_http = stack.submit(**fields, **formats, priority="high")
 
     first = stack.http.get(f"/v1/generations/{by_grpc.id}").json()
     second = stack.http.get(f"/v1/generations/{by_http}").json()
-    assert first["request"] == second["request"] == fields | {"output_format": "webp"}
+    assert first["request"] == second["request"] == fields | formats
     assert first["priority"] == second["priority"] == "high"
     assert by_grpc.priority == pb.PRIORITY_HIGH
+    assert by_grpc.request.tile_format == pb.TILE_FORMAT_WEBP
+    assert not by_grpc.request.metadata
 
 
 def test_idempotency_key_holds_across_front_ends(stack: Stack) -> None:

@@ -27,6 +27,10 @@ def test_accepted_request_is_queued_with_every_default_filled_in(stack: Stack) -
         "scheduler": "DDIMScheduler",
         "method": "hidiffusion",
         "output_format": "png",
+        "bit_depth": 8,
+        "quality": None,
+        "tile_format": "png",
+        "metadata": True,
     }
     assert body["links"] == {
         "self": f"/v1/generations/{body['id']}",

@@ -70,6 +70,8 @@ class _OutputFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_OutputFo
     """WebP."""
     OUTPUT_FORMAT_JPEG: _OutputFormat.ValueType  # 3
     """JPEG."""
+    OUTPUT_FORMAT_AVIF: _OutputFormat.ValueType  # 4
+    """AVIF."""
 
 class OutputFormat(_OutputFormat, metaclass=_OutputFormatEnumTypeWrapper):
     """File format of the full-size picture."""
@@ -82,7 +84,37 @@ OUTPUT_FORMAT_WEBP: OutputFormat.ValueType  # 2
 """WebP."""
 OUTPUT_FORMAT_JPEG: OutputFormat.ValueType  # 3
 """JPEG."""
+OUTPUT_FORMAT_AVIF: OutputFormat.ValueType  # 4
+"""AVIF."""
 Global___OutputFormat: _TypeAlias = OutputFormat  # noqa: Y015
+
+class _TileFormat:
+    ValueType = _typing.NewType("ValueType", _builtins.int)
+    V: _TypeAlias = ValueType  # noqa: Y015
+
+class _TileFormatEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_TileFormat.ValueType], _builtins.type):
+    DESCRIPTOR: _descriptor.EnumDescriptor
+    TILE_FORMAT_UNSPECIFIED: _TileFormat.ValueType  # 0
+    """Left out: PNG."""
+    TILE_FORMAT_PNG: _TileFormat.ValueType  # 1
+    """Lossless PNG."""
+    TILE_FORMAT_WEBP: _TileFormat.ValueType  # 2
+    """Lossless WebP."""
+    TILE_FORMAT_JPEG: _TileFormat.ValueType  # 3
+    """JPEG, which is lossy."""
+
+class TileFormat(_TileFormat, metaclass=_TileFormatEnumTypeWrapper):
+    """File format of the tiles."""
+
+TILE_FORMAT_UNSPECIFIED: TileFormat.ValueType  # 0
+"""Left out: PNG."""
+TILE_FORMAT_PNG: TileFormat.ValueType  # 1
+"""Lossless PNG."""
+TILE_FORMAT_WEBP: TileFormat.ValueType  # 2
+"""Lossless WebP."""
+TILE_FORMAT_JPEG: TileFormat.ValueType  # 3
+"""JPEG, which is lossy."""
+Global___TileFormat: _TypeAlias = TileFormat  # noqa: Y015
 
 class _Priority:
     ValueType = _typing.NewType("ValueType", _builtins.int)
@@ -161,6 +193,10 @@ class ResolvedRequest(_message.Message):
     SCHEDULER_FIELD_NUMBER: _builtins.int
     METHOD_FIELD_NUMBER: _builtins.int
     OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
+    BIT_DEPTH_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    TILE_FORMAT_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What the picture shows."""
     negative_prompt: _builtins.str
@@ -183,6 +219,14 @@ class ResolvedRequest(_message.Message):
     """Name of the method that goes beyond the model's native size."""
     output_format: Global___OutputFormat.ValueType
     """File format of the full-size picture."""
+    bit_depth: _builtins.int
+    """Bits per channel of the full-size picture."""
+    quality: _builtins.int
+    """Quality of the full-size picture; absent where its format is lossless."""
+    tile_format: Global___TileFormat.ValueType
+    """File format of the tiles."""
+    metadata: _builtins.bool
+    """Whether the picture's file carries its recipe."""
     def __init__(
         self,
         *,
@@ -197,12 +241,18 @@ class ResolvedRequest(_message.Message):
         scheduler: _builtins.str = ...,
         method: _builtins.str = ...,
         output_format: Global___OutputFormat.ValueType = ...,
+        bit_depth: _builtins.int = ...,
+        quality: _builtins.int | None = ...,
+        tile_format: Global___TileFormat.ValueType = ...,
+        metadata: _builtins.bool = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "quality", b"quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["guidance_scale", b"guidance_scale", "height", b"height", "method", b"method", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "scheduler", b"scheduler", "seed", b"seed", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "metadata", b"metadata", "method", b"method", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "tile_format", b"tile_format", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
+    _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
 
 Global___ResolvedRequest: _TypeAlias = ResolvedRequest  # noqa: Y015
 

@@ -45,6 +45,10 @@ class CreateGenerationRequest(_message.Message):
     METHOD_FIELD_NUMBER: _builtins.int
     OUTPUT_FORMAT_FIELD_NUMBER: _builtins.int
     IDEMPOTENCY_KEY_FIELD_NUMBER: _builtins.int
+    BIT_DEPTH_FIELD_NUMBER: _builtins.int
+    QUALITY_FIELD_NUMBER: _builtins.int
+    TILE_FORMAT_FIELD_NUMBER: _builtins.int
+    METADATA_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What the picture shows, 1 to 4000 characters."""
@@ -72,6 +76,14 @@ class CreateGenerationRequest(_message.Message):
     """At most 255 printable ASCII characters, chosen by the client. The same key with the same request
     returns the generation accepted before; with another request, INVALID_ARGUMENT.
     """
+    bit_depth: _builtins.int
+    """Bits per channel of the full-size picture: 8, or 16 for PNG, or 10 and 12 for AVIF; default: 8."""
+    quality: _builtins.int
+    """Quality of a WebP, JPEG or AVIF picture, 1 to 100; default: 92, for AVIF 80."""
+    tile_format: _generation_pb2.TileFormat.ValueType
+    """Format of the tiles; default: PNG."""
+    metadata: _builtins.bool
+    """Whether the picture's file carries its recipe, the prompt included; default: true."""
     priority: _generation_pb2.Priority.ValueType
     """Who is served first among those that wait; default: NORMAL."""
     def __init__(
@@ -89,16 +101,24 @@ class CreateGenerationRequest(_message.Message):
         method: _builtins.str | None = ...,
         output_format: _generation_pb2.OutputFormat.ValueType = ...,
         idempotency_key: _builtins.str = ...,
+        bit_depth: _builtins.int | None = ...,
+        quality: _builtins.int | None = ...,
+        tile_format: _generation_pb2.TileFormat.ValueType = ...,
+        metadata: _builtins.bool | None = ...,
         priority: _generation_pb2.Priority.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_scheduler", b"_scheduler", "_seed", b"_seed", "_width", b"_width", "guidance_scale", b"guidance_scale", "height", b"height", "method", b"method", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "scheduler", b"scheduler", "seed", b"seed", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_width", b"_width", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "metadata", b"metadata", "method", b"method", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale", "_height", b"_height", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_scheduler", b"_scheduler", "_seed", b"_seed", "_width", b"_width", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "method", b"method", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "scheduler", b"scheduler", "seed", b"seed", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_width", b"_width", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "metadata", b"metadata", "method", b"method", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "tile_format", b"tile_format", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__bit_depth: _TypeAlias = _typing.Literal["bit_depth"]  # noqa: Y015
+    _WhichOneofArgType__bit_depth: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth"]  # noqa: Y015
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
     _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
     _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
+    _WhichOneofReturnType__metadata: _TypeAlias = _typing.Literal["metadata"]  # noqa: Y015
+    _WhichOneofArgType__metadata: _TypeAlias = _typing.Literal["_metadata", b"_metadata"]  # noqa: Y015
     _WhichOneofReturnType__method: _TypeAlias = _typing.Literal["method"]  # noqa: Y015
     _WhichOneofArgType__method: _TypeAlias = _typing.Literal["_method", b"_method"]  # noqa: Y015
     _WhichOneofReturnType__model: _TypeAlias = _typing.Literal["model"]  # noqa: Y015
@@ -107,6 +127,8 @@ class CreateGenerationRequest(_message.Message):
     _WhichOneofArgType__negative_prompt: _TypeAlias = _typing.Literal["_negative_prompt", b"_negative_prompt"]  # noqa: Y015
     _WhichOneofReturnType__num_inference_steps: _TypeAlias = _typing.Literal["num_inference_steps"]  # noqa: Y015
     _WhichOneofArgType__num_inference_steps: _TypeAlias = _typing.Literal["_num_inference_steps", b"_num_inference_steps"]  # noqa: Y015
+    _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
+    _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
     _WhichOneofReturnType__scheduler: _TypeAlias = _typing.Literal["scheduler"]  # noqa: Y015
     _WhichOneofArgType__scheduler: _TypeAlias = _typing.Literal["_scheduler", b"_scheduler"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
@@ -114,9 +136,13 @@ class CreateGenerationRequest(_message.Message):
     _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
     _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
     @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__bit_depth) -> _WhichOneofReturnType__bit_depth | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata) -> _WhichOneofReturnType__metadata | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__method) -> _WhichOneofReturnType__method | None: ...
     @_typing.overload
@@ -125,6 +151,8 @@ class CreateGenerationRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_prompt) -> _WhichOneofReturnType__negative_prompt | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__num_inference_steps) -> _WhichOneofReturnType__num_inference_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__scheduler) -> _WhichOneofReturnType__scheduler | None: ...
     @_typing.overload
