@@ -75,7 +75,7 @@ class VaeConfig:
     edge_weight: float = 1.0
     known_share: float = 0.95
     decoder_noise: float = 0.05
-    stage: StageConfig = field(default_factory=lambda: StageConfig(72, 2e-3))
+    stage: StageConfig = field(default_factory=lambda: StageConfig(64, 2e-3))
     decoder_stage: StageConfig = field(default_factory=lambda: StageConfig(48, 1e-3))
 
 
