@@ -39,12 +39,15 @@ class Method:
         summary: one line for people.
         config_type: frozen dataclass of its options, all with defaults, one of them `seed`.
         apply: applies it inside a `with` block.
+        one_pass: whether it is one run over one schedule of the pipeline's own scheduler, which
+            can be left between two steps and taken up there.
     """
 
     name: str
     summary: str
     config_type: type[Any]
     apply: Apply
+    one_pass: bool = False
 
     def configure(self, **options: Any) -> Any:
         """Build the method's configuration.
@@ -94,24 +97,27 @@ def _hidiffusion(*, raunet: bool, window_attention: bool) -> Apply:
 
 
 _ROWS: tuple[Method, ...] = (
-    Method("direct", "the model as it is", DirectConfig, _direct),
+    Method("direct", "the model as it is", DirectConfig, _direct, one_pass=True),
     Method(
         "hidiffusion",
         "smaller deep maps in the early steps, windowed attention in all",
         HiDiffusionConfig,
         _hidiffusion(raunet=True, window_attention=True),
+        one_pass=True,
     ),
     Method(
         "raunet",
         "smaller deep maps in the early steps only",
         HiDiffusionConfig,
         _hidiffusion(raunet=True, window_attention=False),
+        one_pass=True,
     ),
     Method(
         "msw-msa",
         "windowed attention only",
         HiDiffusionConfig,
         _hidiffusion(raunet=False, window_attention=True),
+        one_pass=True,
     ),
 )
 
