@@ -84,6 +84,12 @@ class WorkerSettings(_Section):
         5.0, description="A pipeline process that has not stopped after this long is replaced."
     )
     drain_grace_seconds: float = Field(30.0, description="Time a running job gets on SIGTERM.")
+    checkpoint_every_steps: int = Field(
+        5, description="Denoising steps between checkpoints, at least; 0: none."
+    )
+    checkpoint_every_seconds: float = Field(
+        10.0, description="Time between checkpoints, at least: both have to pass."
+    )
     preview_every: int = Field(5, description="Denoising steps between previews; 0: none.")
     tile_size: int = Field(512, description="Tile side in pixels.")
     tile_overlap: int = Field(1, description="Overlap of neighbouring tiles in pixels.")

@@ -32,6 +32,9 @@ DEFAULT_QUALITY: dict[str, int] = {"webp": 92, "jpeg": 92, "avif": 80}
 #: Longest side in pixels, of the formats that have a limit within reach.
 MAX_SIDES: dict[str, int] = {"webp": 16383}
 
+#: Checkpoints are nothing that anybody could show.
+CHECKPOINT_MEDIA_TYPE = "application/octet-stream"
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -119,6 +122,11 @@ class ArtifactKeys:
     def thumbnail(self) -> str:
         """A small JPEG of the whole picture."""
         return f"{self.prefix}thumbnail.jpg"
+
+    @property
+    def checkpoint(self) -> str:
+        """The newest state that a later attempt could go on from."""
+        return f"{self.prefix}checkpoint.safetensors"
 
     def image(self, image_format: str) -> str:
         """The full-size picture."""

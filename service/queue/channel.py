@@ -31,11 +31,15 @@ class Run(_Message):
 
 
 class Cancel(_Message):
-    """To the child: stop this attempt, if it is the one that runs."""
+    """To the child: stop this attempt, if it is the one that runs.
+
+    `resumable`: put aside what is done, because another attempt will follow.
+    """
 
     type: Literal["cancel"] = "cancel"
     generation_id: str
     attempt: int
+    resumable: bool = False
 
 
 class Stop(_Message):

@@ -144,7 +144,11 @@ class RunningAttempt:
         self._ending = ending
         self._kill_at = time.monotonic() + self._settings.cancel_grace_seconds
         self._process.send(
-            Cancel(generation_id=self._generation.id, attempt=self._generation.attempt)
+            Cancel(
+                generation_id=self._generation.id,
+                attempt=self._generation.attempt,
+                resumable=ending is Ending.DRAIN,
+            )
         )
 
     def _conclude(self, death: str) -> None:

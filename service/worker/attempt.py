@@ -22,11 +22,13 @@ class Attempt:
         generation: the record, with the attempt's number.
         emit: takes each event; may be called from any thread.
         cancelled: whether somebody wants the attempt to stop.
+        suspended: whether it is to stop so that a later attempt can go on from where it stands.
     """
 
     generation: Generation
     emit: Callable[[Event], None]
     cancelled: Callable[[], bool]
+    suspended: Callable[[], bool] = lambda: False
 
     @property
     def keys(self) -> ArtifactKeys:
@@ -39,5 +41,5 @@ class Attempt:
 
     def stop_if_cancelled(self) -> None:
         """Return when all is well; raise `CancelSignal` when the attempt is to stop."""
-        if self.cancelled():
+        if self.cancelled() or self.suspended():
             raise CancelSignal

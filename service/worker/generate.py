@@ -3,6 +3,7 @@
 import gc
 import logging
 import time
+from typing import Any
 
 import torch
 
@@ -11,12 +12,14 @@ from service.domain.artifacts import Manifest
 from service.domain.events import Cancelled, Failed, Stepped, Succeeded
 from service.settings import WorkerSettings
 from service.worker.attempt import Attempt, CancelSignal
+from service.worker.checkpoint import Checkpoints, newest_checkpoint
 from service.worker.denoise import denoise
 from service.worker.failures import device_is_lost, failure_of
-from service.worker.pipelines import Pipelines
+from service.worker.pipelines import Pipelines, WarmPipeline
 from service.worker.preview import Previews
 from service.worker.recipe import recipe_of
 from service.worker.render import render
+from service.worker.snapshot import Snapshot
 from service.worker.stopwatch import Stopwatch
 
 _log = logging.getLogger(__name__)
@@ -63,17 +66,41 @@ class Studio:
         attempt.stop_if_cancelled()
         with stopwatch.phase("load"):
             warm = self._pipelines.get(request.model)
+        recipe = recipe_of(request, self._pipelines)
+        begin = newest_checkpoint(self._store, attempt.generation, recipe, self._pipelines.device)
+        with Checkpoints(attempt, self._store, self._settings, recipe, begin) as checkpoints:
+            latents = self._denoise(attempt, warm, begin, checkpoints, stopwatch)
+            return self._render(attempt, warm, latents, recipe, stopwatch)
+
+    def _denoise(
+        self,
+        attempt: Attempt,
+        warm: WarmPipeline,
+        begin: Snapshot | None,
+        checkpoints: Checkpoints,
+        stopwatch: Stopwatch,
+    ) -> torch.Tensor:
         previews = Previews(attempt, self._store, warm.preview)
         with stopwatch.phase("denoise"), previews.running():
-            steps = _Steps(attempt, previews, self._settings.preview_every)
-            latents = denoise(warm, request, steps)
+            steps = _Steps(attempt, previews, checkpoints, self._settings.preview_every)
+            return denoise(warm, attempt.generation.request, steps, begin)
+
+    def _render(
+        self,
+        attempt: Attempt,
+        warm: WarmPipeline,
+        latents: torch.Tensor,
+        recipe: dict[str, Any],
+        stopwatch: Stopwatch,
+    ) -> Manifest:
+        request = attempt.generation.request
         manifest = render(
             warm.pipe.vae,
             latents,
             attempt,
             store=self._store,
             settings=self._settings,
-            recipe=recipe_of(request, self._pipelines),
+            recipe=recipe,
             stopwatch=stopwatch,
         )
         _log.info("made %dx%d pixels: %s s", request.width, request.height, stopwatch.seconds)
@@ -81,18 +108,31 @@ class Studio:
 
 
 class _Steps:
-    """Hears of each step: cancels, reports, and shows previews."""
+    """Hears of each step: puts it aside, cancels, reports, and shows previews."""
 
-    def __init__(self, attempt: Attempt, previews: Previews, preview_every: int) -> None:
+    def __init__(
+        self,
+        attempt: Attempt,
+        previews: Previews,
+        checkpoints: Checkpoints,
+        preview_every: int,
+    ) -> None:
         self._attempt = attempt
         self._previews = previews
+        self._checkpoints = checkpoints
         self._preview_every = preview_every
         self._begin = time.perf_counter()
+        self._taken = 0
 
-    def __call__(self, step: int, total: int, latents: torch.Tensor) -> None:
+    def __call__(
+        self, step: int, total: int, latents: torch.Tensor, snapshot: Snapshot | None
+    ) -> None:
+        if snapshot is not None:
+            self._checkpoints.offer(snapshot, last=step == total)
         self._attempt.stop_if_cancelled()
+        self._taken += 1
         spent = time.perf_counter() - self._begin
-        eta = round(spent / step * (total - step), 3)
+        eta = round(spent / self._taken * (total - step), 3)
         self._attempt.tell(Stepped, step=step, total=total, eta_seconds=eta)
         if self._preview_every and step % self._preview_every == 0 and step < total:
             self._previews.show(step, latents)

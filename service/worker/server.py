@@ -60,6 +60,7 @@ class PipelineServer:
         self._sending = threading.Lock()
         self._runs: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
         self._cancelled: set[tuple[str, int]] = set()
+        self._suspended: set[tuple[str, int]] = set()
 
     def serve(self) -> None:
         """Load, say so, and run what is asked for until told to stop."""
@@ -89,9 +90,11 @@ class PipelineServer:
                 generation,
                 lambda event: self._send(Happened(generation_id=generation.id, event=event)),
                 lambda: generation.cancel_requested or fence in self._cancelled,
+                lambda: fence in self._suspended,
             )
         )
         self._cancelled.discard(fence)
+        self._suspended.discard(fence)
         if self._pipelines.loads != loads:
             self._say_what_is_warm()
 
@@ -109,8 +112,9 @@ class PipelineServer:
                 match self._channel.receive():
                     case Run(generation=generation):
                         self._runs.put(generation)
-                    case Cancel(generation_id=generation_id, attempt=attempt):
-                        self._cancelled.add((generation_id, attempt))
+                    case Cancel(generation_id=generation_id, attempt=attempt) as cancel:
+                        wanted = self._suspended if cancel.resumable else self._cancelled
+                        wanted.add((generation_id, attempt))
                     case Stop():
                         self._runs.put(None)
         except ChannelClosed:

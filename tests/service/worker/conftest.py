@@ -57,7 +57,7 @@ def _model(name: str, source: str) -> dict[str, Any]:
     }
 
 
-@pytest.fixture
+@pytest.fixture(scope="session")
 def new_generation() -> Callable[..., Generation]:
     """Makes running generations, each with an id of its own; keywords change the request."""
     return _new_generation

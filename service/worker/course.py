@@ -1,0 +1,124 @@
+"""The course of one denoising: what its steps leave behind, and how to take it up in the middle.
+
+A pipeline call cannot be entered in the middle, but it can be made to hurry: given the same
+request, it prepares everything as it did the first time, and then, for the steps that are done,
+the U-Net is not called and the scheduler hands the latents on as they are. At the last of them the
+scheduler, the generator and the latents get the state they had. No code of a pipeline is copied,
+and what is prepared before the first step (embeddings, timesteps, plans of a method) is real.
+"""
+
+import contextlib
+import functools
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from diffusers.hooks import HookRegistry, ModelHook
+
+from service.worker.snapshot import Snapshot
+
+_HOOK = "hidiffusion_service_fast_forward"
+
+
+class Course:
+    """Stands in front of a scheduler's `step` for one call of a pipeline.
+
+    Args:
+        pipe: the pipeline, with the scheduler of this run.
+        generator: the random generator of this run, on the CPU.
+        begin: where to take the course up; None: at its beginning.
+        resumable: whether this scheduler alone takes all the steps; when not, the course stands
+            aside, begins at the beginning and has no snapshots.
+    """
+
+    def __init__(
+        self,
+        pipe: Any,
+        generator: torch.Generator,
+        begin: Snapshot | None,
+        *,
+        resumable: bool = True,
+    ) -> None:
+        self._resumable = resumable
+        self._pipe = pipe
+        self._scheduler = pipe.scheduler
+        self._generator = generator
+        self._begin = begin if resumable else None
+        self._initial: dict[str, Any] | None = None
+        self._taken = 0
+
+    @property
+    def done_before(self) -> int:
+        """Steps that an earlier attempt has done."""
+        return 0 if self._begin is None else self._begin.step
+
+    @property
+    def hurrying(self) -> bool:
+        """Whether the next step is one that an earlier attempt has done."""
+        return self._taken < self.done_before
+
+    @contextlib.contextmanager
+    def watched(self) -> Iterator["Course"]:
+        """Call the pipeline inside the block, once."""
+        if not self._resumable:
+            yield self
+            return
+        step = self._scheduler.step
+        self._scheduler.step = functools.wraps(step)(functools.partial(self._step, step))
+        if self._begin is not None:
+            registry = HookRegistry.check_if_exists_or_initialize(self._pipe.unet)
+            registry.register_hook(_SkipUNet(self), _HOOK)
+        try:
+            yield self
+        finally:
+            del self._scheduler.step
+            if self._begin is not None:
+                registry.remove_hook(_HOOK, recurse=False)
+
+    def snapshot(self, step: int, latents: torch.Tensor) -> Snapshot | None:
+        """The state after `step` steps, taken before the next begins; None if not resumable.
+
+        Tensors are not copied: schedulers replace theirs and never write into them.
+        """
+        if self._initial is None:
+            return None
+        changed = {
+            name: [*value] if isinstance(value, list) else value
+            for name, value in vars(self._scheduler).items()
+            if name != "step" and (_is_plain(value) or value is not self._initial.get(name))
+        }
+        return Snapshot(step, latents, changed, self._generator.get_state())
+
+    def _step(
+        self, step: Any, output: Any, timestep: Any, sample: Any, *more: Any, **by: Any
+    ) -> Any:
+        if self._initial is None:
+            self._initial = dict(vars(self._scheduler))
+        if not self.hurrying:
+            return step(output, timestep, sample, **options)
+        self._taken += 1
+        if self.hurrying:
+            return (sample,)
+        assert self._begin is not None
+        for name, value in self._begin.scheduler.items():
+            setattr(self._scheduler, name, value)
+        self._generator.set_state(self._begin.generator)
+        return (self._begin.latents,)
+
+
+class _SkipUNet(ModelHook):  # type: ignore[misc]
+    """Answers for a U-Net whose prediction nobody will look at."""
+
+    def __init__(self, course: Course) -> None:
+        super().__init__()
+        self._course = course
+
+    def new_forward(self, module: torch.nn.Module, sample: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+        """The U-Net's own prediction, or zeros of its shape."""
+        if self._course.hurrying:
+            return (torch.zeros_like(sample),)
+        return self.fn_ref.original_forward(sample, *args, **kwargs)
+
+
+def _is_plain(value: Any) -> bool:
+    return isinstance(value, bool | int | float | str | list | None)
