@@ -13,7 +13,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import torch
-from diffusers.hooks import HookRegistry, ModelHook
+from diffusers.hooks.hooks import HookRegistry, ModelHook
 
 from service.worker.snapshot import Snapshot
 
@@ -89,9 +89,7 @@ class Course:
         }
         return Snapshot(step, latents, changed, self._generator.get_state())
 
-    def _step(
-        self, step: Any, output: Any, timestep: Any, sample: Any, *more: Any, **by: Any
-    ) -> Any:
+    def _step(self, step: Any, output: Any, timestep: Any, sample: Any, **options: Any) -> Any:
         if self._initial is None:
             self._initial = dict(vars(self._scheduler))
         if not self.hurrying:
@@ -106,18 +104,19 @@ class Course:
         return (self._begin.latents,)
 
 
-class _SkipUNet(ModelHook):  # type: ignore[misc]
+class _SkipUNet(ModelHook):
     """Answers for a U-Net whose prediction nobody will look at."""
 
     def __init__(self, course: Course) -> None:
-        super().__init__()
+        super().__init__()  # type: ignore[no-untyped-call]
         self._course = course
 
     def new_forward(self, module: torch.nn.Module, sample: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
         """The U-Net's own prediction, or zeros of its shape."""
         if self._course.hurrying:
             return (torch.zeros_like(sample),)
-        return self.fn_ref.original_forward(sample, *args, **kwargs)
+        forward: Any = self.fn_ref.original_forward
+        return forward(sample, *args, **kwargs)
 
 
 def _is_plain(value: Any) -> bool:
