@@ -61,6 +61,24 @@ def encode(
     return _save(image, picture_format, quality, bit_depth)
 
 
+def convert(
+    data: bytes, picture_format: OutputFormat, box: tuple[int, int, int, int] | None = None
+) -> bytes:
+    """Encode a picture, or a part of it, in another format, 8 bits per channel.
+
+    PNG and JPEG are read and written in strips, so that a large picture needs little memory. What
+    the file says of itself in EXIF and XMP is kept.
+
+    Args:
+        data: the encoded picture.
+        picture_format: the format to write; WebP is lossless, JPEG and AVIF at their default.
+        box: left, top, width and height of the part, in pixels; None for all of it.
+    """
+    pyvips.cache_set_max(0)  # libvips would keep what is not asked for again
+    image = pyvips.Image.new_from_buffer(data, "", access="sequential").colourspace("srgb")
+    return _save(image if box is None else image.crop(*box), picture_format, None, 8)
+
+
 def _image(pixels: NDArray[Any]) -> Any:
     height, width, bands = pixels.shape
     data = np.ascontiguousarray(pixels).data

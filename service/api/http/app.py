@@ -12,6 +12,7 @@ from service.api.http.routes import (
     artifacts,
     events,
     generations,
+    iiif,
     models,
     operations,
     problems,
@@ -53,7 +54,7 @@ def create_app(
     app.state.use_cases = use_cases
     app.state.settings = settings
     app.state.stopping = stopping or asyncio.Event()
-    for module in (generations, events, artifacts, models, operations, problems, web):
+    for module in (generations, events, artifacts, iiif, models, operations, problems, web):
         app.include_router(module.router)
     app.mount("/web", web.page_files)
     install_error_handlers(app)

@@ -1,6 +1,6 @@
 """Serve stored objects: entity tags, ranges, caching."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -19,17 +19,28 @@ from service.application.query import Query
 #: What is stored never changes: keep it for a year, but not where others share it.
 _IMMUTABLE = "private, max-age=31536000, immutable"
 
+#: Viewers on other sites may show what a client gives them the address of.
+ANY_ORIGIN = {"access-control-allow-origin": "*"}
+
 #: Few round trips to the store, and little memory per download.
 _CHUNK_BYTES = 4 * 1024 * 1024
 
 
-def artifact_response(request: Request, query: Query, info: ObjectInfo) -> Response:
+def artifact_response(
+    request: Request, query: Query, info: ObjectInfo, extra: Mapping[str, str] | None = None
+) -> Response:
     """Answer GET or HEAD for a stored object: whole, in part, or not at all when known already.
+
+    Args:
+        request: of the client.
+        query: reads the object.
+        info: of the object.
+        extra: headers to send besides.
 
     Raises:
         HTTPException: 416, when the range begins beyond the end.
     """
-    headers = _headers(info)
+    headers = artifact_headers(info) | dict(extra or {})
     if matches_etag(request.headers.get("if-none-match"), headers["etag"]):
         return Response(status_code=304, headers=headers)
     part = _part(request, info, headers["etag"])
@@ -43,9 +54,10 @@ def artifact_response(request: Request, query: Query, info: ObjectInfo) -> Respo
     return StreamingResponse(_chunks(query, info, start, end), status, headers, info.media_type)
 
 
-def _headers(info: ObjectInfo) -> dict[str, str]:
+def artifact_headers(info: ObjectInfo, variant: str = "") -> dict[str, str]:
+    """Headers of a stored object, or of a `variant` that is made from it and as unchanging."""
     return {
-        "etag": '"' + info.etag.removeprefix("W/").strip('"') + '"',
+        "etag": '"' + info.etag.removeprefix("W/").strip('"') + variant + '"',
         "last-modified": http_date(info.modified),
         "accept-ranges": "bytes",
         "cache-control": _IMMUTABLE,

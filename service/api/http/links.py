@@ -4,6 +4,7 @@ from service.domain.artifacts import TileRef
 
 GENERATIONS = "/v1/generations"
 PROBLEMS = "/problems"
+IIIF = "/iiif"
 
 
 def generation(generation_id: str) -> str:
@@ -34,6 +35,16 @@ def preview(generation_id: str, step: int) -> str:
 def tiles(generation_id: str) -> str:
     """The Deep Zoom descriptor."""
     return f"{generation(generation_id)}/tiles.dzi"
+
+
+def iiif(generation_id: str) -> str:
+    """The base of the picture as a IIIF image."""
+    return f"{IIIF}/{generation_id}"
+
+
+def iiif_info(generation_id: str) -> str:
+    """The IIIF image information document."""
+    return f"{iiif(generation_id)}/info.json"
 
 
 def tile(generation_id: str, ref: TileRef) -> str:

@@ -91,6 +91,7 @@ class LinksView(View):
     self: str = Field(examples=[links.generation(_ID)])
     events: str = Field(examples=[links.events(_ID)])
     tiles: str | None = Field(examples=[links.tiles(_ID)])
+    iiif: str | None = Field(examples=[links.iiif_info(_ID)])
     image: str | None = Field(examples=[links.image(_ID)])
     thumbnail: str | None = Field(examples=[links.thumbnail(_ID)])
 
@@ -102,6 +103,7 @@ class LinksView(View):
             self=links.generation(generation.id),
             events=links.events(generation.id),
             tiles=links.tiles(generation.id) if generation.attempt else None,
+            iiif=links.iiif_info(generation.id) if generation.attempt else None,
             image=links.image(generation.id) if done else None,
             thumbnail=links.thumbnail(generation.id) if done else None,
         )

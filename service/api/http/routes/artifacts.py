@@ -7,7 +7,7 @@ from fastapi import APIRouter, Path, Request
 from fastapi.responses import RedirectResponse, Response
 
 from service.api.http import links
-from service.api.http.artifact_responses import artifact_response
+from service.api.http.artifact_responses import ANY_ORIGIN, artifact_response
 from service.api.http.dependencies import GenerationId, UseCasesDep
 from service.api.http.openapi import problem_responses
 from service.application.query import Tiling
@@ -76,9 +76,8 @@ def get_preview(
 def get_tiles_descriptor(generation_id: GenerationId, use_cases: UseCasesDep) -> Response:
     """Describe the Deep Zoom pyramid, from the moment a worker begins."""
     tiling = use_cases.query.tiling(generation_id)
-    return Response(
-        _deep_zoom(tiling), media_type="application/xml", headers={"cache-control": "no-cache"}
-    )
+    headers = {"cache-control": "no-cache", **ANY_ORIGIN}
+    return Response(_deep_zoom(tiling), media_type="application/xml", headers=headers)
 
 
 @router.head("/tiles_files/{level}/{column}_{row}.{extension}", include_in_schema=False)
@@ -99,7 +98,7 @@ def get_tile(
 ) -> Response:
     """Fetch one tile; 404 until it is stored, unchanging once it is."""
     info = use_cases.query.tile(generation_id, level, column, row, extension)
-    return artifact_response(request, use_cases.query, info)
+    return artifact_response(request, use_cases.query, info, ANY_ORIGIN)
 
 
 def _deep_zoom(tiling: Tiling) -> str:

@@ -36,6 +36,7 @@ def test_accepted_request_is_queued_with_every_default_filled_in(stack: Stack) -
         "self": f"/v1/generations/{body['id']}",
         "events": f"/v1/generations/{body['id']}/events",
         "tiles": None,
+        "iiif": None,
         "image": None,
         "thumbnail": None,
     }
