@@ -36,7 +36,9 @@ _FULL_EXTENSIONS = ("jpg", "png")
 _FORMATS: dict[str, OutputFormat] = {"jpg": "jpeg", "png": "png", "webp": "webp"}
 
 
-@router.get("", status_code=303, response_class=Response, responses=problem_responses(404))
+@router.get(
+    "", status_code=303, response_class=Response, responses=problem_responses(404, 422, 503)
+)
 def get_base(generation_id: GenerationId, use_cases: UseCasesDep) -> Response:
     """Go on to the information document."""
     use_cases.query.generation(generation_id)
