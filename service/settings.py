@@ -83,12 +83,17 @@ class WorkerSettings(_Section):
     cancel_grace_seconds: float = Field(
         5.0, description="A pipeline process that has not stopped after this long is replaced."
     )
-    drain_grace_seconds: float = Field(30.0, description="Time a running job gets on SIGTERM.")
+    drain_grace_seconds: float = Field(
+        30.0, description="Longest time from SIGTERM to the end: a job finishes or is put aside."
+    )
     checkpoint_every_steps: int = Field(
         5, description="Denoising steps between checkpoints, at least; 0: none."
     )
     checkpoint_every_seconds: float = Field(
         10.0, description="Time between checkpoints, at least: both have to pass."
+    )
+    store_wait_seconds: float = Field(
+        3600.0, description="How long a result waits for a store that takes nothing; then it fails."
     )
     preview_every: int = Field(5, description="Denoising steps between previews; 0: none.")
     tile_size: int = Field(512, description="Tile side in pixels.")

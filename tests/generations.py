@@ -15,6 +15,7 @@ from service.domain.events import (
     Stepped,
     Succeeded,
     TileStored,
+    WaitingForStore,
 )
 from service.domain.generation import Failure, Generation, Priority, ResolvedRequest, Status
 
@@ -82,6 +83,7 @@ def one_of_each(generation: Generation, attempt: int = 1) -> list[Event]:
         step(attempt),
         Previewed(**common, step=1, key="k", width=8, height=8),
         TileStored(**common, tile=tile, done=1, total=2),
+        WaitingForStore(**common, reason="STORE_UNAVAILABLE"),
         Succeeded(**common, manifest=make_manifest(generation, attempt)),
         Failed(**common, error=Failure(reason="OOM", detail="no room")),
         Cancelled(**common),

@@ -67,6 +67,16 @@ class TileStored(_Event):
     total: int
 
 
+class WaitingForStore(_Event):
+    """The object store does not take what is finished; it is kept and handed in later.
+
+    `reason` is `STORE_UNAVAILABLE` or `STORE_ERROR` (it refuses: denied, full, misconfigured).
+    """
+
+    type: Literal["waiting_for_store"] = "waiting_for_store"
+    reason: str
+
+
 class Succeeded(_Event):
     """The result is complete: its manifest is stored."""
 
@@ -88,7 +98,15 @@ class Cancelled(_Event):
 
 
 Event = Annotated[
-    Queued | Started | Stepped | Previewed | TileStored | Succeeded | Failed | Cancelled,
+    Queued
+    | Started
+    | Stepped
+    | Previewed
+    | TileStored
+    | WaitingForStore
+    | Succeeded
+    | Failed
+    | Cancelled,
     Field(discriminator="type"),
 ]
 
@@ -100,6 +118,7 @@ _STATUS: dict[str, Status] = {
     "step": Status.RUNNING,
     "preview": Status.RUNNING,
     "tile": Status.RUNNING,
+    "waiting_for_store": Status.RUNNING,
     "succeeded": Status.SUCCEEDED,
     "failed": Status.FAILED,
     "cancelled": Status.CANCELLED,
@@ -118,6 +137,8 @@ def progress_after(event: Event) -> Progress | None:
             return Progress(phase="denoising", step=event.step, total=event.total)
         case TileStored():
             return Progress(phase="decoding", step=event.done, total=event.total)
+        case WaitingForStore():
+            return Progress(phase="waiting_for_store", reason=event.reason)
         case Queued() | Started():
             return Progress()
         case Succeeded():

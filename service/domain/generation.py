@@ -140,13 +140,17 @@ class ResolvedRequest(BaseModel):
 
 
 class Progress(BaseModel):
-    """How far a running generation is; `phase` says which of its stages `step` counts."""
+    """How far a running generation is; `phase` says which of its stages `step` counts.
+
+    `reason` says why it waits for the store, and is empty otherwise.
+    """
 
     model_config = ConfigDict(frozen=True)
 
-    phase: Literal["waiting", "denoising", "decoding", "done"] = "waiting"
+    phase: Literal["waiting", "denoising", "decoding", "waiting_for_store", "done"] = "waiting"
     step: int = 0
     total: int = 0
+    reason: str = ""
 
 
 class Failure(BaseModel):

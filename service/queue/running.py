@@ -9,7 +9,14 @@ from enum import Enum, auto
 from functools import partial
 
 from service.domain.errors import Unavailable
-from service.domain.events import Cancelled, Event, Failed, Queued, status_after
+from service.domain.events import (
+    Cancelled,
+    Event,
+    Failed,
+    Queued,
+    WaitingForStore,
+    status_after,
+)
 from service.domain.generation import Failure, Generation
 from service.queue.attempts import Attempts, Wanted
 from service.queue.channel import Cancel, ChannelClosed, Happened, Message, Run
@@ -70,6 +77,7 @@ class RunningAttempt:
         self._look_at = 0.0
         self._deliver_at = 0.0
         self._timeout_at = time.monotonic() + settings.job_timeout_seconds
+        self._waiting_since: float | None = None
         self._over = False
 
     def run(self) -> bool:
@@ -97,6 +105,7 @@ class RunningAttempt:
         if not isinstance(message, Happened) or not self._concerns(message):
             return
         event = message.event
+        self._stop_the_clock(isinstance(event, WaitingForStore))
         if isinstance(event, Cancelled) and self._ending is not None:
             self._conclude("")
         elif self._ending is not Ending.LOST:
@@ -106,6 +115,13 @@ class RunningAttempt:
     def _concerns(self, message: Happened) -> bool:
         mine = (self._generation.id, self._generation.attempt)
         return (message.generation_id, message.event.attempt) == mine
+
+    def _stop_the_clock(self, waiting: bool) -> None:
+        """Time that an attempt waits for the store does not count against its limit."""
+        now = time.monotonic()
+        if self._waiting_since is not None:
+            self._timeout_at += now - self._waiting_since
+        self._waiting_since = now if waiting else None
 
     def _look(self) -> None:
         """Look for a reason to end the attempt, or for one to wait no longer for its end."""
@@ -127,7 +143,7 @@ class RunningAttempt:
             self._end(Ending.LOST)
         elif wanted is Wanted.CANCEL:
             self._end(Ending.CANCEL)
-        elif now > self._timeout_at:
+        elif self._waiting_since is None and now > self._timeout_at:
             self._end(Ending.TIMEOUT)
         elif drain_at is not None and now > drain_at:
             self._end(Ending.DRAIN)

@@ -192,7 +192,8 @@ class WarmWorker(Worker):
 
     def _shutdown(self) -> None:
         self._stop_requested = True
-        self._drain_at = time.monotonic() + self._settings.drain_grace_seconds
+        grace = self._settings.drain_grace_seconds - self._settings.cancel_grace_seconds
+        self._drain_at = time.monotonic() + max(0.0, grace)
         self._pulse.soon()
 
     # What happens between jobs and during them ---------------------------------------------------

@@ -48,6 +48,11 @@ def failure_of(error: Exception) -> Failure:
     )
 
 
+def store_reason(error: StoreError | Unavailable) -> str:
+    """The stable reason of a store that fails (it may come back) or refuses."""
+    return "STORE_UNAVAILABLE" if isinstance(error, Unavailable) else "STORE_ERROR"
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether the device, or the machine, ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (

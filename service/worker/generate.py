@@ -15,6 +15,7 @@ from service.worker.attempt import Attempt, CancelSignal
 from service.worker.checkpoint import Checkpoints, newest_checkpoint
 from service.worker.denoise import denoise
 from service.worker.failures import device_is_lost, failure_of
+from service.worker.patience import PatientStore
 from service.worker.pipelines import Pipelines, WarmPipeline
 from service.worker.preview import Previews
 from service.worker.recipe import recipe_of
@@ -54,6 +55,9 @@ class Studio:
         except CancelSignal:
             attempt.tell(Cancelled)
         except Exception as error:
+            if attempt.cancelled() or attempt.suspended():
+                attempt.tell(Cancelled)
+                return
             if device_is_lost(error):
                 raise DeviceLost(str(error)) from error
             _log.exception("the attempt failed")
@@ -67,10 +71,13 @@ class Studio:
         with stopwatch.phase("load"):
             warm = self._pipelines.get(request.model)
         recipe = recipe_of(request, self._pipelines)
-        begin = newest_checkpoint(self._store, attempt.generation, recipe, self._pipelines.device)
+        patient = PatientStore(self._store, attempt, self._settings.store_wait_seconds)
+        begin = newest_checkpoint(patient, attempt.generation, recipe, self._pipelines.device)
         with Checkpoints(attempt, self._store, self._settings, recipe, begin) as checkpoints:
             latents = self._denoise(attempt, warm, begin, checkpoints, stopwatch)
-            return self._render(attempt, warm, latents, recipe, stopwatch)
+            return self._render(
+                attempt, warm, latents, store=patient, recipe=recipe, stopwatch=stopwatch
+            )
 
     def _denoise(
         self,
@@ -90,6 +97,8 @@ class Studio:
         attempt: Attempt,
         warm: WarmPipeline,
         latents: torch.Tensor,
+        *,
+        store: ObjectStore,
         recipe: dict[str, Any],
         stopwatch: Stopwatch,
     ) -> Manifest:
@@ -98,7 +107,7 @@ class Studio:
             warm.pipe.vae,
             latents,
             attempt,
-            store=self._store,
+            store=store,
             settings=self._settings,
             recipe=recipe,
             stopwatch=stopwatch,

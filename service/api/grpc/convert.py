@@ -23,6 +23,7 @@ from service.domain.events import (
     StoredEvent,
     Succeeded,
     TileStored,
+    WaitingForStore,
 )
 from service.domain.generation import Failure, Generation, Progress, ResolvedRequest, Status
 
@@ -117,6 +118,8 @@ def event_message(stored: StoredEvent) -> events_pb2.GenerationEvent:
             message.tile.CopyFrom(
                 events_pb2.TileEvent(tile=tile, done=event.done, total=event.total)
             )
+        case WaitingForStore():
+            message.waiting_for_store.reason = event.reason
         case Succeeded():
             message.succeeded.result.CopyFrom(_result(event.manifest))
         case Failed():
@@ -153,7 +156,9 @@ def _resolved(request: ResolvedRequest) -> pb.ResolvedRequest:
 
 def _progress(progress: Progress) -> pb.Progress:
     phase = pb.Phase.Value(f"PHASE_{progress.phase.upper()}")
-    return pb.Progress(phase=phase, step=progress.step, total=progress.total)
+    return pb.Progress(
+        phase=phase, step=progress.step, total=progress.total, reason=progress.reason
+    )
 
 
 def _place(place: QueuePlace) -> pb.QueuePlace:

@@ -18,6 +18,7 @@ from service.domain.events import (
     Stepped,
     Succeeded,
     TileStored,
+    WaitingForStore,
 )
 
 
@@ -71,7 +72,15 @@ class SucceededEvent(_EventView):
 
 
 EventView = (
-    Queued | Started | Stepped | PreviewEvent | TileEvent | SucceededEvent | Failed | Cancelled
+    Queued
+    | Started
+    | Stepped
+    | PreviewEvent
+    | TileEvent
+    | WaitingForStore
+    | SucceededEvent
+    | Failed
+    | Cancelled
 )
 
 

@@ -7,6 +7,7 @@ A prompt is one word, and what it does in each attempt:
     slow      steps until it is cancelled
     stuck     one step, then deaf to everything
     refuse    a failure of its own
+    shelve    waits for the store for two seconds, then success
     doom      killed by signal 9 at once
     stumble   killed in the first attempt, `paint` in the next
     stall     `slow` in the first attempt, `paint` in the next
@@ -19,7 +20,7 @@ import sys
 import time
 from pathlib import Path
 
-from service.domain.events import Cancelled, Event, Failed, Succeeded
+from service.domain.events import Cancelled, Event, Failed, Succeeded, WaitingForStore
 from service.domain.generation import Failure, Generation
 from service.queue.channel import (
     Cancel,
@@ -67,6 +68,11 @@ def perform(channel: Channel, generation: Generation) -> None:
             os.kill(os.getpid(), signal.SIGKILL)
         case "babble" if attempt == 1:
             os.write(int(sys.argv[-1]), b"Loading...\n")
+        case "shelve":
+            waiting = WaitingForStore(attempt=attempt, at=now(), reason="STORE_UNAVAILABLE")
+            say(waiting)
+            time.sleep(2)
+            say(Succeeded(attempt=attempt, at=now(), manifest=make_manifest(generation, attempt)))
         case "refuse":
             error = Failure(reason="OUT_OF_MEMORY", detail="no room")
             say(Failed(attempt=attempt, at=now(), error=error))

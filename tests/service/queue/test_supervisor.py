@@ -240,6 +240,16 @@ class TestCancel:
             assert desk.wait_for_end_of("paint").status is Status.SUCCEEDED
             assert len(worker.children) == children
 
+    def test_waiting_for_the_store_does_not_count_against_the_limit(self, desk, start_worker):
+        start_worker(job_timeout_seconds=1)
+        shelved = desk.submit("shelve")
+        phases = set()
+        while not (record := desk.get(shelved)).status.final:
+            phases.add((record.progress.phase, record.progress.reason))
+            time.sleep(0.05)
+        assert ("waiting_for_store", "STORE_UNAVAILABLE") in phases
+        assert record.status is Status.SUCCEEDED
+
 
 class TestDrain:
     def test_an_idle_worker_leaves_at_once(self, desk, start_worker):

@@ -28,7 +28,7 @@ from service.api.grpc._generated.hidiffusion.v1 import artifacts_pb2 as hidiffus
 from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as hidiffusion_dot_v1_dot_generation__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bhidiffusion/v1/events.proto\x12\x0ehidiffusion.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ehidiffusion/v1/artifacts.proto\x1a\x1fhidiffusion/v1/generation.proto\"\x1d\n\x0bQueuedEvent\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1e\n\x0cStartedEvent\x12\x0e\n\x06worker\x18\x01 \x01(\t\"P\n\tStepEvent\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\r\n\x05total\x18\x02 \x01(\x05\x12&\n\x03\x65ta\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x0cPreviewEvent\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\"L\n\tTileEvent\x12\"\n\x04tile\x18\x01 \x01(\x0b\x32\x14.hidiffusion.v1.Tile\x12\x0c\n\x04\x64one\x18\x02 \x01(\x05\x12\r\n\x05total\x18\x03 \x01(\x05\"8\n\x0eSucceededEvent\x12&\n\x06result\x18\x01 \x01(\x0b\x32\x16.hidiffusion.v1.Result\"5\n\x0b\x46\x61iledEvent\x12&\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x17.hidiffusion.v1.Failure\"\x10\n\x0e\x43\x61ncelledEvent\"\xe9\x03\n\x0fGenerationEvent\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12-\n\x06queued\x18\x04 \x01(\x0b\x32\x1b.hidiffusion.v1.QueuedEventH\x00\x12/\n\x07started\x18\x05 \x01(\x0b\x32\x1c.hidiffusion.v1.StartedEventH\x00\x12)\n\x04step\x18\x06 \x01(\x0b\x32\x19.hidiffusion.v1.StepEventH\x00\x12/\n\x07preview\x18\x07 \x01(\x0b\x32\x1c.hidiffusion.v1.PreviewEventH\x00\x12)\n\x04tile\x18\x08 \x01(\x0b\x32\x19.hidiffusion.v1.TileEventH\x00\x12\x33\n\tsucceeded\x18\t \x01(\x0b\x32\x1e.hidiffusion.v1.SucceededEventH\x00\x12-\n\x06\x66\x61iled\x18\n \x01(\x0b\x32\x1b.hidiffusion.v1.FailedEventH\x00\x12\x33\n\tcancelled\x18\x0b \x01(\x0b\x32\x1e.hidiffusion.v1.CancelledEventH\x00\x42\x07\n\x05\x65ventb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\x1bhidiffusion/v1/events.proto\x12\x0ehidiffusion.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\x1ehidiffusion/v1/artifacts.proto\x1a\x1fhidiffusion/v1/generation.proto\"\x1d\n\x0bQueuedEvent\x12\x0e\n\x06reason\x18\x01 \x01(\t\"\x1e\n\x0cStartedEvent\x12\x0e\n\x06worker\x18\x01 \x01(\t\"P\n\tStepEvent\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\r\n\x05total\x18\x02 \x01(\x05\x12&\n\x03\x65ta\x18\x03 \x01(\x0b\x32\x19.google.protobuf.Duration\";\n\x0cPreviewEvent\x12\x0c\n\x04step\x18\x01 \x01(\x05\x12\r\n\x05width\x18\x02 \x01(\x05\x12\x0e\n\x06height\x18\x03 \x01(\x05\"L\n\tTileEvent\x12\"\n\x04tile\x18\x01 \x01(\x0b\x32\x14.hidiffusion.v1.Tile\x12\x0c\n\x04\x64one\x18\x02 \x01(\x05\x12\r\n\x05total\x18\x03 \x01(\x05\"&\n\x14WaitingForStoreEvent\x12\x0e\n\x06reason\x18\x01 \x01(\t\"8\n\x0eSucceededEvent\x12&\n\x06result\x18\x01 \x01(\x0b\x32\x16.hidiffusion.v1.Result\"5\n\x0b\x46\x61iledEvent\x12&\n\x05\x65rror\x18\x01 \x01(\x0b\x32\x17.hidiffusion.v1.Failure\"\x10\n\x0e\x43\x61ncelledEvent\"\xac\x04\n\x0fGenerationEvent\x12\x14\n\x0cresume_token\x18\x01 \x01(\t\x12&\n\x02\x61t\x18\x02 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12\x0f\n\x07\x61ttempt\x18\x03 \x01(\x05\x12-\n\x06queued\x18\x04 \x01(\x0b\x32\x1b.hidiffusion.v1.QueuedEventH\x00\x12/\n\x07started\x18\x05 \x01(\x0b\x32\x1c.hidiffusion.v1.StartedEventH\x00\x12)\n\x04step\x18\x06 \x01(\x0b\x32\x19.hidiffusion.v1.StepEventH\x00\x12/\n\x07preview\x18\x07 \x01(\x0b\x32\x1c.hidiffusion.v1.PreviewEventH\x00\x12)\n\x04tile\x18\x08 \x01(\x0b\x32\x19.hidiffusion.v1.TileEventH\x00\x12\x33\n\tsucceeded\x18\t \x01(\x0b\x32\x1e.hidiffusion.v1.SucceededEventH\x00\x12-\n\x06\x66\x61iled\x18\n \x01(\x0b\x32\x1b.hidiffusion.v1.FailedEventH\x00\x12\x33\n\tcancelled\x18\x0b \x01(\x0b\x32\x1e.hidiffusion.v1.CancelledEventH\x00\x12\x41\n\x11waiting_for_store\x18# \x01(\x0b\x32$.hidiffusion.v1.WaitingForStoreEventH\x00\x42\x07\n\x05\x65ventb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -45,12 +45,14 @@ if not _descriptor._USE_C_DESCRIPTORS:
   _globals['_PREVIEWEVENT']._serialized_end=381
   _globals['_TILEEVENT']._serialized_start=383
   _globals['_TILEEVENT']._serialized_end=459
-  _globals['_SUCCEEDEDEVENT']._serialized_start=461
-  _globals['_SUCCEEDEDEVENT']._serialized_end=517
-  _globals['_FAILEDEVENT']._serialized_start=519
-  _globals['_FAILEDEVENT']._serialized_end=572
-  _globals['_CANCELLEDEVENT']._serialized_start=574
-  _globals['_CANCELLEDEVENT']._serialized_end=590
-  _globals['_GENERATIONEVENT']._serialized_start=593
-  _globals['_GENERATIONEVENT']._serialized_end=1082
+  _globals['_WAITINGFORSTOREEVENT']._serialized_start=461
+  _globals['_WAITINGFORSTOREEVENT']._serialized_end=499
+  _globals['_SUCCEEDEDEVENT']._serialized_start=501
+  _globals['_SUCCEEDEDEVENT']._serialized_end=557
+  _globals['_FAILEDEVENT']._serialized_start=559
+  _globals['_FAILEDEVENT']._serialized_end=612
+  _globals['_CANCELLEDEVENT']._serialized_start=614
+  _globals['_CANCELLEDEVENT']._serialized_end=630
+  _globals['_GENERATIONEVENT']._serialized_start=633
+  _globals['_GENERATIONEVENT']._serialized_end=1189
 # @@protoc_insertion_point(module_scope)

@@ -159,6 +159,28 @@ class TileEvent(_message.Message):
 Global___TileEvent: _TypeAlias = TileEvent  # noqa: Y015
 
 @_typing.final
+class WaitingForStoreEvent(_message.Message):
+    """The object store does not take what is finished; it is kept and handed in later."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REASON_FIELD_NUMBER: _builtins.int
+    reason: _builtins.str
+    """"STORE_UNAVAILABLE", or "STORE_ERROR" when the store refuses."""
+    def __init__(
+        self,
+        *,
+        reason: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["reason", b"reason"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___WaitingForStoreEvent: _TypeAlias = WaitingForStoreEvent  # noqa: Y015
+
+@_typing.final
 class SucceededEvent(_message.Message):
     """Final: the result is complete."""
 
@@ -240,6 +262,7 @@ class GenerationEvent(_message.Message):
     SUCCEEDED_FIELD_NUMBER: _builtins.int
     FAILED_FIELD_NUMBER: _builtins.int
     CANCELLED_FIELD_NUMBER: _builtins.int
+    WAITING_FOR_STORE_FIELD_NUMBER: _builtins.int
     resume_token: _builtins.str
     """Pass it to WatchGeneration to continue after this event."""
     attempt: _builtins.int
@@ -280,6 +303,10 @@ class GenerationEvent(_message.Message):
     def cancelled(self) -> Global___CancelledEvent:
         """It was stopped."""
 
+    @_builtins.property
+    def waiting_for_store(self) -> Global___WaitingForStoreEvent:
+        """It waits for the object store."""
+
     def __init__(
         self,
         *,
@@ -294,12 +321,13 @@ class GenerationEvent(_message.Message):
         succeeded: Global___SucceededEvent | None = ...,
         failed: Global___FailedEvent | None = ...,
         cancelled: Global___CancelledEvent | None = ...,
+        waiting_for_store: Global___WaitingForStoreEvent | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "cancelled", b"cancelled", "event", b"event", "failed", b"failed", "preview", b"preview", "queued", b"queued", "started", b"started", "step", b"step", "succeeded", b"succeeded", "tile", b"tile"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "cancelled", b"cancelled", "event", b"event", "failed", b"failed", "preview", b"preview", "queued", b"queued", "started", b"started", "step", b"step", "succeeded", b"succeeded", "tile", b"tile", "waiting_for_store", b"waiting_for_store"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "attempt", b"attempt", "cancelled", b"cancelled", "event", b"event", "failed", b"failed", "preview", b"preview", "queued", b"queued", "resume_token", b"resume_token", "started", b"started", "step", b"step", "succeeded", b"succeeded", "tile", b"tile"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["at", b"at", "attempt", b"attempt", "cancelled", b"cancelled", "event", b"event", "failed", b"failed", "preview", b"preview", "queued", b"queued", "resume_token", b"resume_token", "started", b"started", "step", b"step", "succeeded", b"succeeded", "tile", b"tile", "waiting_for_store", b"waiting_for_store"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["queued", "started", "step", "preview", "tile", "succeeded", "failed", "cancelled"]  # noqa: Y015
+    _WhichOneofReturnType_event: _TypeAlias = _typing.Literal["queued", "started", "step", "preview", "tile", "succeeded", "failed", "cancelled", "waiting_for_store"]  # noqa: Y015
     _WhichOneofArgType_event: _TypeAlias = _typing.Literal["event", b"event"]  # noqa: Y015
     def WhichOneof(self, oneof_group: _WhichOneofArgType_event) -> _WhichOneofReturnType_event | None: ...
 

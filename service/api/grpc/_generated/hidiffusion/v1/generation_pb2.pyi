@@ -160,6 +160,8 @@ class _PhaseEnumTypeWrapper(_enum_type_wrapper._EnumTypeWrapper[_Phase.ValueType
     """Decoding latents into pixels: `step` counts tiles."""
     PHASE_DONE: _Phase.ValueType  # 4
     """Complete."""
+    PHASE_WAITING_FOR_STORE: _Phase.ValueType  # 5
+    """The object store takes nothing; what is finished is kept and handed in later."""
 
 class Phase(_Phase, metaclass=_PhaseEnumTypeWrapper):
     """Stage of a running generation."""
@@ -174,6 +176,8 @@ PHASE_DECODING: Phase.ValueType  # 3
 """Decoding latents into pixels: `step` counts tiles."""
 PHASE_DONE: Phase.ValueType  # 4
 """Complete."""
+PHASE_WAITING_FOR_STORE: Phase.ValueType  # 5
+"""The object store takes nothing; what is finished is kept and handed in later."""
 Global___Phase: _TypeAlias = Phase  # noqa: Y015
 
 @_typing.final
@@ -265,22 +269,26 @@ class Progress(_message.Message):
     PHASE_FIELD_NUMBER: _builtins.int
     STEP_FIELD_NUMBER: _builtins.int
     TOTAL_FIELD_NUMBER: _builtins.int
+    REASON_FIELD_NUMBER: _builtins.int
     phase: Global___Phase.ValueType
     """The stage that `step` counts."""
     step: _builtins.int
     """Units done."""
     total: _builtins.int
     """Units in all; 0 while unknown."""
+    reason: _builtins.str
+    """Why it waits for the store: "STORE_UNAVAILABLE" or "STORE_ERROR"; empty in other phases."""
     def __init__(
         self,
         *,
         phase: Global___Phase.ValueType = ...,
         step: _builtins.int = ...,
         total: _builtins.int = ...,
+        reason: _builtins.str = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "step", b"step", "total", b"total"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["phase", b"phase", "reason", b"reason", "step", b"step", "total", b"total"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
