@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from hidiffusion.errors import InvalidConfigError
+from hidiffusion.knobs import check, knob
 
 #: Shifts move the window grid by 0 to 3 quarters of a window (paper, section 3.3).
 NUM_SHIFTS = 4
@@ -46,6 +47,10 @@ def random_shifts(*, seed: int, block: int, step: int, timestep: float) -> int:
     return hashlib.blake2b(counter, digest_size=1).digest()[0] % NUM_SHIFTS
 
 
+#: Limits of what is a fraction of the steps.
+_RATIO: dict[str, float] = {"minimum": 0, "maximum": 1}
+
+
 @dataclass(frozen=True, kw_only=True)
 class HiDiffusionConfig:
     """Settings of RAU-Net and MSW-MSA; the defaults are the published method.
@@ -72,38 +77,38 @@ class HiDiffusionConfig:
     seed: int | tuple[int, ...] | None = None
     family: str | None = None
     native_size: int | None = None
-    t1_ratio: float | None = None
-    t2_ratio: float | None = None
-    aggressive_ratio: float | None = None
-    control_ratio: float = 0.6
-    window_grid: int | Literal["native"] = 2
-    extra_window_levels: int = 0
+    t1_ratio: float | None = knob(
+        None, "Fraction of the steps with the first mechanism; null is published.", **_RATIO
+    )
+    t2_ratio: float | None = knob(
+        None, "Fraction of the steps with the second one as well; null is published.", **_RATIO
+    )
+    aggressive_ratio: float | None = knob(
+        None, "Fraction of the steps of the aggressive stage; null is published.", **_RATIO
+    )
+    control_ratio: float = knob(
+        0.6, "Fraction of the steps in which a ControlNet is heard.", **_RATIO
+    )
+    window_grid: int | Literal["native"] = knob(
+        2,
+        "Windows along each axis; native keeps their size.",
+        minimum=1,
+        maximum=64,
+        words=("native",),
+    )
+    extra_window_levels: int = knob(
+        0, "Further levels of the model with windows.", minimum=0, maximum=3
+    )
     shifts: ShiftSchedule = random_shifts
     timesteps: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        for name in ("t1_ratio", "t2_ratio", "aggressive_ratio", "control_ratio"):
-            self._check_ratio(name)
+        check(self)
         if self.native_size is not None and self.native_size < 1:
             raise InvalidConfigError(
                 f"native_size is {self.native_size!r}; it must be 1 latent or more"
             )
-        if self.window_grid != "native" and (
-            not isinstance(self.window_grid, int) or self.window_grid < 1
-        ):
-            raise InvalidConfigError(
-                f"window_grid is {self.window_grid!r}; it must be 1 or more, or 'native'"
-            )
-        if self.extra_window_levels < 0:
-            raise InvalidConfigError(
-                f"extra_window_levels is {self.extra_window_levels!r}; it must be 0 or more"
-            )
         self._check_sequences()
-
-    def _check_ratio(self, name: str) -> None:
-        ratio = getattr(self, name)
-        if ratio is not None and not 0 <= ratio <= 1:
-            raise InvalidConfigError(f"{name} is {ratio!r}; it must lie between 0 and 1")
 
     def _check_sequences(self) -> None:
         """Lists are refused: they would make the configuration mutable and unhashable."""

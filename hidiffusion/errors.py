@@ -2,6 +2,7 @@
 
 * HiDiffusionError
   + UnsupportedModelError   no U-Net, or one whose structure is in no row of the table
+  + UnsupportedPipelineError  a kind of pipeline that a method cannot run
   + InvalidConfigError      a setting that is out of range or contradicts the model
   + MissingSchedulerError   nothing tells where a step stands in the run
   + AlreadyAppliedError     applied before, with another configuration
@@ -15,6 +16,10 @@ class HiDiffusionError(Exception):
 
 class UnsupportedModelError(HiDiffusionError, ValueError):
     """The model has no U-Net, or one that no family describes."""
+
+
+class UnsupportedPipelineError(HiDiffusionError, ValueError):
+    """The pipeline is of a kind that the method cannot run."""
 
 
 class InvalidConfigError(HiDiffusionError, ValueError):

@@ -11,13 +11,14 @@ from hidiffusion import HiDiffusionConfig, InvalidConfigError, random_shifts
 @pytest.mark.parametrize(
     ("options", "message"),
     [
-        ({"t1_ratio": 1.5}, "t1_ratio is 1.5; it must lie between 0 and 1"),
+        ({"t1_ratio": 1.5}, "t1_ratio is 1.5; it must be between 0 and 1"),
         ({"t2_ratio": -0.1}, "t2_ratio is -0.1"),
         ({"aggressive_ratio": 2}, "aggressive_ratio is 2"),
         ({"control_ratio": 1.01}, "control_ratio is 1.01"),
         ({"native_size": 0}, "native_size is 0"),
-        ({"window_grid": 0}, "window_grid is 0; it must be 1 or more, or 'native'"),
+        ({"window_grid": 0}, "window_grid is 0; it must be between 1 and 64 or one of native"),
         ({"window_grid": "large"}, "window_grid is 'large'"),
+        ({"window_grid": 1.5}, "window_grid is 1.5"),
         ({"extra_window_levels": -1}, "extra_window_levels is -1"),
         ({"seed": [1, 2]}, r"seed is \[1, 2\]; give a tuple"),
         ({"seed": ()}, r"seed is \(\)"),

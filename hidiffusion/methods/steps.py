@@ -1,0 +1,180 @@
+"""Changing the predicted x0 in any scheduler: a hook in front of its `step`.
+
+Every pipeline hands the guided output of its model to `scheduler.step`, so what stands there sees
+the final prediction of every kind of pipeline, and changes it for every scheduler.
+"""
+
+from __future__ import annotations
+
+import functools
+import inspect
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from hidiffusion.methods.bands import Splitter, x0_low_band
+from hidiffusion.methods.noise import moment, prediction
+from hidiffusion.methods.weights import Moment, Weight
+
+#: Gives the x0 to go on with, or the one it was given to leave the step alone.
+Adjust = Callable[[Tensor, Moment], Tensor]
+
+#: Told the latents after each step.
+Observe = Callable[[Tensor], None]
+
+
+class StepHook:
+    """Stands in the place of `scheduler.step` and calls it with an adjusted output.
+
+    Attributes:
+        scheduler: whose `step` it stands for.
+        before: what stood there in the place of the class's own `step`, or None.
+    """
+
+    def __init__(self, scheduler: Any) -> None:
+        self.scheduler = scheduler
+        self.before: Callable[..., Any] | None = vars(scheduler).get("step")
+        self.adjusts: list[tuple[Adjust, int | None]] = []
+        self.observers: list[Observe] = []
+        # Pipelines look for `eta` and `generator` among the parameters.
+        self.__signature__ = inspect.signature(scheduler.step)
+
+    def __call__(
+        self, model_output: Tensor, timestep: Any, sample: Tensor, *args: Any, **kwargs: Any
+    ) -> Any:
+        for adjust, total in self.adjusts:
+            model_output = self._adjusted(adjust, total, model_output, timestep, sample)
+        step = self.before or functools.partial(type(self.scheduler).step, self.scheduler)
+        result = step(model_output, timestep, sample, *args, **kwargs)
+        for observe in self.observers:
+            observe(result[0])
+        return result
+
+    def __deepcopy__(self, memo: dict[int, Any]) -> StepHook:
+        """Bind to the copied scheduler; a hook outside its scheduler's copy stays where it is."""
+        copied = StepHook.__new__(StepHook)
+        copied.scheduler = memo.get(id(self.scheduler), self.scheduler)
+        copied.before = None
+        copied.adjusts, copied.observers = list(self.adjusts), list(self.observers)
+        copied.__signature__ = self.__signature__
+        return copied
+
+    def _adjusted(
+        self, adjust: Adjust, total: int | None, output: Tensor, timestep: Any, sample: Tensor
+    ) -> Tensor:
+        clean = prediction(self.scheduler, timestep)
+        wide = torch.promote_types(sample.dtype, torch.float32)
+        x0 = clean.x0(sample.to(wide), output.to(wide))
+        adjusted = adjust(x0, moment(self.scheduler, timestep, total))
+        if adjusted is x0:
+            return output
+        return (output.to(wide) + clean.output_change(adjusted - x0)).to(output.dtype)
+
+
+@contextmanager
+def adjusted_x0(scheduler: Any, adjust: Adjust, *, total: int | None = None) -> Iterator[None]:
+    """Adjust the predicted x0 of every step inside a `with` block.
+
+    Args:
+        scheduler: a diffusers scheduler; the pipeline's at the time of the call.
+        adjust: gives the x0 to go on with, from x0 in float32 or better and the moment.
+        total: calls of the model in the run, where they are the last ones of the table.
+    """
+    entry = (adjust, total)
+    hook = _hook(scheduler)
+    hook.adjusts.append(entry)
+    try:
+        yield
+    finally:
+        hook.adjusts.remove(entry)
+        _unhook(scheduler)
+
+
+@contextmanager
+def observed_steps(scheduler: Any, observe: Observe) -> Iterator[None]:
+    """Tell the latents after every step inside a `with` block.
+
+    Args:
+        scheduler: a diffusers scheduler.
+        observe: called with the latents; an exception ends the run and reaches the caller.
+    """
+    hook = _hook(scheduler)
+    hook.observers.append(observe)
+    try:
+        yield
+    finally:
+        hook.observers.remove(observe)
+        _unhook(scheduler)
+
+
+class LowBandGuide:
+    """Holds the low band of x0 to that of a reference.
+
+    Args:
+        reference: clean latents [B, C, h, w] of the size that is drawn, or a function of the
+            moment that gives them, such as `Trajectory.at`.
+        splitter: says what the low band is.
+        weight: how much it counts, by moment.
+    """
+
+    def __init__(
+        self, reference: Tensor | Callable[[Moment], Tensor], splitter: Splitter, weight: Weight
+    ) -> None:
+        self._splitter = splitter
+        self._weight = weight
+        self._band: Callable[[Moment], Tensor]
+        if isinstance(reference, Tensor):
+            band = splitter.down(reference)
+            self._band = lambda _: band
+        else:
+            self._band = lambda moment: splitter.down(reference(moment))
+
+    def __call__(self, x0: Tensor, moment: Moment) -> Tensor:
+        weight = self._weight(moment)
+        if weight == 0:
+            return x0
+        return x0_low_band(x0, self._band(moment), self._splitter, weight)
+
+
+class Trajectory:
+    """The predicted x0 of every step of a run, kept to guide a larger one.
+
+    Args:
+        enlarge: takes each x0 to the size of the larger run.
+    """
+
+    def __init__(self, enlarge: Callable[[Tensor], Tensor]) -> None:
+        self._enlarge = enlarge
+        self._times: list[float] = []
+        self._states: list[Tensor] = []
+
+    def record(self, x0: Tensor, moment: Moment) -> Tensor:
+        """Keep x0 and leave it as it is: an `Adjust`."""
+        self._times.append(moment.time)
+        self._states.append(x0)
+        return x0
+
+    def at(self, moment: Moment) -> Tensor:
+        """Return the x0 that was predicted nearest to this time, enlarged."""
+        distances = [abs(time - moment.time) for time in self._times]
+        return self._enlarge(self._states[distances.index(min(distances))])
+
+
+def _hook(scheduler: Any) -> StepHook:
+    hook = vars(scheduler).get("step")
+    if not isinstance(hook, StepHook):
+        hook = StepHook(scheduler)
+        scheduler.step = hook
+    return hook
+
+
+def _unhook(scheduler: Any) -> None:
+    hook = vars(scheduler).get("step")
+    if isinstance(hook, StepHook) and not hook.adjusts and not hook.observers:
+        if hook.before is None:
+            del scheduler.step
+        else:
+            scheduler.step = hook.before

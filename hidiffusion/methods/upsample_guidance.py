@@ -1,0 +1,273 @@
+"""Upsample Guidance (Hwang, Park and Jo, arXiv 2404.01709): the model on the pooled state guides.
+
+In each early step the model is also asked about the box means of its input, at native size, where
+it knows how to lay a picture out. Pooling keeps the picture and averages noise away, so the pooled
+input is one of an earlier-looking, cleaner moment: it is scaled to variance one (power shift) and
+given the timestep at which the model expects that much noise (time shift). The low band of the
+prediction is then moved to what the model said.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from hidiffusion.anatomy import find_unet, structure
+from hidiffusion.errors import InvalidConfigError
+from hidiffusion.knobs import check, knob
+from hidiffusion.methods.bands import BoxBand, x0_low_band
+from hidiffusion.methods.denoisers import DENOISERS, denoiser
+from hidiffusion.methods.noise import Noise, clean_prediction, moment, noise_of, prediction_type
+from hidiffusion.methods.passes import Order, Pass, native_pixels, require_scale, whole
+from hidiffusion.methods.weights import TimeWindow
+from hidiffusion.schedule import Size, enlargement
+
+#: The least enlargement for which the pooled state differs from the state in kind.
+MIN_SCALE = 1.25
+
+
+@dataclass(frozen=True, kw_only=True)
+class UpsampleGuidanceConfig:
+    """Settings of Upsample Guidance; the defaults are the published ones for SD 1.5.
+
+    Attributes:
+        seed: the request's seed or seeds, for the denoiser.
+        theta: weight of the guidance.
+        eta: fraction of the schedule, from the noisy end, in which it acts.
+        scale: how many times smaller the pooled state is; None brings it to the native area.
+        denoiser: what runs at full size.
+    """
+
+    seed: int | tuple[int, ...] | None = None
+    theta: float = knob(1.2, "Weight of the guidance.", minimum=0, maximum=4)
+    eta: float = knob(
+        0.6, "Fraction of the schedule, from its noisy end, with guidance.", minimum=0, maximum=1
+    )
+    scale: float | None = knob(
+        None, "Side by which the state is pooled; null pools to native area.", minimum=1, maximum=16
+    )
+    denoiser: str = knob("direct", "What draws at full size.", words=DENOISERS)
+
+    def __post_init__(self) -> None:
+        check(self)
+
+
+def shifted_noise(noise: Noise, gain: float) -> Noise:
+    """Return what pooled latents hold, once scaled to variance one: the time and power shift.
+
+    Args:
+        noise: what the latents hold.
+        gain: standard deviation that pooling leaves of white noise; 1 / m for m x m boxes.
+    """
+    power = math.hypot(noise.alpha, noise.sigma * gain)
+    return Noise(noise.alpha / power, noise.sigma * gain / power)
+
+
+def shifted_timestep(alphas_cumprod: Tensor, noise: Noise) -> int:
+    """Return the training timestep whose signal-to-noise ratio is nearest in its logarithm.
+
+    Args:
+        alphas_cumprod: share of the picture in the variance of the latents, by timestep.
+        noise: of the pooled latents.
+    """
+    kept = alphas_cumprod.double().cpu()
+    distances = (torch.log(kept / (1 - kept)) - noise.log_snr).abs()
+    return int(distances.argmin())
+
+
+class PooledModel:
+    """Forward hook of a U-Net: asks it about the pooled state, and moves its low band there.
+
+    The model is linear in what guidance does with its outputs, so guiding each branch is the same
+    as guiding their mix, and every kind of pipeline is served.
+
+    Args:
+        scheduler: gives the noise level of a call; exchangeable through the pipeline.
+        config: the settings.
+        native_size: side of the training pictures in latents.
+    """
+
+    def __init__(self, pipe: Any, config: UpsampleGuidanceConfig, native_size: int) -> None:
+        self._pipe = pipe
+        self._config = config
+        self._native = native_size
+        self._weight = TimeWindow(config.theta, config.eta)
+        self._asking = False
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def __call__(
+        self, unet: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], output: Any
+    ) -> Any:
+        """Return the guided output in place of `output`."""
+        if self._asking:
+            return None
+        call = _Call.of(args, kwargs)
+        scheduler, size = self._pipe.scheduler, Size(*call.sample.shape[-2:])
+        small = self._pooled_size(size)
+        weight = self._weight(moment(scheduler, call.timestep))
+        if weight == 0 or small == size:
+            return None
+        predicted = output[0]
+        guided = self._guide(unet, call, predicted, BoxBand(small), weight)
+        if isinstance(output, tuple):
+            return (guided, *output[1:])
+        return type(output)(sample=guided)
+
+    def _pooled_size(self, size: Size) -> Size:
+        scale = self._config.scale or enlargement(size, self._native)
+        if scale <= 1:
+            return size
+        return Size(max(1, round(size.height / scale)), max(1, round(size.width / scale)))
+
+    def _guide(
+        self, unet: nn.Module, call: _Call, predicted: Tensor, box: BoxBand, weight: float
+    ) -> Tensor:
+        scheduler = self._pipe.scheduler
+        noise = _unit_variance(noise_of(scheduler, call.timestep))
+        size = (call.sample.shape[-2], call.sample.shape[-1])
+        gain = box.noise_gain(size)
+        low_noise = shifted_noise(noise, gain)
+        kind = prediction_type(scheduler)
+        state = call.sample[:, : predicted.shape[1]]
+        low_state = box.down(state) / math.hypot(noise.alpha, noise.sigma * gain)
+        low_predicted = self._ask(unet, call, box, low_state, low_noise)
+        wide = torch.promote_types(state.dtype, torch.float32)
+        clean = clean_prediction(kind, noise)
+        x0 = clean.x0(state.to(wide), predicted.to(wide))
+        low_x0 = clean_prediction(kind, low_noise).x0(low_state.to(wide), low_predicted.to(wide))
+        change = x0_low_band(x0, low_x0, box, weight) - x0
+        return (predicted.to(wide) + clean.output_change(change)).to(predicted.dtype)
+
+    def _ask(
+        self, unet: nn.Module, call: _Call, box: BoxBand, low_state: Tensor, noise: Noise
+    ) -> Tensor:
+        """Call the model on the pooled state with everything else of the call made to fit."""
+        timestep = shifted_timestep(self._pipe.scheduler.alphas_cumprod, noise)
+        sample = low_state
+        if call.sample.shape[1] > sample.shape[1]:  # the mask or picture of an edit: no noise
+            conditions = box.down(call.sample[:, sample.shape[1] :])
+            sample = torch.cat([sample, conditions], dim=1)
+        self._asking = True
+        try:
+            answer: Tensor = unet(
+                sample,
+                torch.as_tensor(timestep, device=sample.device),
+                *call.rest,
+                **call.pooled(box.size) | {"return_dict": False},
+            )[0]
+        finally:
+            self._asking = False
+        return answer
+
+
+@dataclass(frozen=True)
+class _Call:
+    """The arguments of a U-Net call."""
+
+    sample: Tensor
+    timestep: Any
+    rest: tuple[Any, ...]
+    named: dict[str, Any]
+
+    @classmethod
+    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
+        named = dict(kwargs)
+        first = args[0] if args else named.pop("sample")
+        second = args[1] if len(args) > 1 else named.pop("timestep")
+        return cls(first, second, args[2:], named)
+
+    def pooled(self, size: tuple[int, int]) -> dict[str, Any]:
+        """Return the named arguments for a state of this size."""
+        named = dict(self.named)
+        added = dict(named.get("added_cond_kwargs") or {})
+        if added.get("time_ids") is not None:
+            shrink = math.sqrt(math.prod(size) / math.prod(self.sample.shape[-2:]))
+            added["time_ids"] = _shrunk_time_ids(added["time_ids"], shrink)
+            named["added_cond_kwargs"] = added
+        residuals = named.get("down_block_additional_residuals")
+        if residuals is not None:
+            factor = size[0] / residuals[0].shape[-2]
+            named["down_block_additional_residuals"] = tuple(_fit(r, factor) for r in residuals)
+            middle = named["mid_block_additional_residual"]
+            named["mid_block_additional_residual"] = _fit(middle, factor)
+        adapters = named.get("down_intrablock_additional_residuals")
+        if adapters is not None:
+            factor = size[0] / self.sample.shape[-2]
+            named["down_intrablock_additional_residuals"] = [_fit(r, factor) for r in adapters]
+        return named
+
+
+def _shrunk_time_ids(time_ids: Tensor, shrink: float) -> Tensor:
+    """SDXL is told sizes and crops in pixels; the pooled picture's are smaller.
+
+    Of six numbers all are pixels; of the refiner's five the last is the aesthetic score.
+    """
+    factors = torch.full_like(time_ids, shrink)
+    if time_ids.shape[-1] == 5:
+        factors[..., 4] = 1
+    return time_ids * factors
+
+
+def _fit(residual: Tensor, factor: float) -> Tensor:
+    """Bring what a ControlNet or adapter adds to the pooled maps' size."""
+    height, width = residual.shape[-2:]
+    size = (max(1, math.ceil(height * factor)), max(1, math.ceil(width * factor)))
+    return nn.functional.adaptive_avg_pool2d(residual, size)
+
+
+def _unit_variance(noise: Noise) -> Noise:
+    """Models see latents scaled to variance one, however the scheduler keeps them."""
+    norm = math.hypot(noise.alpha, noise.sigma)
+    return Noise(noise.alpha / norm, noise.sigma / norm)
+
+
+def plan(pipe: Any, order: Order, config: UpsampleGuidanceConfig) -> list[Pass]:
+    """Return the one pass of a generation.
+
+    Raises:
+        InvalidConfigError: the picture is too small for the method.
+    """
+    require_scale("upsample-guidance", order, native_pixels(pipe), MIN_SCALE)
+    only = whole(pipe, order, order.width, order.height, draws=config.denoiser)
+    return [replace(only, pooled_calls=round(config.eta * only.calls))]
+
+
+@contextmanager
+def upsample_guided(pipe: Any, config: UpsampleGuidanceConfig) -> Iterator[Any]:
+    """Apply Upsample Guidance to a pipeline inside a `with` block.
+
+    Args:
+        pipe: a diffusers pipeline with a U-Net.
+        config: the settings.
+
+    Yields:
+        The pipeline.
+
+    Raises:
+        UnsupportedModelError: the pipeline has no U-Net of a known family.
+        InvalidConfigError: its scheduler is made for another kind of model.
+    """
+    unet = find_unet(pipe)
+    native = structure(unet).native_size
+    if native is None:
+        raise InvalidConfigError("the U-Net's config has no sample_size, which guidance needs")
+    if not hasattr(pipe.scheduler, "alphas_cumprod") or hasattr(
+        pipe.scheduler, "precondition_outputs"
+    ):
+        raise InvalidConfigError(
+            f"the scheduler is {type(pipe.scheduler).__name__}, without a table of training noise "
+            "levels; Upsample Guidance needs one such as DDIMScheduler or EulerDiscreteScheduler"
+        )
+    with denoiser(pipe, config.denoiser, config.seed):
+        hook = PooledModel(pipe, config, native)
+        handle = unet.register_forward_hook(hook, with_kwargs=True)
+        try:
+            yield pipe
+        finally:
+            handle.remove()
