@@ -104,7 +104,7 @@ class UNetConfig:
     vocabulary: int = 3000
     prompt_dropout: float = 0.1
     batch_size: int = 8
-    stage: StageConfig = field(default_factory=lambda: StageConfig(48, 1e-3))
+    stage: StageConfig = field(default_factory=lambda: StageConfig(116, 1e-3))
 
 
 @dataclass(frozen=True)
