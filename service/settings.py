@@ -68,6 +68,12 @@ class WorkerSettings(_Section):
     dtype: str = Field("auto", description="torch dtype, or auto: float16 on cuda, else float32.")
     models: tuple[str, ...] = Field((), description="Models to serve; empty: the whole catalogue.")
     preload: bool = Field(True, description="Load and warm every model before taking jobs.")
+    warm_up_seconds: float = Field(
+        900.0, description="A pipeline process that is not ready after this long is replaced."
+    )
+    memory_bytes: int | None = Field(
+        None, description="Device memory for weights and runs together; default: what is free."
+    )
     job_timeout_seconds: int = Field(1800, description="Longest run of one attempt.")
     max_attempts: int = Field(3, description="Attempts before a generation fails for good.")
     overtake_seconds: float = Field(

@@ -4,8 +4,8 @@ Every port is synchronous but `EventLog.follow`: front ends call use cases from 
 watching, which may last for minutes, is worth a coroutine.
 """
 
-from collections.abc import AsyncIterator
-from dataclasses import dataclass
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
@@ -31,13 +31,23 @@ class Page:
 
 @dataclass(frozen=True)
 class WorkerInfo:
-    """A live worker: its name, the models it serves and those it keeps warm, and its state."""
+    """A live worker: its name, the models it serves and those it keeps warm, and its state.
+
+    Attributes:
+        pipeline_loads: pipelines loaded since it began.
+        pipeline_evictions: pipelines dropped to make room for others.
+        capacities: by model, the most pixels its device has memory for; where unknown, absent.
+        trouble: why its pipeline process is not ready, when it has failed to become so.
+    """
 
     name: str
     state: str
     models: tuple[str, ...]
     warm_models: tuple[str, ...]
     pipeline_loads: int
+    pipeline_evictions: int = 0
+    capacities: Mapping[str, int] = field(default_factory=dict)
+    trouble: str = ""
 
 
 @dataclass(frozen=True)

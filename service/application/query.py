@@ -153,7 +153,9 @@ class Query:
         if not workers:
             raise Unavailable("worker", "no worker has reported within its heartbeat interval")
         if all(worker.state == "starting" for worker in workers):
-            raise Unavailable("worker", "no worker has its pipelines warm yet")
+            troubles = [f"{worker.name}: {worker.trouble}" for worker in workers if worker.trouble]
+            told = "; ".join(["no worker has its pipelines warm yet", *troubles])
+            raise Unavailable("worker", told)
 
     def _head(self, generation: Generation, key: str, artifact: str) -> ObjectInfo:
         try:

@@ -1,6 +1,7 @@
 """What a worker does with a record beyond the port: signs of life, losses, and its own report."""
 
 import json
+from dataclasses import asdict
 from datetime import datetime
 from enum import StrEnum
 
@@ -75,12 +76,8 @@ class Attempts:
 
     def report(self, info: WorkerInfo, ttl_seconds: float) -> None:
         """Say that a worker lives; the report is gone after `ttl_seconds` without another."""
-        document = {
-            "state": info.state,
-            "models": info.models,
-            "warm_models": info.warm_models,
-            "pipeline_loads": info.pipeline_loads,
-        }
+        document = asdict(info)
+        del document["name"]
         with unavailable_when_down(), self._redis.pipeline() as pipe:
             pipe.set(worker_key(info.name), compact(document), px=int(ttl_seconds * 1000))
             pipe.sadd(WORKERS, info.name)

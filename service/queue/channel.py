@@ -49,11 +49,17 @@ class Stop(_Message):
 
 
 class Warm(_Message):
-    """From the child: ready for work, with these models loaded, after `loads` loads in all."""
+    """From the child: ready for work, with these models loaded, after `loads` loads in all.
+
+    `evictions` of them were dropped to make room. `capacities` holds, for each model where it is
+    known, the most pixels that this device has memory for.
+    """
 
     type: Literal["warm"] = "warm"
     models: tuple[str, ...]
     loads: int
+    evictions: int = 0
+    capacities: dict[str, int] = {}
 
 
 class Happened(_Message):

@@ -227,10 +227,5 @@ def _flat(fields: dict[str, str]) -> list[str]:
 
 def _worker(name: str, text: str) -> WorkerInfo:
     report = json.loads(text)
-    return WorkerInfo(
-        name=name,
-        state=report["state"],
-        models=tuple(report["models"]),
-        warm_models=tuple(report["warm_models"]),
-        pipeline_loads=report["pipeline_loads"],
-    )
+    report |= {key: tuple(report[key]) for key in ("models", "warm_models")}
+    return WorkerInfo(name, **report)

@@ -92,7 +92,7 @@ class WarmWorker(Worker):
         self._models = tuple(models)
         self._attempts = attempts
         self._settings = settings
-        self._pipeline = Pipeline(command, environment or {})
+        self._pipeline = Pipeline(command, environment or {}, settings.warm_up_seconds)
         self._warm_models: tuple[str, ...] = ()
         rule = Rule(settings.overtake_seconds, settings.cold_delay_seconds)
         self._lobby = Lobby(attempts.records, self._models, rule)
@@ -246,6 +246,9 @@ class WarmWorker(Worker):
             models=self._models,
             warm_models=self._warm_models,
             pipeline_loads=self._pipeline.loads,
+            pipeline_evictions=self._pipeline.evictions,
+            capacities=self._pipeline.capacities,
+            trouble=self._pipeline.trouble,
         )
 
     def _current_state(self) -> str:

@@ -1,6 +1,5 @@
 """One generation from its record to its final event."""
 
-import gc
 import logging
 import time
 from typing import Any
@@ -16,7 +15,7 @@ from service.worker.checkpoint import Checkpoints, newest_checkpoint
 from service.worker.denoise import denoise
 from service.worker.failures import device_is_lost, failure_of
 from service.worker.patience import PatientStore
-from service.worker.pipelines import Pipelines, WarmPipeline
+from service.worker.pipelines import Pipelines, WarmPipeline, release_memory
 from service.worker.preview import Previews
 from service.worker.recipe import recipe_of
 from service.worker.render import render
@@ -63,13 +62,13 @@ class Studio:
             _log.exception("the attempt failed")
             attempt.tell(Failed, error=failure_of(error))
         finally:
-            _release_memory()
+            release_memory()
 
     def _make(self, attempt: Attempt) -> Manifest:
         request, stopwatch = attempt.generation.request, Stopwatch()
         attempt.stop_if_cancelled()
         with stopwatch.phase("load"):
-            warm = self._pipelines.get(request.model)
+            warm = self._pipelines.get(request.model, request.width * request.height)
         recipe = recipe_of(request, self._pipelines)
         patient = PatientStore(self._store, attempt, self._settings.store_wait_seconds)
         begin = newest_checkpoint(patient, attempt.generation, recipe, self._pipelines.device)
@@ -145,10 +144,3 @@ class _Steps:
         self._attempt.tell(Stepped, step=step, total=total, eta_seconds=eta)
         if self._preview_every and step % self._preview_every == 0 and step < total:
             self._previews.show(step, latents)
-
-
-def _release_memory() -> None:
-    """Give back what a failed run may still hold, so that the next one starts as the first."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

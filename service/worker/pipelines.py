@@ -1,5 +1,6 @@
 """Pipelines that are loaded once and stay warm."""
 
+import gc
 import logging
 from dataclasses import dataclass
 from pathlib import Path
@@ -7,16 +8,18 @@ from typing import Any
 
 import diffusers
 import torch
+from torch import nn
 
 from hidiffusion.decode import PreviewFactors, fit_preview, known_preview
-from service.domain.catalog import Catalog, Model
-from service.settings import WorkerSettings
+from service.domain.catalog import Model
+from service.settings import Settings
 from service.worker.failures import (
     ModelUnavailable,
     UnsupportedRequest,
     device_is_lost,
     is_out_of_memory,
 )
+from service.worker.memory import MemoryModel, free_memory, load_profiles
 
 _log = logging.getLogger(__name__)
 
@@ -40,6 +43,12 @@ class WarmPipeline:
     scheduler_config: dict[str, Any]
     preview: PreviewFactors
 
+    @property
+    def weights(self) -> int:
+        """Bytes of all its parameters."""
+        modules = (part for part in self.pipe.components.values() if isinstance(part, nn.Module))
+        return sum(weight.nbytes for module in modules for weight in module.parameters())
+
     def use_scheduler(self, name: str) -> None:
         """Give the pipeline a fresh scheduler of the diffusers class `name`.
 
@@ -57,51 +66,92 @@ class WarmPipeline:
 
 
 class Pipelines:
-    """The pipelines of one process, by model name.
+    """The pipelines of one process, by model name, as many as memory holds.
+
+    Args:
+        settings: of the whole service.
 
     Attributes:
         device: where they compute.
         dtype: what they compute in; an autoencoder that asks for float32 keeps it.
+        memory: what fits.
         loads: how many pipelines were loaded since the process began.
+        evictions: how many of them were dropped to make room.
     """
 
-    def __init__(self, catalog: Catalog, settings: WorkerSettings) -> None:
-        self.device = _device(settings.device)
-        self.dtype = _dtype(settings.dtype, self.device)
+    def __init__(self, settings: Settings) -> None:
+        self.device = _device(settings.worker.device)
+        self.dtype = _dtype(settings.worker.dtype, self.device)
         self.loads = 0
-        self._catalog = catalog
-        self._warm: dict[str, WarmPipeline] = {}
+        self.evictions = 0
+        self._catalog = settings.load_catalog()
+        self._warm: dict[str, WarmPipeline] = {}  # the least recently used first
+        self.memory = MemoryModel(
+            settings.worker.memory_bytes or free_memory(self.device),
+            load_profiles(settings.catalog, self._catalog, self.device, self.dtype),
+        )
 
     @property
     def names(self) -> tuple[str, ...]:
         """Models that are loaded."""
         return tuple(self._warm)
 
-    def get(self, name: str) -> WarmPipeline:
-        """The pipeline of a model; loaded at first use.
+    def get(self, name: str, pixels: int = 0) -> WarmPipeline:
+        """The pipeline of a model, loaded at first use, and room for a run of `pixels`.
+
+        When memory is short, the pipelines that were not used for longest are dropped.
 
         Raises:
             UnsupportedRequest: the catalogue has no such model.
             ModelUnavailable: it cannot be loaded.
         """
+        self._make_room(name, pixels)
         if name not in self._warm:
-            model = self._catalog.find(name)
-            if model is None:
-                raise UnsupportedRequest(
-                    f"model {name!r} is not in this worker's catalogue; "
-                    f"use one of {', '.join(self._catalog.names)}"
-                )
-            try:
-                self._warm[name] = self._load(model)
-            except Exception as error:
-                if is_out_of_memory(error) or device_is_lost(error):
-                    raise
-                raise ModelUnavailable(name, model.source, error) from error
+            self._warm[name] = self._loaded(name)
+            self._make_room(name, pixels)
+        self._warm[name] = self._warm.pop(name)
         return self._warm[name]
+
+    def has_room(self, name: str) -> bool:
+        """Whether a model fits beside those that are loaded."""
+        return self._missing_bytes(name, 0) <= 0
 
     def forget(self, name: str) -> None:
         """Drop a pipeline; the next use loads it again."""
         self._warm.pop(name, None)
+        release_memory()
+
+    def _make_room(self, name: str, pixels: int) -> None:
+        while self._missing_bytes(name, pixels) > 0:
+            oldest = next((other for other in self._warm if other != name), None)
+            if oldest is None:
+                return
+            _log.info("dropping %s to make room for %s", oldest, name)
+            self.forget(oldest)
+            self.evictions += 1
+
+    def _missing_bytes(self, name: str, pixels: int) -> int:
+        """How much more memory it would take than there is."""
+        needed = self.memory.run(name, pixels) + sum(map(self._weights, {*self._warm, name}))
+        return needed - self.memory.budget
+
+    def _weights(self, name: str) -> int:
+        known = self.memory.weights(name)
+        return known if known or name not in self._warm else self._warm[name].weights
+
+    def _loaded(self, name: str) -> WarmPipeline:
+        model = self._catalog.find(name)
+        if model is None:
+            raise UnsupportedRequest(
+                f"model {name!r} is not in this worker's catalogue; "
+                f"use one of {', '.join(self._catalog.names)}"
+            )
+        try:
+            return self._load(model)
+        except Exception as error:
+            if is_out_of_memory(error) or device_is_lost(error):
+                raise
+            raise ModelUnavailable(name, model.source, error) from error
 
     def _load(self, model: Model) -> WarmPipeline:
         _log.info("loading %s from %s", model.name, model.source)
@@ -115,6 +165,13 @@ class Pipelines:
             pipe.vae.to(torch.float32)
         pipe.set_progress_bar_config(disable=True)
         return WarmPipeline(model, pipe, dict(pipe.scheduler.config), _preview(model, pipe.vae))
+
+
+def release_memory() -> None:
+    """Give back what nothing refers to any more, so that the next run starts as the first."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 def _device(name: str) -> torch.device:

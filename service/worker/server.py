@@ -55,7 +55,7 @@ class PipelineServer:
         self._settings = settings
         catalog = settings.load_catalog()
         self._models = settings.worker.models or catalog.names
-        self._pipelines = Pipelines(catalog, settings.worker)
+        self._pipelines = Pipelines(settings)
         self._studio = Studio(self._pipelines, open_store(settings.store), settings.worker)
         self._sending = threading.Lock()
         self._runs: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
@@ -68,13 +68,16 @@ class PipelineServer:
         if self._settings.worker.preload:
             for name in self._models:
                 self._preload(name)
-        self._say_what_is_warm()
+        self._send(self._what_is_warm())
         while (generation := self._runs.get()) is not None:
             with bind_generation(generation.id, generation.attempt):
                 self._run(generation)
 
     def _preload(self, name: str) -> None:
-        """Load a model; one that fails is tried again when it is asked for."""
+        """Load a model if it fits; one that fails is tried again when it is asked for."""
+        if not self._pipelines.has_room(name):
+            _log.warning("model %s is not loaded ahead: no room beside those before it", name)
+            return
         try:
             warm_up(self._pipelines.get(name))
         except Exception as error:
@@ -84,7 +87,7 @@ class PipelineServer:
             self._pipelines.forget(name)
 
     def _run(self, generation: Generation) -> None:
-        fence, loads = (generation.id, generation.attempt), self._pipelines.loads
+        fence, before = (generation.id, generation.attempt), self._what_is_warm()
         self._studio.run(
             Attempt(
                 generation,
@@ -95,11 +98,16 @@ class PipelineServer:
         )
         self._cancelled.discard(fence)
         self._suspended.discard(fence)
-        if self._pipelines.loads != loads:
-            self._say_what_is_warm()
+        if self._what_is_warm() != before:
+            self._send(self._what_is_warm())
 
-    def _say_what_is_warm(self) -> None:
-        self._send(Warm(models=self._pipelines.names, loads=self._pipelines.loads))
+    def _what_is_warm(self) -> Warm:
+        return Warm(
+            models=tuple(sorted(self._pipelines.names)),
+            loads=self._pipelines.loads,
+            evictions=self._pipelines.evictions,
+            capacities=self._pipelines.memory.capacities,
+        )
 
     def _send(self, message: Message) -> None:
         with self._sending:

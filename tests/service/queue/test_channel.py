@@ -65,7 +65,16 @@ MESSAGES: list[tuple[Message, dict]] = [
         {"type": "cancel", "generation_id": "01J", "attempt": 2},
     ),
     (Stop(), {"type": "stop"}),
-    (Warm(models=("fox",), loads=3), {"type": "warm", "models": ["fox"], "loads": 3}),
+    (
+        Warm(models=("fox",), loads=3, evictions=2, capacities={"fox": 4096}),
+        {
+            "type": "warm",
+            "models": ["fox"],
+            "loads": 3,
+            "evictions": 2,
+            "capacities": {"fox": 4096},
+        },
+    ),
     (
         Happened(
             generation_id="01J",

@@ -28,8 +28,8 @@ def python(program: str) -> list[str]:
 def pipelines():
     made: list[Pipeline] = []
 
-    def make(command: list[str]) -> Pipeline:
-        made.append(Pipeline(command, {}))
+    def make(command: list[str], warm_up_seconds: float = 60.0) -> Pipeline:
+        made.append(Pipeline(command, {}, warm_up_seconds))
         return made[-1]
 
     yield make
@@ -71,6 +71,22 @@ def test_one_that_never_gets_warm_is_started_again_less_and_less_often(pipelines
     begun = time.monotonic()
     tend_until(pipeline, lambda: log.exists() and len(log.read_text()) == 3, "three starts")
     assert time.monotonic() - begun > 1 + 2
+    assert "exit code 0" in pipeline.trouble
+
+
+def test_one_that_is_not_warm_in_time_is_replaced_and_says_so(pipelines, tmp_path):
+    log = tmp_path / "starts"
+    start_second = f"""
+if os.path.exists({str(log)!r}):
+    os.write(fd, b'{{"type": "warm", "models": ["fox"], "loads": 1}}' + bytes([10]))
+open({str(log)!r}, "w")
+os.read(fd, 99)
+"""
+    pipeline = pipelines(python(start_second), warm_up_seconds=1.0)
+    tend_until(pipeline, lambda: pipeline.trouble, "the deadline")
+    assert pipeline.trouble == "start 1 failed: not ready within 1 s"
+    tend_until(pipeline, lambda: pipeline.warm, "warmth")
+    assert pipeline.trouble == ""
 
 
 @pytest.mark.parametrize(

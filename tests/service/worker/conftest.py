@@ -141,6 +141,6 @@ def child_settings(
         catalog=catalog,
         store=store or StoreSettings(url=folder.as_uri()),
         worker=WorkerSettings(
-            models=("tiny",), device="cpu", tile_size=32, preview_every=2, **worker
+            **{"models": ("tiny",), "device": "cpu", "tile_size": 32, "preview_every": 2} | worker
         ),
     )

@@ -235,7 +235,7 @@ def test_models_are_loaded_once_results_go_to_s3_and_stop_lets_the_run_finish(
     second = _manifest(child.run(new_generation()))
     assert child.store.get(first.image.key) == child.store.get(second.image.key)
     child.run(new_generation(model="second"))
-    assert child.hear() == Warm(models=("tiny", "second"), loads=2)
+    assert child.hear() == Warm(models=("second", "tiny"), loads=2)
 
     child.process.send(Run(generation=new_generation(num_inference_steps=20)))
     child.process.send(Stop())
