@@ -6,6 +6,7 @@ each kind of device are enough. `python -m service.worker.calibrate` measures th
 `memory/<model>.json` beside the catalogue.
 """
 
+import math
 import os
 import resource
 import sys
@@ -48,20 +49,20 @@ class Profile(BaseModel):
         mean_bytes = sum(point.bytes for point in points) / len(points)
         spread = sum((point.pixels - mean_pixels) ** 2 for point in points)
         rise = sum((p.pixels - mean_pixels) * (p.bytes - mean_bytes) for p in points)
-        per_pixel = max(0.0, rise / spread) if spread else 0.0
+        per_pixel = round(max(0.0, rise / spread), 1) if spread else 0.0
         fixed = max(point.bytes - per_pixel * point.pixels for point in points)
         return cls(
             device=device,
             dtype=dtype,
             weights=weights,
-            fixed=max(0, round(fixed)),
-            per_pixel=round(per_pixel, 1),
+            fixed=max(0, math.ceil(fixed)),
+            per_pixel=per_pixel,
             measured=points,
         )
 
     def run(self, pixels: int) -> int:
         """What a run of `pixels`, of all its pictures together, takes beside the weights."""
-        return self.fixed + round(self.per_pixel * pixels)
+        return self.fixed + math.ceil(self.per_pixel * pixels)
 
 
 class Profiles(BaseModel):

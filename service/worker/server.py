@@ -4,11 +4,6 @@ import logging
 import os
 import queue
 import threading
-from typing import Any
-
-import diffusers
-import pyvips
-import transformers
 
 from service.domain.generation import Generation
 from service.queue.channel import Cancel, Channel, ChannelClosed, Happened, Message, Run, Stop, Warm
@@ -18,6 +13,7 @@ from service.telemetry import bind_generation
 from service.worker.attempt import Attempt
 from service.worker.failures import device_is_lost
 from service.worker.generate import DeviceLost, Studio
+from service.worker.libraries import tune_libraries
 from service.worker.pipelines import Pipelines
 from service.worker.warm_up import warm_up
 
@@ -32,7 +28,7 @@ BROKEN_CHANNEL_STATUS = 76
 
 def serve(channel: Channel, settings: Settings) -> None:
     """Serve one run at a time until told to stop, or until the supervisor or the device is gone."""
-    _tune_libraries()
+    tune_libraries()
     try:
         PipelineServer(channel, settings).serve()
     except ChannelClosed:
@@ -130,14 +126,3 @@ class PipelineServer:
         except Exception:
             _log.exception("the channel is broken")
             os._exit(BROKEN_CHANNEL_STATUS)
-
-
-def _tune_libraries() -> None:
-    """No bars and chatter; pictures are encoded side by side, one thread each, and not cached."""
-    pyvips.concurrency_set(1)
-    pyvips.cache_set_max(0)
-    logging.getLogger("pyvips").setLevel(logging.WARNING)
-    for library in (diffusers, transformers):
-        chatter: Any = library.utils.logging
-        chatter.disable_progress_bar()
-        chatter.set_verbosity_error()

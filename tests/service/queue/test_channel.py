@@ -12,7 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from service.domain.events import Stepped
-from service.domain.generation import Generation
+from service.domain.generation import Generation, ResolvedRequest
 from service.queue.channel import (
     Cancel,
     Channel,
@@ -27,22 +27,25 @@ from service.queue.channel import (
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
 
+#: What this leaves out has defaults, so that either side may know more fields than the other.
+REQUEST = {
+    "prompt": "a fox 🦊",
+    "negative_prompt": "",
+    "model": "fluent-emoji-256",
+    "width": 512,
+    "height": 768,
+    "num_inference_steps": 25,
+    "guidance_scale": 5.0,
+    "seed": 9007199254740991,
+    "scheduler": "DDIMScheduler",
+    "method": "hidiffusion",
+    "output_format": "png",
+}
+
 GENERATION = {
     "id": "01J",
     "status": "running",
-    "request": {
-        "prompt": "a fox 🦊",
-        "negative_prompt": "",
-        "model": "fluent-emoji-256",
-        "width": 512,
-        "height": 768,
-        "num_inference_steps": 25,
-        "guidance_scale": 5.0,
-        "seed": 9007199254740991,
-        "scheduler": "DDIMScheduler",
-        "method": "hidiffusion",
-        "output_format": "png",
-    },
+    "request": ResolvedRequest.model_validate(REQUEST).model_dump(mode="json"),
     "priority": "high",
     "attempt": 2,
     "progress": {"phase": "waiting", "step": 0, "total": 0},

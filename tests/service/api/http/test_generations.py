@@ -208,3 +208,9 @@ def test_ready_only_with_a_worker(stack: Stack) -> None:
     assert "worker" in without.json()["detail"]
     assert int(without.headers["retry-after"]) > 0
     assert with_one.status_code == 200
+    (worker,) = with_one.json()["workers"]
+    assert (worker["state"], worker["pipeline_loads"], worker["pipeline_evictions"]) == (
+        "idle",
+        1,
+        0,
+    )
