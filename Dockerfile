@@ -48,6 +48,7 @@ COPY LICENSE NOTICE README.md ./
 COPY hidiffusion hidiffusion
 COPY service service
 COPY models/catalog.json models/catalog.json
+COPY models/memory models/memory
 COPY models/fluent-emoji-256 models/fluent-emoji-256
 RUN pip install --no-deps .
 USER hidiffusion

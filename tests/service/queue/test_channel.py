@@ -65,7 +65,7 @@ MESSAGES: list[tuple[Message, dict]] = [
     ),
     (
         Cancel(generation_id="01J", attempt=2),
-        {"type": "cancel", "generation_id": "01J", "attempt": 2},
+        {"type": "cancel", "generation_id": "01J", "attempt": 2, "resumable": False},
     ),
     (Stop(), {"type": "stop"}),
     (

@@ -7,9 +7,8 @@ import diffusers
 import pytest
 import torch
 
-from service.domain.catalog import Catalog
 from service.domain.generation import ResolvedRequest
-from service.settings import WorkerSettings
+from service.settings import Settings, WorkerSettings
 from service.worker.denoise import denoise
 from service.worker.pipelines import Pipelines, WarmPipeline
 from service.worker.snapshot import NotStorable, Snapshot, from_bytes, to_bytes
@@ -53,10 +52,8 @@ class Calls:
 
 @pytest.fixture(scope="module")
 def warm(catalog: Path) -> WarmPipeline:
-    models = Catalog.model_validate_json(catalog.read_text()).models
-    located = [m.model_copy(update={"source": str(catalog.parent / m.source)}) for m in models]
-    settings = WorkerSettings(device="cpu")
-    return Pipelines(Catalog(models=tuple(located)), settings).get("tiny")
+    settings = Settings(catalog=catalog, worker=WorkerSettings(device="cpu"))
+    return Pipelines(settings).get("tiny")
 
 
 @pytest.fixture
