@@ -12,7 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from service.domain.events import Stepped
-from service.domain.generation import Generation, ResolvedRequest
+from service.domain.generation import Generation
 from service.queue.channel import (
     Cancel,
     Channel,
@@ -27,7 +27,6 @@ from service.queue.channel import (
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
 
-#: What this leaves out has defaults, so that either side may know more fields than the other.
 REQUEST = {
     "prompt": "a fox 🦊",
     "negative_prompt": "",
@@ -42,20 +41,23 @@ REQUEST = {
     "output_format": "png",
 }
 
-GENERATION = {
-    "id": "01J",
-    "status": "running",
-    "request": ResolvedRequest.model_validate(REQUEST).model_dump(mode="json"),
-    "priority": "high",
-    "attempt": 2,
-    "progress": {"phase": "waiting", "step": 0, "total": 0},
-    "cancel_requested": False,
-    "created_at": "2026-01-02T03:04:05.678900Z",
-    "started_at": "2026-01-02T03:04:05.678900Z",
-    "finished_at": None,
-    "result": None,
-    "error": None,
-}
+#: What this leaves out has defaults, so that either side may know more fields than the other.
+GENERATION = Generation.model_validate(
+    {
+        "id": "01J",
+        "status": "running",
+        "request": REQUEST,
+        "priority": "high",
+        "attempt": 2,
+        "progress": {"phase": "waiting", "step": 0, "total": 0},
+        "cancel_requested": False,
+        "created_at": "2026-01-02T03:04:05.678900Z",
+        "started_at": "2026-01-02T03:04:05.678900Z",
+        "finished_at": None,
+        "result": None,
+        "error": None,
+    }
+).model_dump(mode="json")
 
 #: Each message and the line it is on the wire: what two versions of the service must agree on.
 MESSAGES: list[tuple[Message, dict]] = [
