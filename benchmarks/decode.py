@@ -1,28 +1,23 @@
-"""Tiled decoding against the undivided decode: work, memory, error, time, preview.
+"""Tiled decoding against the undivided decode: work, memory, error, preview.
 
     python -m benchmarks.decode                     tables and one JSON document as the last line
-    python -m benchmarks.decode --parts costs       only some parts: costs, error, latency, preview
+    python -m benchmarks.decode --parts costs       only some parts: costs, error, preview
     python -m benchmarks.decode --write             also renew results/decode-*.json
     python -m benchmarks.decode --pictures FOLDER   also draw the pictures of docs/decode.md
-    python -m benchmarks.decode --device cuda       latency in bfloat16 on the SDXL decoder's shape
 
 Work and memory are counted on meta tensors of the Stable Diffusion and SDXL decoder, so they hold
-on any machine. Error is that of the bundled model's autoencoder. Times are of this machine,
-on a CPU with a narrow autoencoder.
+on any machine. Error is that of the bundled model's autoencoder; times are in decode_latency.py.
 """
 
 import argparse
-import io
 import json
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
-from PIL import Image
 from torch import Tensor
 
 from benchmarks import models
@@ -146,62 +141,6 @@ def error(size: int, pictures: Path | None) -> dict[str, Any]:
     )
 
 
-def png(pixels: Tensor) -> int:
-    """Encode `[1, 3, h, w]` as PNG with zlib level 1 and give its size."""
-    array = ((pixels[0].clamp(-1, 1) + 1) * 127.5).round().byte().permute(1, 2, 0).cpu().numpy()
-    buffer = io.BytesIO()
-    Image.fromarray(array).save(buffer, "PNG", compress_level=1)
-    return buffer.tell()
-
-
-def memory(device: str) -> float | None:
-    """Give the peak of the GPU's allocator in GiB since the last call, or None on a CPU."""
-    if device == "cpu":
-        return None
-    peak = torch.cuda.max_memory_allocated() / GIB
-    torch.cuda.reset_peak_memory_stats()
-    return round(peak, 2)
-
-
-@torch.no_grad()
-def latency(size: int, device: str) -> dict[str, Any]:
-    """Time, from finished latents on, tiles encoded as they come, and decoding before saving."""
-    vae = narrow_vae() if device == "cpu" else sd_decoder(device, torch.bfloat16)
-    shape = (1, vae.config.latent_channels, size // 8, size // 8)
-    latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, vae.dtype)
-    drain(vae, latents[:, :, :128, :128])
-    memory(device)
-    marks: list[float] = []
-    begin, spent = time.perf_counter(), time.process_time()
-    with ThreadPoolExecutor(1) as writer:
-        for region in decode_tiles(vae, latents, tile=TILE):
-            writer.submit(png, region.pixels).add_done_callback(
-                lambda _: marks.append(time.perf_counter() - begin)
-            )
-    peak, ours_spent = memory(device), time.process_time() - spent
-    begin, spent = time.perf_counter(), time.process_time()
-    whole = vae.decode(latents).sample
-    if device == "cuda":
-        torch.cuda.synchronize()
-    decoded = time.perf_counter() - begin
-    png(whole)
-    return {
-        "size": size,
-        "tile": TILE,
-        "device": device,
-        "threads": torch.get_num_threads(),
-        "channels": vae.config.block_out_channels,
-        "first_tile_s": round(min(marks), 2),
-        "last_tile_s": round(max(marks), 2),
-        "undivided_decoded_s": round(decoded, 2),
-        "undivided_saved_s": round(time.perf_counter() - begin, 2),
-        "cpu_s": round(ours_spent, 1),
-        "undivided_cpu_s": round(time.process_time() - spent, 1),
-        "peak_gib": peak,
-        "undivided_peak_gib": memory(device),
-    }
-
-
 @torch.no_grad()
 def preview() -> dict[str, Any]:
     """Compare a preview with a step of SDXL in FLOPs, and time it; fit one to the bundled model."""
@@ -245,17 +184,14 @@ def costs_table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    every = ("costs", "error", "latency", "preview")
+    every = ("costs", "error", "preview")
     parser.add_argument("--parts", nargs="+", choices=every, default=every)
-    parser.add_argument("--size", type=int, default=4096, help="of the timed decode, in pixels")
-    parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
     parser.add_argument("--write", action="store_true", help="renew results/decode-*.json")
     parser.add_argument("--pictures", type=Path, help="draw the error pictures into this folder")
     options = parser.parse_args()
     runs: dict[str, Callable[[], Any]] = {
         "costs": costs,
         "error": lambda: error(1024, options.pictures),
-        "latency": lambda: latency(options.size, options.device),
         "preview": preview,
     }
     document = {part: runs[part]() for part in options.parts}
@@ -263,8 +199,7 @@ def main() -> None:
         print(costs_table(document["costs"]))
     for part, result in document.items():
         if options.write:
-            name = f"decode-{part}{'-cuda' if options.device == 'cuda' else ''}.json"
-            (RESULTS / name).write_text(json.dumps(result, indent=1) + "\n")
+            (RESULTS / f"decode-{part}.json").write_text(json.dumps(result, indent=1) + "\n")
         if part != "costs":
             print(f"\n{part}", *(f"  {key}: {value}" for key, value in result.items()), sep="\n")
     print(json.dumps(document))

@@ -101,7 +101,9 @@ class WorkerSettings(_Section):
     store_wait_seconds: float = Field(
         3600.0, description="How long a result waits for a store that takes nothing; then it fails."
     )
-    preview_every: int = Field(5, description="Denoising steps between previews; 0: none.")
+    preview_every: int = Field(
+        5, description="Denoising steps between previews; the last step has one too. 0: none."
+    )
     tile_size: int = Field(512, description="Tile side in pixels.")
     tile_overlap: int = Field(1, description="Overlap of neighbouring tiles in pixels.")
 

@@ -142,5 +142,7 @@ class _Steps:
         spent = time.perf_counter() - self._begin
         eta = round(spent / self._taken * (total - step), 3)
         self._attempt.tell(Stepped, step=step, total=total, eta_seconds=eta)
-        if self._preview_every and step % self._preview_every == 0 and step < total:
+        if self._preview_every and step == total:
+            self._previews.show_last(step, latents)
+        elif self._preview_every and step % self._preview_every == 0:
             self._previews.show(step, latents)

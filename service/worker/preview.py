@@ -1,4 +1,4 @@
-"""Small pictures of unfinished latents, stored without making the denoising wait."""
+"""Pictures of latents, stored without making the denoising wait."""
 
 import contextlib
 import logging
@@ -20,7 +20,7 @@ from service.worker.attempt import Attempt
 
 _log = logging.getLogger(__name__)
 
-#: Longer side of a preview, in pixels.
+#: Longer side of a preview of unfinished latents, in pixels.
 PREVIEW_PIXELS = 256
 
 
@@ -51,16 +51,22 @@ class Previews:
     def show(self, step: int, latents: torch.Tensor) -> None:
         """Make a preview of `latents`, `[1, C, h, w]`, and store it on another thread."""
         if self._under_way is None or self._under_way.done():
-            pixels = self._pixels(latents)
-            self._under_way = self._pool.submit(self._store_preview, step, pixels)
+            rgb = latents_to_rgb(latents[:1], self._factors)
+            scale = PREVIEW_PIXELS / max(rgb.shape[2:])
+            size = [max(1, round(side * scale)) for side in rgb.shape[2:]]
+            self._submit(step, functional.interpolate(rgb, size, mode="bilinear", antialias=True))
 
-    def _pixels(self, latents: torch.Tensor) -> NDArray[np.uint8]:
-        rgb = latents_to_rgb(latents[:1], self._factors)
-        scale = PREVIEW_PIXELS / max(rgb.shape[2:])
-        size = [max(1, round(side * scale)) for side in rgb.shape[2:]]
-        resized = functional.interpolate(rgb, size, mode="bilinear", antialias=True)
-        values = ((resized[0] + 1) * 127.5).round().to(torch.uint8)
-        return values.permute(1, 2, 0).contiguous().cpu().numpy()
+    def show_last(self, step: int, latents: torch.Tensor) -> None:
+        """Make one of the finished latents, a pixel for each: what is seen until tiles come.
+
+        It is stored in any case, after one that is under way.
+        """
+        self._submit(step, latents_to_rgb(latents[:1], self._factors))
+
+    def _submit(self, step: int, rgb: torch.Tensor) -> None:
+        values = ((rgb[0] + 1) * 127.5).round().to(torch.uint8)
+        pixels = values.permute(1, 2, 0).contiguous().cpu().numpy()
+        self._under_way = self._pool.submit(self._store_preview, step, pixels)
 
     def _store_preview(self, step: int, pixels: NDArray[np.uint8]) -> None:
         key = self._attempt.keys.preview(step)

@@ -81,6 +81,25 @@ def test_a_slow_store_gets_fewer_previews(
     assert [event.step for event in told if event.type == "preview"] == [1]
 
 
+def test_the_last_preview_has_a_pixel_for_each_latent_and_is_never_left_out(
+    memory: ObjectStore, new_generation: Callable[..., Generation]
+) -> None:
+    store, told = _Slow(memory), list[Event]()
+    latents = torch.full((1, 4, 30, 300), -1.0)
+    latents[0, 1, 7, 250] = 1.0
+    with _previews(new_generation(), store, told).running() as previews:
+        previews.show(3, torch.zeros(1, 4, 8, 8))
+        assert store.entered.wait(10)
+        previews.show_last(4, latents)
+        store.released.set()
+    assert [event.step for event in told if event.type == "preview"] == [3, 4]
+    last = told[-1]
+    assert last.type == "preview"
+    picture = np.asarray(Image.open(io.BytesIO(memory.get(last.key))))
+    assert picture.shape == (30, 300, 3)
+    assert np.unravel_index(picture[..., 1].argmax(), (30, 300)) == (7, 250)
+
+
 def test_a_preview_that_cannot_be_stored_is_no_failure(
     memory: ObjectStore, new_generation: Callable[..., Generation]
 ) -> None:
