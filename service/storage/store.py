@@ -1,8 +1,10 @@
 """Bytes under keys, in a folder, in memory or in S3, through one library (obstore).
 
 A put is atomic in all three: a folder's file is written beside its place and renamed, memory is
-swapped, and S3 shows an object when its upload is complete. The media type follows from the key's
-extension, so it is the same everywhere and a folder needs no second file to remember it.
+swapped, and S3 shows an object when its upload is complete. A manifest goes into a folder when the
+disk has all that lies beside it, so a result that exists survives a power cut. The media type
+follows from the key's extension, so it is the same everywhere and a folder needs no second file to
+remember it.
 """
 
 import contextlib
@@ -21,6 +23,7 @@ from service.application.ports import ObjectInfo, ObjectStore
 from service.domain.artifacts import EXTENSIONS, MEDIA_TYPES
 from service.domain.errors import NotFound, StoreError, Unavailable
 from service.settings import StoreSettings
+from service.storage.durability import sync_tree
 
 if TYPE_CHECKING:
     from obstore.store import ClientConfig, RetryConfig
@@ -31,7 +34,8 @@ _MEDIA_TYPE_OF = {
 }
 _UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 
-#: Deletion starts with these, so that no manifest ever promises what is gone already.
+#: Writing ends with these and deletion starts with them, so that no manifest ever promises what is
+#: not there.
 _MANIFEST_NAME = "/manifest.json"
 
 #: A key that nothing writes; asking for it shows whether the store answers.
@@ -107,7 +111,7 @@ class _Objects(ObjectStore):
             )
         attributes = None if self._folder else {"Content-Type": media_type}
         try:
-            with _translated("write", key):
+            with _translated("write", key), self._durable(key):
                 result = self._store.put(key, data, attributes=attributes)
         except NotFound as error:
             raise StoreError(f"there is no place to write {key!r}: {error.detail}") from error
@@ -157,6 +161,17 @@ class _Objects(ObjectStore):
             raise Unavailable("store", f"the folder {str(self._folder)!r} is gone")
         with contextlib.suppress(NotFound):
             self.get(_PROBE_KEY)
+
+    @contextlib.contextmanager
+    def _durable(self, key: str) -> Iterator[None]:
+        """Where the block puts a manifest into a folder: what is beside it first, then itself."""
+        if self._folder is None or not key.endswith(_MANIFEST_NAME):
+            yield
+            return
+        manifest = self._folder / key
+        sync_tree(manifest.parent, self._folder)
+        yield
+        sync_tree(manifest, self._folder)
 
     def _delete(self, keys: list[str]) -> None:
         try:

@@ -51,20 +51,21 @@ class Previews:
     def show(self, step: int, latents: torch.Tensor) -> None:
         """Make a preview of `latents`, `[1, C, h, w]`, and store it on another thread."""
         if self._under_way is None or self._under_way.done():
-            rgb = latents_to_rgb(latents[:1], self._factors)
-            scale = PREVIEW_PIXELS / max(rgb.shape[2:])
-            size = [max(1, round(side * scale)) for side in rgb.shape[2:]]
-            self._submit(step, functional.interpolate(rgb, size, mode="bilinear", antialias=True))
+            self._submit(step, latents, PREVIEW_PIXELS)
 
     def show_last(self, step: int, latents: torch.Tensor) -> None:
-        """Make one of the finished latents, a pixel for each: what is seen until tiles come.
+        """Make one of the finished latents: what is seen until tiles come.
 
-        It is stored in any case, after one that is under way.
+        It is never shrunk, and stored in any case, after one that is under way.
         """
-        self._submit(step, latents_to_rgb(latents[:1], self._factors))
+        self._submit(step, latents, max(PREVIEW_PIXELS, *latents.shape[2:]))
 
-    def _submit(self, step: int, rgb: torch.Tensor) -> None:
-        values = ((rgb[0] + 1) * 127.5).round().to(torch.uint8)
+    def _submit(self, step: int, latents: torch.Tensor, pixels_along: int) -> None:
+        rgb = latents_to_rgb(latents[:1], self._factors)
+        scale = pixels_along / max(rgb.shape[2:])
+        size = [max(1, round(side * scale)) for side in rgb.shape[2:]]
+        resized = functional.interpolate(rgb, size, mode="bilinear", antialias=True)
+        values = ((resized[0] + 1) * 127.5).round().to(torch.uint8)
         pixels = values.permute(1, 2, 0).contiguous().cpu().numpy()
         self._under_way = self._pool.submit(self._store_preview, step, pixels)
 
