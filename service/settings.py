@@ -59,6 +59,9 @@ class ApiSettings(_Section):
     grpc_port: int = Field(50051, description="gRPC port; 0 takes a free one.")
     max_body_bytes: int = Field(1024 * 1024, description="Longest request body accepted.")
     max_wait_seconds: int = Field(60, description="Longest `Prefer: wait=N` honoured.")
+    image_wait_seconds: float = Field(
+        570.0, description="Longest that `POST /v1/images/generations` waits for its pictures."
+    )
 
 
 class WorkerSettings(_Section):

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.generation import GenerationRequest
@@ -38,13 +38,15 @@ def parse_idempotency_key(text: str, field: str) -> str:
     raise InvalidRequest([FieldViolation(field, _shorten(text), rule)])
 
 
-def violations_of(errors: list[Any]) -> list[FieldViolation]:
-    """Turn pydantic's error list into field violations."""
+def violations_of(
+    errors: list[Any], model: type[BaseModel] = GenerationRequest
+) -> list[FieldViolation]:
+    """Turn pydantic's error list into field violations; `model` is what was to be read."""
     return [
         FieldViolation(
             field=_field(error["loc"]),
             value="nothing" if error["type"] == "missing" else _shorten(error.get("input")),
-            description=_describe(error),
+            description=_describe(error, model),
         )
         for error in errors
     ]
@@ -55,9 +57,9 @@ def _field(location: Sequence[str | int]) -> str:
     return ".".join(str(part) for part in names) or "body"
 
 
-def _describe(error: Mapping[str, Any]) -> str:
+def _describe(error: Mapping[str, Any], model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
-        allowed = ", ".join(GenerationRequest.model_fields)
+        allowed = ", ".join(model.model_fields)
         return f"this field is unknown; known fields are {allowed}"
     message = str(error["msg"])
     return message[:1].lower() + message[1:]

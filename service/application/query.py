@@ -62,6 +62,10 @@ class Query:
         """A page of records, newest first; `limit` is capped at 100."""
         return self._records.list(status=status, cursor=cursor, limit=min(limit, MAX_PAGE))
 
+    def model(self, name: str | None) -> Model | None:
+        """One model of the catalogue (None: the default), or None when it has no such model."""
+        return self._catalog.default if name is None else self._catalog.find(name)
+
     def models(self) -> list[ModelStatus]:
         """Every model with its warm workers and queue depth."""
         workers = self._records.workers()

@@ -7,6 +7,9 @@
       |   - ArtifactNotFound    the generation exists, this part of its result does not (yet)
       + Conflict
       |   - IdempotencyMismatch the key was used before with another request
+      |   - GenerationCancelled somebody cancelled what the client waits for
+      + GenerationFailed        what the client waits for could not be made
+      + WaitedTooLong           what the client waits for is not ready in time
       + Unavailable             a dependency cannot be reached; try again later
       + StoreError              the object store refused or failed for good
 
@@ -99,6 +102,43 @@ class IdempotencyMismatch(Conflict):
         self.key = key
         super().__init__(
             f"the idempotency key {key!r} was used before with another request; choose a new key"
+        )
+
+
+class GenerationCancelled(Conflict):
+    """Somebody cancelled the picture a client waits for."""
+
+    reason = "GENERATION_CANCELLED"
+
+    def __init__(self, generation_id: str) -> None:
+        super().__init__(f"generation {generation_id} was cancelled")
+
+
+class GenerationFailed(ServiceError):
+    """The picture a client waits for could not be made.
+
+    Attributes:
+        code: the reason of the failure, for programs.
+        retryable: whether asking for the same again may work.
+    """
+
+    reason = "GENERATION_FAILED"
+
+    def __init__(self, detail: str, code: str, *, retryable: bool) -> None:
+        self.code = code
+        self.retryable = retryable
+        super().__init__(detail)
+
+
+class WaitedTooLong(ServiceError):
+    """The picture a client waits for is not ready in time."""
+
+    reason = "WAITED_TOO_LONG"
+
+    def __init__(self, generation_id: str, seconds: float) -> None:
+        super().__init__(
+            f"generation {generation_id} was not ready after {seconds:g} s; use /v1/generations "
+            "for what takes longer"
         )
 
 

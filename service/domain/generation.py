@@ -11,6 +11,7 @@ from service.domain.artifacts import BitDepth, Manifest, OutputFormat, TileForma
 #: Seeds stay below 2**53 so that every JSON reader, JavaScript included, keeps them exact.
 MAX_SEED = 2**53 - 1
 MAX_PROMPT_CHARACTERS = 4000
+MAX_STEPS = 150
 
 Priority = Literal["high", "normal", "low"]
 #: Every priority, the most urgent first.
@@ -75,7 +76,7 @@ class GenerationRequest(BaseModel):
         int | None, Field(description="Pixels, a multiple of 8 within the model's limits.")
     ] = None
     num_inference_steps: Annotated[
-        int | None, Field(ge=1, le=150, description="Denoising steps, 1 to 150.")
+        int | None, Field(ge=1, le=MAX_STEPS, description="Denoising steps, 1 to 150.")
     ] = None
     guidance_scale: Annotated[
         float | None,

@@ -13,6 +13,7 @@ from service.api.http.routes import (
     events,
     generations,
     iiif,
+    images,
     models,
     operations,
     problems,
@@ -54,7 +55,7 @@ def create_app(
     app.state.use_cases = use_cases
     app.state.settings = settings
     app.state.stopping = stopping or asyncio.Event()
-    for module in (generations, events, artifacts, iiif, models, operations, problems, web):
+    for module in (generations, events, artifacts, images, iiif, models, operations, problems, web):
         app.include_router(module.router)
     app.mount("/web", web.page_files)
     install_error_handlers(app)

@@ -9,13 +9,16 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.utils import is_body_allowed_for_status_code
 from starlette.exceptions import HTTPException
+from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match
 
-from service.api.http import problems
+from service.api.http import image_errors, problems
+from service.api.http.image_schemas import ImageRequest
 from service.api.http.problems import Problem, ProblemType, Violation
 from service.application.parse import violations_of
 from service.domain.errors import InvalidRequest, ServiceError, StoreError, Unavailable
+from service.domain.generation import GenerationRequest
 
 logger = logging.getLogger(__name__)
 
@@ -29,6 +32,10 @@ _BY_STATUS = {
         problems.RANGE_NOT_SATISFIABLE,
     )
 }
+
+#: What servers write into their logs when a client left early; no standard status says so.
+_CLIENT_CLOSED_REQUEST = 499
+
 _METHODS = ("DELETE", "GET", "HEAD", "PATCH", "POST", "PUT")
 
 
@@ -37,6 +44,7 @@ def install_error_handlers(app: FastAPI) -> None:
     app.add_exception_handler(ServiceError, _on_service_error)
     app.add_exception_handler(RequestValidationError, _on_validation_error)
     app.add_exception_handler(HTTPException, _on_http_error)
+    app.add_exception_handler(ClientDisconnect, _on_disconnect)
     app.add_exception_handler(Exception, _on_unexpected_error)
 
 
@@ -45,19 +53,20 @@ async def _on_service_error(request: Request, error: Exception) -> Response:
     kind = problems.problem_of(error)
     headers = {}
     violations = None
+    if (retry := image_errors.may_retry(error)) is not None:
+        headers["x-should-retry"] = str(retry).lower()
     if isinstance(error, Unavailable):
         headers["retry-after"] = str(error.retry_after)
         logger.warning("%s %s: %s", request.method, request.url.path, error)
     if isinstance(error, StoreError):
-        # The openai SDK repeats 5xx unless told otherwise; repeating would fail again.
-        headers["x-should-retry"] = "false"
         logger.error("%s %s: %s", request.method, request.url.path, error)
     if isinstance(error, InvalidRequest):
         violations = [
             Violation(field=v.field, value=v.value, description=v.description)
             for v in error.violations
         ]
-    return _respond(request, kind, error.public_detail, headers, violations)
+    code = image_errors.code_of(error)
+    return _respond(request, kind, error.public_detail, headers, violations, code=code)
 
 
 async def _on_validation_error(request: Request, error: Exception) -> Response:
@@ -70,7 +79,9 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
         sent = request.headers.get("content-type", "no content type")
         detail = f"the body was sent as {sent!r}; send application/json"
         return _respond(request, problems.UNSUPPORTED_MEDIA_TYPE, detail)
-    return await _on_service_error(request, InvalidRequest(violations_of(list(error.errors()))))
+    known = ImageRequest if request.url.path.startswith(image_errors.PREFIX) else GenerationRequest
+    violations = violations_of(list(error.errors()), known)
+    return await _on_service_error(request, InvalidRequest(violations))
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:
@@ -99,6 +110,10 @@ def _methods(request: Request) -> list[str]:
     ]
 
 
+async def _on_disconnect(request: Request, error: Exception) -> Response:  # noqa: ARG001
+    return Response(status_code=_CLIENT_CLOSED_REQUEST)  # nobody reads it
+
+
 async def _on_unexpected_error(request: Request, error: Exception) -> Response:
     logger.error("request %s failed", request.state.request_id, exc_info=error)
     headers = {"x-should-retry": "false", "x-request-id": request.state.request_id}
@@ -112,7 +127,12 @@ def _respond(
     detail: str,
     headers: Mapping[str, str] | None = None,
     violations: list[Violation] | None = None,
+    *,
+    code: str | None = None,
 ) -> Response:
+    if request.url.path.startswith(image_errors.PREFIX):
+        status, body = image_errors.image_error(kind, detail, violations, code)
+        return JSONResponse(body.model_dump(), status, headers=dict(headers or {}))
     problem = Problem(
         type=kind.uri,
         title=kind.title,

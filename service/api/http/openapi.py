@@ -1,14 +1,16 @@
-"""The OpenAPI document: error responses as problem documents, everywhere."""
+"""The OpenAPI document: the schemas that FastAPI does not find by itself."""
 
 from typing import Any
 
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.api.http.image_schemas import ImageEvent
 from service.api.http.problems import PROBLEM_TYPES, Problem
 
 _REFERENCE = {"$ref": "#/components/schemas/Problem"}
-_DEFAULT_SCHEMAS = ("HTTPValidationError", "ValidationError")
+_VALIDATION_ERROR = "HTTPValidationError"
+_DEFAULT_SCHEMAS = (_VALIDATION_ERROR, "ValidationError")
 
 
 def problem_responses(*statuses: int) -> dict[int | str, dict[str, Any]]:
@@ -49,7 +51,12 @@ def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     for name in _DEFAULT_SCHEMAS:
         schemas.pop(name, None)
-    problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    schemas.update(problem.pop("$defs"))
-    schemas["Problem"] = problem
+    for methods in document["paths"].values():
+        for operation in methods.values():
+            if _VALIDATION_ERROR in str(operation["responses"].get("422")):
+                del operation["responses"]["422"]  # this route answers broken rules another way
+    for model in (Problem, ImageEvent):
+        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schemas.update(schema.pop("$defs"))
+        schemas[model.__name__] = schema
     return document

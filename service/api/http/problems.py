@@ -11,6 +11,8 @@ from service.api.http import links
 from service.domain.errors import (
     ArtifactNotFound,
     Conflict,
+    GenerationCancelled,
+    GenerationFailed,
     GenerationNotFound,
     IdempotencyMismatch,
     InvalidRequest,
@@ -18,6 +20,7 @@ from service.domain.errors import (
     ServiceError,
     StoreError,
     Unavailable,
+    WaitedTooLong,
 )
 
 
@@ -131,6 +134,25 @@ IDEMPOTENCY_KEY_REUSED = ProblemType(
     "The idempotency key belongs to another request",
     "The same key came before with a different body. Use a new key for a new request.",
 )
+GENERATION_CANCELLED = ProblemType(
+    "generation-cancelled",
+    409,
+    "The picture waited for was cancelled",
+    "Somebody stopped it. Send the request again if the picture is still wanted.",
+)
+GENERATION_FAILED = ProblemType(
+    "generation-failed",
+    500,
+    "The picture waited for could not be made",
+    "The code says why. The x-should-retry header says whether the same request may work again.",
+)
+WAITED_TOO_LONG = ProblemType(
+    "waited-too-long",
+    504,
+    "The picture waited for was not ready in time",
+    "It was cancelled, unless an Idempotency-Key came with the request. Use /v1/generations, which "
+    "does not wait.",
+)
 UNAVAILABLE = ProblemType(
     "unavailable",
     503,
@@ -162,6 +184,9 @@ PROBLEM_TYPES = (
     UNSUPPORTED_MEDIA_TYPE,
     RANGE_NOT_SATISFIABLE,
     IDEMPOTENCY_KEY_REUSED,
+    GENERATION_CANCELLED,
+    GENERATION_FAILED,
+    WAITED_TOO_LONG,
     UNAVAILABLE,
     STORE_ERROR,
     INTERNAL,
@@ -174,6 +199,9 @@ _BY_ERROR: dict[type[ServiceError], ProblemType] = {
     ArtifactNotFound: ARTIFACT_NOT_FOUND,
     Conflict: CONFLICT,
     IdempotencyMismatch: IDEMPOTENCY_KEY_REUSED,
+    GenerationCancelled: GENERATION_CANCELLED,
+    GenerationFailed: GENERATION_FAILED,
+    WaitedTooLong: WAITED_TOO_LONG,
     Unavailable: UNAVAILABLE,
     StoreError: STORE_ERROR,
     ServiceError: INTERNAL,

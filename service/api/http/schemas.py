@@ -1,8 +1,9 @@
 """What clients get to see of a generation: links in place of object keys, nothing internal."""
 
+from collections.abc import Iterable
 from dataclasses import asdict
 from datetime import datetime
-from typing import Any, Self
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -197,10 +198,27 @@ class ModelView(View):
         return cls(**public, warm_workers=status.warm_workers, queued=status.queued)
 
 
+class OpenAiModel(View):
+    """One model as OpenAI's clients list it."""
+
+    id: str = Field(description="Name to use in requests.")
+    object: Literal["model"] = "model"
+    created: int = Field(0, description="Unknown here, so always 0.")
+    owned_by: str = "hidiffusion"
+
+
 class ModelList(View):
     """Every model on offer; the first is the default."""
 
     models: tuple[ModelView, ...]
+    object: Literal["list"] = "list"
+    data: tuple[OpenAiModel, ...] = Field(description="The same models, for OpenAI's clients.")
+
+    @classmethod
+    def of(cls, statuses: Iterable[ModelStatus]) -> Self:
+        """The view of every model in `statuses`."""
+        models = tuple(ModelView.of(status) for status in statuses)
+        return cls(models=models, data=tuple(OpenAiModel(id=model.name) for model in models))
 
 
 class Health(View):

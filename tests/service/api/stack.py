@@ -36,7 +36,7 @@ CATALOG = Catalog(
             source="somewhere/inside",
             native_size=256,
             min_size=128,
-            max_size=2048,
+            max_size=4096,
             default_size=512,
             default_scheduler="DDIMScheduler",
             schedulers=("DDIMScheduler", "EulerDiscreteScheduler"),
@@ -47,6 +47,7 @@ CATALOG = Catalog(
 
 MAX_BODY_BYTES = 64 * 1024
 MAX_WAIT_SECONDS = 2
+IMAGE_WAIT_SECONDS = 1.5
 KEEP_ALIVE_SECONDS = 0.3
 
 
@@ -108,6 +109,7 @@ def running_stack(redis_url: str, store_settings: StoreSettings) -> Iterator[Sta
         grpc_port=0,
         max_body_bytes=MAX_BODY_BYTES,
         max_wait_seconds=MAX_WAIT_SECONDS,
+        image_wait_seconds=IMAGE_WAIT_SECONDS,
     )
     with (
         closing(records.redis),

@@ -17,10 +17,10 @@ GOOD = {"prompt": "a red guitar"}
 #: What is wrong, the field at fault, and what the answer must say is allowed.
 BAD = [
     ({"width": 513}, "width", "multiples of 8"),
-    ({"width": 120}, "width", "from 128 to 2048"),
-    ({"width": 2056}, "width", "from 128 to 2048"),
-    ({"height": 0}, "height", "from 128 to 2048"),
-    ({"height": -512}, "height", "from 128 to 2048"),
+    ({"width": 120}, "width", "from 128 to 4096"),
+    ({"width": 4104}, "width", "from 128 to 4096"),
+    ({"height": 0}, "height", "from 128 to 4096"),
+    ({"height": -512}, "height", "from 128 to 4096"),
     ({"model": "imagined"}, "model", "allowed are emoji"),
     ({"scheduler": "CronScheduler"}, "scheduler", "DDIMScheduler, EulerDiscreteScheduler"),
     ({"method": "magic"}, "method", "hidiffusion, direct"),

@@ -293,7 +293,7 @@ def test_models_tell_limits_but_not_where_weights_lie(stack: Stack) -> None:
 
     (model,) = stack.stub.ListModels(rpc.ListModelsRequest(), timeout=TIMEOUT).models
 
-    assert (model.name, model.min_size, model.max_size) == ("emoji", 128, 2048)
+    assert (model.name, model.min_size, model.max_size) == ("emoji", 128, 4096)
     assert model.warm_workers == 1
     assert "somewhere" not in str(model)
 

@@ -192,7 +192,7 @@ def test_models_tell_limits_and_warm_workers_but_not_where_weights_lie(stack: St
 
     (model,) = response.json()["models"]
     assert model["name"] == "emoji"
-    assert (model["min_size"], model["max_size"]) == (128, 2048)
+    assert (model["min_size"], model["max_size"]) == (128, 4096)
     assert model["schedulers"] == ["DDIMScheduler", "EulerDiscreteScheduler"]
     assert (model["warm_workers"], model["queued"]) == (1, 1)
     assert "somewhere" not in response.text

@@ -1,0 +1,73 @@
+"""The OpenAI Images API, so that its clients work when they are pointed here."""
+
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Header, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from service.api.http.dependencies import SettingsDep, StoppingDep, UseCasesDep
+from service.api.http.headers import idempotency_key
+from service.api.http.image_answers import picture_answer, streamed, url_answer
+from service.api.http.image_schemas import ImageError, ImageRequest, ImagesResponse
+from service.api.http.image_wait import ImageWait
+from service.application.batch import GenerateBatch
+from service.application.parse import parse_request
+from service.domain.errors import FieldViolation, InvalidRequest
+
+router = APIRouter(prefix="/v1/images", tags=["openai"])
+
+_ERRORS = {
+    400: "A rule is broken, or the body is not JSON.",
+    409: "Somebody cancelled the generation.",
+    413: "The body is too large.",
+    415: "The body is not JSON.",
+    500: "The picture could not be made; `code` says why.",
+    503: "A dependency cannot be reached.",
+    504: "The picture was not ready in time, and was cancelled.",
+}
+_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {
+        "description": "The pictures; with `stream`, server-sent events: previews, then the "
+        "finished picture.",
+        "content": {
+            "text/event-stream": {"itemSchema": {"$ref": "#/components/schemas/ImageEvent"}}
+        },
+        "model": ImagesResponse,
+    },
+    **{status: {"description": text, "model": ImageError} for status, text in _ERRORS.items()},
+}
+
+
+@router.post("/generations", response_class=Response, responses=_RESPONSES)
+async def generate_images(
+    *,
+    request: ImageRequest,
+    http: Request,
+    use_cases: UseCasesDep,
+    settings: SettingsDep,
+    stopping: StoppingDep,
+    idempotency: Annotated[
+        str | None,
+        Header(
+            alias="Idempotency-Key",
+            description="With a key, the work goes on when the client leaves, and repeating the "
+            "request finds it; without one, leaving cancels it.",
+        ),
+    ] = None,
+) -> Response:
+    """Make pictures and wait for them, as the OpenAI Images API does."""
+    key, count = idempotency_key(idempotency), request.n or 1
+    if request.stream and count > 1:
+        rule = "a stream shows one picture; send n=1, or a request for each"
+        raise InvalidRequest([FieldViolation("n", repr(count), rule)])
+    asked = parse_request(request.fields(use_cases.query.model(request.model)))
+    batch = GenerateBatch(use_cases)
+    accepted = await run_in_threadpool(batch.submit, asked, count, key)
+    seconds = settings.image_wait_seconds
+    wait = ImageWait(use_cases, accepted, seconds, stopping, keep=key is not None)
+    if request.stream:
+        return streamed(use_cases.query, request, accepted[0], wait.events())
+    done = await wait.all(http)
+    if request.response_format == "url":
+        return await run_in_threadpool(url_answer, http, use_cases.query, request, done)
+    return await run_in_threadpool(picture_answer, use_cases.query, request, done)
