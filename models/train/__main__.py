@@ -8,6 +8,7 @@ from dataclasses import replace
 
 import torch
 
+from models.train.classifier import train_classifier
 from models.train.config import TrainConfig
 from models.train.dataset import pack_pictures
 from models.train.export import export
@@ -21,6 +22,7 @@ STEPS = {
     "vae": "train the autoencoder",
     "decoder": "train the decoder further; may run beside unet",
     "unet": "train U-Net and text encoder",
+    "classifier": "train and measure the classifier of nouns",
     "export": "write the newest weights as a pipeline",
     "sheet": "sample every noun from the exported pipeline",
     "report": "plot the losses and print the figures of the model card",
@@ -69,6 +71,8 @@ def run(step: str, config: TrainConfig) -> None:
             train_decoder(config, finished_vae(config))
         case "unet":
             train_unet(config)
+        case "classifier":
+            print(json.dumps(train_classifier(config), indent=2))
         case "export":
             export(config)
         case "sheet":

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,6 +23,10 @@ class Paths:
     model: Path = ROOT / "models" / "fluent-emoji-256"
     images: Path = ROOT / "docs" / "images"
     nouns: Path = ROOT / "models" / "train" / "nouns.json"
+
+    def with_nouns(self, file: Path) -> Paths:
+        """Returns the same folders with another list of nouns."""
+        return replace(self, nouns=file)
 
     @property
     def checkpoints(self) -> Path:
@@ -108,6 +112,23 @@ class UNetConfig:
 
 
 @dataclass(frozen=True)
+class ClassifierConfig:
+    """The classifier that measures pictures.
+
+    Args:
+        nouns: What it can tell apart; more nouns than the bundled model knows make it strict.
+        batch_size: Pictures per optimizer step.
+        rounds: How often each noun is moved anew when its accuracy is measured.
+        stage: The training stage, in minutes of processor time.
+    """
+
+    nouns: Path = ROOT / "models" / "train" / "everyday.json"
+    batch_size: int = 96
+    rounds: int = 10
+    stage: StageConfig = field(default_factory=lambda: StageConfig(3, 3e-3))
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """The whole run.
 
@@ -118,11 +139,15 @@ class TrainConfig:
         paths: Folders.
         vae: The autoencoder.
         unet: The denoiser and text encoder.
+        classifier: The classifier of nouns.
+        device: Where the networks train: "cpu" or "cuda".
     """
 
     size: int = 256
     threads: int = 1
     seed: int = 0
+    device: str = "cpu"
     paths: Paths = field(default_factory=Paths)
     vae: VaeConfig = field(default_factory=VaeConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
+    classifier: ClassifierConfig = field(default_factory=ClassifierConfig)

@@ -39,6 +39,8 @@ NAMES = Package(
     "fb5fd131b362aab7a55542d2a147a79708cce0a8b1c1bbacd470172708b5c438",
     "package/emoji.json",
 )
+#: Where Google's Noto drawings, 64x64 pixels, lie in the tarball of `NAMES`.
+NOTO_DRAWINGS = "package/img/google/64/"
 
 
 def fetch(package: Package, folder: Path) -> Path:
