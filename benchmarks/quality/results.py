@@ -61,13 +61,15 @@ class Columns:
     def more_objects(self, references: list[Reference]) -> Floats:
         """Tell of each picture whether it has more objects than its reference: 0 or 1."""
         wanted = np.array([reference.objects for reference in references])
-        return (self.objects > wanted).astype(np.float64)
+        more: Floats = (self.objects > wanted).astype(np.float64)
+        return more
 
     def duplicated(self, references: list[Reference]) -> Floats:
         """Tell of each picture whether it has more objects, or far more parts: 0 or 1."""
         wanted = np.array([reference.parts for reference in references])
         more_parts = self.parts >= PARTS_LIMIT * np.maximum(wanted, 1)
-        return np.maximum(self.more_objects(references), more_parts)
+        either: Floats = np.maximum(self.more_objects(references), more_parts)
+        return either
 
 
 def measure_part(studio: Studio, part: Part) -> dict[str, Any]:
@@ -94,9 +96,9 @@ def measure_part(studio: Studio, part: Part) -> dict[str, Any]:
         for variant, column in columns.items()
     }
     if DIRECT in columns:
-        for variant, column in columns.items():
+        for variant in columns.keys() - {DIRECT}:
             rows[str(variant)]["minus_direct"] = _differences(
-                column, columns[DIRECT], references, draws
+                columns[variant], columns[DIRECT], references, draws
             )
     return {
         "prompts": len(part.prompts),
@@ -134,7 +136,8 @@ def _columns(
         )
         table.append(np.concatenate([np.array(numbers, np.float64), features[0]]))
     values = np.stack(table)
-    return Columns(*values[:, :5].T, features=values[:, 5:])
+    objects, parts, agreement, correct, detail = values[:, :5].T
+    return Columns(objects, parts, agreement, correct, detail, values[:, 5:])
 
 
 def _estimates(

@@ -86,7 +86,7 @@ def frechet(first: Floats, second: Floats) -> float:
         second: `[m, features]`.
     """
     shift = first.mean(0) - second.mean(0)
-    spread, other = np.cov(first.T), np.cov(second.T)
+    spread, other = np.cov(first.T, bias=True), np.cov(second.T, bias=True)
     # The product of two covariances has real eigenvalues, none below 0 but for rounding.
     roots = np.sqrt(np.linalg.eigvals(spread @ other).real.clip(0))
     return float(shift @ shift + np.trace(spread) + np.trace(other) - 2 * roots.sum())

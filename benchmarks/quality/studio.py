@@ -116,7 +116,8 @@ class Studio:
 
     def _loaded(self) -> Any:
         if self._pipeline is None:
-            pipe = StableDiffusionPipeline.from_pretrained(MODEL, local_files_only=True)
+            load: Any = StableDiffusionPipeline.from_pretrained
+            pipe = load(MODEL, local_files_only=True)
             pipe.scheduler = SCHEDULERS[self.sampling.scheduler].from_config(pipe.scheduler.config)
             pipe.set_progress_bar_config(disable=True)
             self._pipeline = pipe.to(self.device)
@@ -153,7 +154,8 @@ def _decode(vae: Any, latent: torch.Tensor) -> Pixels:
     # In float32: bfloat16 has 8 bits for what the measure of detail looks at.
     pixels = vae.decode(latent / vae.config.scaling_factor).sample[0]
     values = ((pixels / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-    return values.permute(1, 2, 0).cpu().numpy()
+    drawn: Pixels = values.permute(1, 2, 0).cpu().numpy()
+    return drawn
 
 
 def _write(file: Path, pixels: Pixels) -> None:

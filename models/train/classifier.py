@@ -20,6 +20,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.train.augment import Motion, disturb, move
+from models.train.blocks import fill_block
 from models.train.config import ROOT, ClassifierConfig, Paths, TrainConfig
 from models.train.dataset import load_nouns, pack_pictures, to_tensor
 from models.train.fetch import NAMES, NOTO_DRAWINGS
@@ -109,8 +110,22 @@ def train_classifier(config: TrainConfig, folder: Path = FOLDER) -> dict[str, An
     write(trained, names, folder)
     figures = measure(load_classifier(folder)[0], paths, pictures.cpu(), settings)
     figures["steps"] = trainer.step
-    (folder / "figures.json").write_text(json.dumps(figures, indent=2) + "\n")
+    fill_block(folder / "README.md", "figures", table(figures))
     return figures
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Lays the figures of `measure` out for the card."""
+    return "\n".join(
+        [
+            "| pictures | number | right at once | among the first five |",
+            "| --- | --- | --- | --- |",
+            f"| training pictures, moved and disturbed anew | {figures['moved_pictures']} "
+            f"| {figures['moved_accuracy']:.1%} | |",
+            f"| Noto's drawings of the same nouns | {figures['noto_pictures']} "
+            f"| {figures['noto_top1']:.1%} | {figures['noto_top5']:.1%} |",
+        ]
+    )
 
 
 def write(classifier: nn.Module, names: list[str], folder: Path) -> None:
