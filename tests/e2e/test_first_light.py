@@ -53,25 +53,47 @@ def image_bytes(http: httpx.Client, generation_id: str) -> bytes:
     return response.content
 
 
-def reassemble(http: httpx.Client, events: list[tuple[str, dict[str, Any]]]) -> np.ndarray:
-    """Paste the tiles of the largest level together."""
-    tiles = [data["tile"] for kind, data in events if kind == "tile"]
-    top = max(tile["level"] for tile in tiles)
-    full = [tile for tile in tiles if tile["level"] == top]
-    height = max(tile["top"] + tile["height"] for tile in full)
-    width = max(tile["left"] + tile["width"] for tile in full)
-    canvas = np.full((height, width, 3), 255, dtype=np.uint8)
-    for tile in full:
-        pixels = np.asarray(Image.open(io.BytesIO(http.get(tile["href"]).content)).convert("RGB"))
-        canvas[tile["top"] :, tile["left"] :][: pixels.shape[0], : pixels.shape[1]] = pixels
-    return canvas
+class Viewer:
+    """Follows a generation and draws every full-size tile the moment its event comes."""
+
+    def __init__(self, url: str, width: int, height: int) -> None:
+        self.canvas = np.full((height, width, 3), 255, dtype=np.uint8)
+        self.events: list[tuple[str, dict[str, Any]]] = []
+        self._url = url
+
+    def watch(self, generation_id: str) -> None:
+        """Watch and draw to the end; the picture itself is never asked for."""
+        with httpx.Client(base_url=self._url, timeout=60) as http:
+            path = f"/v1/generations/{generation_id}/events"
+            with connect_sse(http, "GET", path) as source:
+                for sse in source.iter_sse():
+                    if sse.data:
+                        self.events.append((sse.event, json.loads(sse.data)))
+                    if sse.event == "tile":
+                        self._draw(self.events[-1][1]["tile"])
+
+    def _draw(self, tile: dict[str, Any]) -> None:
+        right, bottom = tile["left"] + tile["width"], tile["top"] + tile["height"]
+        # Level n is 2**n pixels along its longer side at most; the last one is the picture.
+        if tile["level"] == (max(self.canvas.shape) - 1).bit_length():
+            response = httpx.get(self._url + tile["href"])
+            assert response.status_code == 200
+            pixels = np.asarray(Image.open(io.BytesIO(response.content)).convert("RGB"))
+            self.canvas[tile["top"] : bottom, tile["left"] : right] = pixels
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize(("width", "height"), [(512, 512), (1024, 1024), (768, 512)])
-def test_a_prompt_becomes_a_tiled_picture(http: httpx.Client, width: int, height: int) -> None:
-    generation = create(http, width=width, height=height)
-    events = follow(http, generation["id"])
+@pytest.mark.parametrize(
+    ("width", "height", "tile_format"),
+    [(512, 512, "png"), (1024, 1024, "png"), (768, 512, "webp")],
+)
+def test_a_prompt_becomes_a_tiled_picture(
+    service: Embedded, http: httpx.Client, width: int, height: int, tile_format: str
+) -> None:
+    generation = create(http, width=width, height=height, tile_format=tile_format)
+    viewer = Viewer(service.url, width, height)
+    viewer.watch(generation["id"])
+    events = viewer.events
 
     kinds = [kind for kind, _ in events]
     assert kinds[:2] == ["queued", "started"]
@@ -83,7 +105,9 @@ def test_a_prompt_becomes_a_tiled_picture(http: httpx.Client, width: int, height
 
     image = Image.open(io.BytesIO(image_bytes(http, generation["id"])))
     assert image.size == (width, height)
-    np.testing.assert_array_equal(reassemble(http, events), np.asarray(image.convert("RGB")))
+    assert image.mode == "RGB"
+    np.testing.assert_array_equal(viewer.canvas, np.asarray(image))
+    assert {data["tile"]["href"].rpartition(".")[2] for data in tiles} == {tile_format}
     assert "a red guitar" in image.text["parameters"]  # type: ignore[attr-defined]
     record = http.get(f"/v1/generations/{generation['id']}").json()
     assert record["result"]["recipe"]["request"]["seed"] == 7
