@@ -151,21 +151,19 @@ def generate(pipe: Any, order: Order, config: DiffuseHighConfig) -> Any:
         InvalidConfigError: the picture is too small for the method.
     """
     session = Session(pipe, order, plan(pipe, order, config))
-    codec = Codec(pipe.vae, order.alive)
+    codec = session.codec
     with torch.no_grad(), ready(pipe.vae):
         picture = config.guidance_picture
         if picture is None:
             picture = codec.picture(session.draw(output_type="latent").images)
         while session.left > 1:
-            result = _stage(session, codec, picture, config, output_type="latent")
+            result = _stage(session, picture, config, output_type="latent")
             picture = codec.picture(result.images)
-        return _stage(session, codec, picture, config)
+        return _stage(session, picture, config)
 
 
-def _stage(
-    session: Session, codec: Codec, picture: Tensor, config: DiffuseHighConfig, **changes: Any
-) -> Any:
-    stage = session.now
+def _stage(session: Session, picture: Tensor, config: DiffuseHighConfig, **changes: Any) -> Any:
+    stage, codec = session.now, session.codec
     larger = upsampled(picture, stage.height, stage.width)
     reference = unsharp(larger, config.sharpening, config.sharpening_sigma)
     latents = codec.latents(reference).to(session.pipe.unet.dtype)

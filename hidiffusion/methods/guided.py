@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hidiffusion.knobs import check, knob
 from hidiffusion.methods.bands import SPLITTERS, splitter_of
-from hidiffusion.methods.codec import Codec, ready
+from hidiffusion.methods.codec import ready
 from hidiffusion.methods.denoisers import DENOISERS, denoiser, late
 from hidiffusion.methods.passes import (
     Order,
@@ -115,7 +115,7 @@ def generate(pipe: Any, order: Order, config: GuidedConfig) -> Any:
             picture.
     """
     session = Session(pipe, order, plan(pipe, order, config))
-    codec = Codec(pipe.vae, order.alive)
+    codec = session.codec
     with torch.no_grad(), ready(pipe.vae):
         target = session.passes[1]
 

@@ -18,7 +18,7 @@ from torch import Tensor
 
 from hidiffusion.errors import InvalidConfigError, UnsupportedPipelineError
 from hidiffusion.knobs import check, knob
-from hidiffusion.methods.codec import Codec, ready
+from hidiffusion.methods.codec import ready
 from hidiffusion.methods.denoisers import DENOISERS, denoiser, late
 from hidiffusion.methods.diffuse_high import stage_sizes
 from hidiffusion.methods.passes import (
@@ -121,15 +121,14 @@ def generate(pipe: Any, order: Order, config: RefreshConfig) -> Any:
                 "use hidiffusion-guided with this pipeline"
             )
     session = Session(pipe, order, plan(pipe, order, config))
-    codec = Codec(pipe.vae, order.alive)
     with torch.no_grad(), ready(pipe.vae):
         with _last_x0(session) as states:
             session.draw(output_type="latent")
         while session.left > 1:
-            latents = _enlarged(session, codec, states[-1])
+            latents = _enlarged(session, states[-1])
             with _last_x0(session) as states:
                 _refine(session, latents, config, output_type="latent")
-        return _refine(session, _enlarged(session, codec, states[-1]), config)
+        return _refine(session, _enlarged(session, states[-1]), config)
 
 
 def _refine(session: Session, latents: Tensor, config: RefreshConfig, **changes: Any) -> Any:
@@ -144,9 +143,9 @@ def _refine(session: Session, latents: Tensor, config: RefreshConfig, **changes:
     )
 
 
-def _enlarged(session: Session, codec: Codec, x0: Tensor) -> Tensor:
-    picture = upsampled(codec.picture(x0), session.now.height, session.now.width)
-    return codec.latents(picture).to(session.pipe.unet.dtype)
+def _enlarged(session: Session, x0: Tensor) -> Tensor:
+    picture = upsampled(session.codec.picture(x0), session.now.height, session.now.width)
+    return session.codec.latents(picture).to(session.pipe.unet.dtype)
 
 
 @contextmanager

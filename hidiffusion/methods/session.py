@@ -15,6 +15,7 @@ from diffusers import AutoPipelineForImage2Image
 from torch import Tensor
 
 from hidiffusion.errors import UnsupportedPipelineError
+from hidiffusion.methods.codec import Codec
 from hidiffusion.methods.passes import Order, Pass, Progress, native_like, native_pixels
 from hidiffusion.methods.pictures import fitted
 from hidiffusion.methods.steps import observed_steps
@@ -36,6 +37,7 @@ class Session:
         self.pipe = pipe
         self.order = order
         self.passes = tuple(passes)
+        self.codec = Codec(pipe.vae, order.alive)
         self._stage = 0
         self._done = 0
 
@@ -79,9 +81,20 @@ class Session:
         arguments = self._sized_call()
         if "control_image" in _parameters(sibling) and "control_image" not in arguments:
             arguments["control_image"] = arguments.pop("image", None)
+        if "mask_image" in arguments:
+            latents = self._repainted(sibling, latents, arguments)
         # Half a step more than the steps, so that rounding down never loses one.
         changes = {"image": latents, "strength": min(1.0, (now.steps + 0.5) / steps), **changes}
         return self._run(sibling, arguments | changes, contexts)
+
+    def _repainted(self, pipe: Any, latents: Tensor, arguments: dict[str, Any]) -> Tensor:
+        """Decode latents, and put the caller's own picture back where the mask keeps it."""
+        picture = self.codec.picture(latents)
+        size = (self.now.height, self.now.width)
+        kept = pipe.image_processor.preprocess(arguments["image"], *size).to(picture) / 2 + 0.5
+        mask = pipe.mask_processor.preprocess(arguments["mask_image"], *size).to(picture)
+        whole: Tensor = picture * mask + kept * (1 - mask)
+        return whole
 
     def _sized_call(self) -> dict[str, Any]:
         """Return the order's arguments of the pipeline, brought to the size of the pass."""
