@@ -85,6 +85,9 @@ class WorkerSettings(_Section):
     cold_delay_seconds: float = Field(
         2.0, description="How long to leave a generation to an idle worker that needs no loading."
     )
+    unplaceable_seconds: float = Field(
+        120.0, description="A generation that no live worker has memory for fails after this long."
+    )
     heartbeat_seconds: float = Field(5.0, description="Interval of a worker's heartbeats.")
     heartbeat_ttl_seconds: float = Field(
         20.0, description="A worker silent for this long is dead; its job is queued again."

@@ -30,14 +30,14 @@ def now() -> datetime:
 
 
 def make_generation(
-    prompt: str = "paint", model: str = MODEL, priority: Priority = "normal"
+    prompt: str = "paint", model: str = MODEL, priority: Priority = "normal", size: int = 64
 ) -> Generation:
     request = ResolvedRequest(
         prompt=prompt,
         negative_prompt="",
         model=model,
-        width=64,
-        height=64,
+        width=size,
+        height=size,
         num_inference_steps=3,
         guidance_scale=5.1,
         seed=SEED,

@@ -139,6 +139,11 @@ class ResolvedRequest(BaseModel):
     tile_format: TileFormat = "png"
     metadata: bool = True
 
+    @property
+    def pixels(self) -> int:
+        """Pixels of the picture."""
+        return self.width * self.height
+
 
 class Progress(BaseModel):
     """How far a running generation is; `phase` says which of its stages `step` counts.

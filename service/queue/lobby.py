@@ -1,7 +1,8 @@
 """What waits in the queues, as one worker sees it: choose from it, or wait for more."""
 
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import lru_cache
 
 from ulid import ULID
 
@@ -14,6 +15,9 @@ from service.queue.routing import Rule, Waiting, choose
 #: Ids looked at in each queue; those behind them wait until the queue is shorter.
 WINDOW = 1000
 
+#: Requests kept in memory, so that each is read once however often the queues are looked at.
+REMEMBERED = 8 * WINDOW
+
 
 class Lobby:
     """The queues of some models.
@@ -24,6 +28,9 @@ class Lobby:
         records: where the queues are.
         models: whose queues to look at.
         rule: how to choose.
+
+    Attributes:
+        request: what a generation asks for, by its id; None when it has no record.
     """
 
     def __init__(self, records: RedisRecords, models: Sequence[str], rule: Rule) -> None:
@@ -31,11 +38,21 @@ class Lobby:
         self._redis = records.redis
         self._rule = rule
         self._queues = [(model, priority) for model in models for priority in PRIORITIES]
+        self.request = lru_cache(REMEMBERED)(records.request)
         self._doorbell = records.redis.pubsub(ignore_subscribe_messages=True)
 
-    def choose(self, name: str, warm: Collection[str]) -> Waiting | None:
-        """What the idle worker `name` takes now; raises `Unavailable`."""
-        waiting = [min(queue, key=_age) for queue in self._read() if queue]
+    def choose(
+        self, name: str, warm: Collection[str], capacities: Mapping[str, int]
+    ) -> Waiting | None:
+        """What an idle worker takes now; raises `Unavailable`.
+
+        Args:
+            name: the worker's.
+            warm: models it has loaded.
+            capacities: by model, the most pixels it has memory for; where absent, any number.
+        """
+        oldest = (self._oldest_that_fits(queue, capacities) for queue in self.queues())
+        waiting = [one for one in oldest if one is not None]
         cold = {one.model for one in waiting} - set(warm)
         return choose(
             waiting,
@@ -52,13 +69,24 @@ class Lobby:
                 self._doorbell.subscribe(DOORBELL)
             self._doorbell.get_message(timeout=seconds)
 
-    def _read(self) -> Iterator[list[Waiting]]:
+    def queues(self) -> Iterator[list[Waiting]]:
+        """What waits in each queue; raises `Unavailable`."""
         with unavailable_when_down(), self._redis.pipeline(transaction=False) as pipe:
             for model, priority in self._queues:
                 pipe.lrange(queue_key(model, priority), 0, WINDOW - 1)
             found = pipe.execute()
         for (model, priority), ids in zip(self._queues, found, strict=True):
             yield [_waiting(generation_id, model, priority) for generation_id in ids]
+
+    def _oldest_that_fits(
+        self, queue: list[Waiting], capacities: Mapping[str, int]
+    ) -> Waiting | None:
+        def fits(one: Waiting) -> bool:
+            capacity = capacities.get(one.model)
+            request = None if capacity is None else self.request(one.id)
+            return capacity is None or request is None or request.pixels <= capacity
+
+        return next(filter(fits, sorted(queue, key=_age)), None)
 
     def _warm_elsewhere(self, name: str) -> set[str]:
         others = (info for info in self._records.workers() if info.name != name)

@@ -10,6 +10,7 @@ from service.application.ports import WorkerInfo
 from service.domain.errors import Unavailable
 from service.queue.attempts import Attempts
 from service.queue.recovery import Recovery
+from service.queue.unplaceable import Unplaceable
 from service.settings import WorkerSettings
 
 _log = logging.getLogger(__name__)
@@ -23,6 +24,7 @@ class Pulse:
         settings: the interval, and how long a report is good for.
         describe: what to report.
         register: renews whatever else says that the worker lives.
+        unplaceable: looks for what no worker can take.
     """
 
     def __init__(
@@ -31,11 +33,13 @@ class Pulse:
         settings: WorkerSettings,
         describe: Callable[[], WorkerInfo],
         register: Callable[[], None],
+        unplaceable: Unplaceable,
     ) -> None:
         self._attempts = attempts
         self._settings = settings
         self._describe = describe
         self._register = register
+        self._unplaceable = unplaceable
         silence = settings.heartbeat_ttl_seconds - settings.heartbeat_seconds
         self._recovery = Recovery(attempts, silence)
         self._beat_at = 0.0
@@ -53,5 +57,6 @@ class Pulse:
             self._attempts.report(self._describe(), self._settings.heartbeat_ttl_seconds)
             self._register()
             self._recovery.sweep()
+            self._unplaceable.sweep()
         except (Unavailable, redis.RedisError) as error:
             _log.warning("no heartbeat: %s", error)

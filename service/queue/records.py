@@ -11,7 +11,7 @@ import redis
 from service.application.ports import IdempotencyClaim, Page, WorkerInfo
 from service.domain.errors import GenerationNotFound, IdempotencyMismatch
 from service.domain.events import Event, Queued, Started, status_after
-from service.domain.generation import PRIORITIES, Generation, Progress, Status
+from service.domain.generation import PRIORITIES, Generation, Progress, ResolvedRequest, Status
 from service.events.bell import CHANNEL
 from service.events.codec import encode
 from service.events.connection import TextClient, unavailable_when_down
@@ -51,6 +51,7 @@ class RedisRecords:
         self._settings = settings
         self._begin = client.register_script(scripts.BEGIN)
         self._record = client.register_script(scripts.RECORD)
+        self._tell_waiting = client.register_script(scripts.TELL_WAITING)
         self._cancel = client.register_script(scripts.CANCEL)
 
     def accept(self, generation: Generation, claim: IdempotencyClaim | None) -> Generation:
@@ -116,6 +117,12 @@ class RedisRecords:
             raise GenerationNotFound(generation_id)
         return from_fields(fields)
 
+    def request(self, generation_id: str) -> ResolvedRequest | None:
+        """What was asked for, without the rest of the record; None when there is no record."""
+        with unavailable_when_down():
+            text = self.redis.hget(record_key(generation_id), "request")
+        return None if text is None else ResolvedRequest.model_validate_json(text)
+
     def list(self, *, status: Status | None, cursor: str | None, limit: int) -> Page:
         """Generations, newest first; the cursor is the last id of the page before."""
         key = index_key(ALL if status is None else status)
@@ -155,6 +162,19 @@ class RedisRecords:
         fields = changes(event) | extra
         written = self._run(
             self._record, generation_id, told["attempt"], told["type"], told["at"], told["data"],
+            status_after(event).value, *_flat(fields),
+        )  # fmt: skip
+        return bool(written)
+
+    def tell_waiting(self, generation_id: str, event: Event) -> bool:
+        """Append an event of a generation that waits, and move the record with it.
+
+        An event that says what the last one said is not repeated. Returns False, and writes
+        nothing, when the generation does not wait any more.
+        """
+        told, fields = encode(event), changes(event)
+        written = self._run(
+            self._tell_waiting, generation_id, told["type"], told["at"], told["data"],
             status_after(event).value, *_flat(fields),
         )  # fmt: skip
         return bool(written)

@@ -127,6 +127,36 @@ return 1
 """
 )
 
+#: Append an event of a generation that waits and move the record with it.
+#:
+#:     ARGV[5] = event type, ARGV[6] = event time, ARGV[7] = event data
+#:     ARGV[8] = status after the event
+#:     ARGV[9...] = field, value, ... to set in the record
+#:
+#: Returns 1, or 0 when it does not wait; then nothing is written.
+TELL_WAITING = (
+    _SHARED
+    + """
+local now = redis.call('HMGET', KEYS[1], 'status', 'attempt')
+if now[1] ~= 'queued' then
+  return 0
+end
+local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
+if last and last[2][2] == ARGV[5] and last[2][8] == ARGV[7] then
+  return 1
+end
+set_fields(9)
+append(ARGV[5], now[2], ARGV[6], ARGV[7])
+if ARGV[8] ~= 'queued' then
+  move(ARGV[8])
+end
+if is_final(ARGV[8]) then
+  finish()
+end
+return 1
+"""
+)
+
 #: Cancel: at once when queued, by a mark for its worker when running.
 #:
 #:     ARGV[5] = time of the request

@@ -42,6 +42,7 @@ from service.queue.pulse import Pulse
 from service.queue.records import RedisRecords
 from service.queue.routing import Rule
 from service.queue.running import POLL_SECONDS, RunningAttempt
+from service.queue.unplaceable import Unplaceable
 from service.settings import Settings, WorkerSettings
 from service.telemetry import bind_generation
 
@@ -96,7 +97,8 @@ class WarmWorker(Worker):
         self._warm_models: tuple[str, ...] = ()
         rule = Rule(settings.overtake_seconds, settings.cold_delay_seconds)
         self._lobby = Lobby(attempts.records, self._models, rule)
-        self._pulse = Pulse(attempts, settings, self._info, self.heartbeat)
+        unplaceable = Unplaceable(attempts.records, self._lobby, settings.unplaceable_seconds)
+        self._pulse = Pulse(attempts, settings, self._info, self.heartbeat, unplaceable)
         self._busy = False
         self._drain_at: float | None = None
 
@@ -137,7 +139,7 @@ class WarmWorker(Worker):
     def _take(self) -> tuple[Job, Queue] | None:
         """The job to run next, if there is one now or soon; it stays in its queue until begun."""
         try:
-            chosen = self._lobby.choose(self.name, self._warm_models)
+            chosen = self._lobby.choose(self.name, self._warm_models, self._pipeline.capacities)
             if chosen is None:
                 self._lobby.wait(DEQUEUE_SECONDS)
                 return None

@@ -68,7 +68,7 @@ class Studio:
         request, stopwatch = attempt.generation.request, Stopwatch()
         attempt.stop_if_cancelled()
         with stopwatch.phase("load"):
-            warm = self._pipelines.get(request.model, request.width * request.height)
+            warm = self._pipelines.get(request.model, request.pixels)
         recipe = recipe_of(request, self._pipelines)
         patient = PatientStore(self._store, attempt, self._settings.store_wait_seconds)
         begin = newest_checkpoint(patient, attempt.generation, recipe, self._pipelines.device)

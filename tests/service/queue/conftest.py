@@ -32,6 +32,7 @@ class ScriptedWorker:
         folder: Path,
         models: tuple[str, ...] = (MODEL,),
         warm: tuple[str, ...] = (MODEL,),
+        capacity: int | None = None,
         **settings: float,
     ) -> None:
         self._children = folder / f"children-{ULID()}"
@@ -51,6 +52,8 @@ class ScriptedWorker:
             "SCRIPTED_CHILD_MODELS": ",".join(warm),
             **{f"HIDIFFUSION_WORKER__{name.upper()}": str(v) for name, v in limits.items()},
         }
+        if capacity is not None:
+            environment["SCRIPTED_CHILD_CAPACITY"] = str(capacity)
         command = [sys.executable, "-m", "tests.service.queue.scripted_worker"]
         self.process = subprocess.Popen(command, env=environment, cwd=ROOT)
 

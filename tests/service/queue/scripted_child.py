@@ -42,7 +42,10 @@ def main() -> None:
     channel = Channel.from_fd(int(sys.argv[-1]))
     with Path(os.environ["SCRIPTED_CHILD_LOG"]).open("a") as log:
         log.write(f"{os.getpid()}\n")
-    channel.send(Warm(models=tuple(os.environ["SCRIPTED_CHILD_MODELS"].split(",")), loads=1))
+    models = tuple(os.environ["SCRIPTED_CHILD_MODELS"].split(","))
+    capacity = os.environ.get("SCRIPTED_CHILD_CAPACITY")
+    capacities = {} if capacity is None else dict.fromkeys(models, int(capacity))
+    channel.send(Warm(models=models, loads=1, capacities=capacities))
     try:
         while isinstance(message := channel.receive(), Run | Cancel):
             if isinstance(message, Run):

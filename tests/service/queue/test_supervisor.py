@@ -154,6 +154,36 @@ class TestWarmth:
         assert not connection.exists(expired.key)
 
 
+class TestMemory:
+    SMALL = 64 * 64
+
+    def test_what_fits_goes_first_and_what_does_not_waits_for_a_larger_worker(
+        self, desk, start_worker
+    ):
+        large = desk.records.accept(make_generation(size=128), None).id
+        small = desk.records.accept(make_generation(size=64), None).id
+        start_worker(capacity=self.SMALL, heartbeat_seconds=0.2)
+        assert desk.wait_for_end(small).status is Status.SUCCEEDED
+        wait_until(lambda: len(desk.events(large)) == 2, "a reason")
+        reason = desk.events(large)[-1].reason
+        assert "no live worker has memory for 128 x 128 pixels with fox" in reason
+        assert "64 x 64" in reason
+        assert desk.get(large).status is Status.QUEUED
+        start_worker(capacity=128 * 128)
+        assert desk.wait_for_end(large).status is Status.SUCCEEDED
+        assert desk.story(large)[:2] == [("queued", 0), ("started", 1)]
+        assert [event.type for event in desk.events(large)].count("queued") == 2
+
+    def test_what_never_fits_fails_and_says_what_would(self, desk, start_worker):
+        large = desk.records.accept(make_generation(size=128), None).id
+        start_worker(capacity=self.SMALL, heartbeat_seconds=0.2, unplaceable_seconds=0.6)
+        ended = desk.wait_for_end(large)
+        assert (ended.status, ended.error.reason) == (Status.FAILED, "NO_WORKER_FITS")
+        assert "the largest that fits is 4096 pixels, such as 64 x 64" in ended.error.detail
+        assert desk.records.queue_depth(MODEL) == 0
+        assert desk.wait_for_end_of("paint").status is Status.SUCCEEDED
+
+
 class TestPipelineDeath:
     def test_a_killed_pipeline_costs_an_attempt_and_not_the_job(self, steady):
         desk, worker = steady
