@@ -11,12 +11,14 @@ diffusers does, and saves one PNG with Pillow; nothing can be seen before that. 
 """
 
 import argparse
+import copy
 import json
 import statistics
 import tempfile
 import time
 from collections.abc import Callable
 from datetime import UTC, datetime
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +27,7 @@ from diffusers import AutoencoderKL
 from diffusers.image_processor import VaeImageProcessor
 from torch import Tensor
 
-from benchmarks.decode import narrow_vae, sd_decoder
+from benchmarks.decode import counted, drain, narrow_vae, sd_decoder
 from hidiffusion.decode import PreviewFactors, unscale
 from service.domain.events import Event
 from service.domain.generation import Generation, ResolvedRequest, Status
@@ -127,12 +129,22 @@ def rival(vae: AutoencoderKL, latents: Tensor, folder: Path) -> Marks:
     return marks
 
 
-def peak_of(device: str, run: Callable[[], Marks]) -> tuple[Marks, float | None]:
-    """Run, and give the peak of the GPU's allocator in GiB besides; None on a CPU."""
+def peaks(vae: AutoencoderKL, latents: Tensor, device: str) -> dict[str, float]:
+    """Give the peak memory of both decodes in GiB: the GPU allocator's, or counted tensors."""
+    runs: dict[str, Callable[[AutoencoderKL, Tensor], object]] = {
+        "ours": drain,
+        "undivided": lambda coder, values: coder.decode(values),
+    }
     if device == "cpu":
-        return run(), None
-    torch.cuda.reset_peak_memory_stats()
-    return run(), round(torch.cuda.max_memory_allocated() / GIB, 2)
+        vae, latents = copy.deepcopy(vae).to("meta"), latents.to("meta")
+        counts = {name: counted(partial(run, vae, latents)).peak for name, run in runs.items()}
+        return {name: round(peak / GIB, 2) for name, peak in counts.items()}
+    found = {}
+    for name, run in runs.items():
+        torch.cuda.reset_peak_memory_stats()
+        run(vae, latents)
+        found[name] = round(torch.cuda.max_memory_allocated() / GIB, 2)
+    return found
 
 
 @torch.no_grad()
@@ -141,23 +153,22 @@ def measure(size: int, device: str, rounds: int) -> dict[str, Any]:
     vae = narrow_vae() if device == "cpu" else sd_decoder(device, torch.bfloat16)
     shape = (1, vae.config.latent_channels, size // 8, size // 8)
     latents = torch.randn(shape, generator=torch.Generator().manual_seed(0)).to(device, vae.dtype)
-    taken: list[tuple[Marks, float | None]] = []
+    taken: list[Marks] = []
     with tempfile.TemporaryDirectory() as temporary:
         folder = Path(temporary)
         ours(vae, latents[:, :, :32, :32], 256, folder)
         for _ in range(rounds):
-            taken.append(peak_of(device, lambda: ours(vae, latents, size, folder)))
-            taken.append(peak_of(device, lambda: rival(vae, latents, folder)))
+            taken.append(ours(vae, latents, size, folder))
+            taken.append(rival(vae, latents, folder))
     return {
         "size": size,
         "device": device,
         "rounds": rounds,
         "threads": torch.get_num_threads(),
         "channels": vae.config.block_out_channels,
-        "seconds": _medians([marks.seconds for marks, _ in taken]),
-        "cpu_seconds": _medians([marks.processor for marks, _ in taken]),
-        "peak_gib": taken[0][1],
-        "undivided_peak_gib": taken[1][1],
+        "seconds": _medians([marks.seconds for marks in taken]),
+        "cpu_seconds": _medians([marks.processor for marks in taken]),
+        "decode_peak_gib": peaks(vae, latents, device),
     }
 
 
@@ -179,6 +190,8 @@ def table(result: dict[str, Any]) -> str:
         for times in (result["seconds"], result["cpu_seconds"]):
             cells += [f"{times[name]:.2f}", f"{times[name] / times['saved']:.3f}"]
         lines.append(f"| {title} | {' | '.join(cells)} |")
+    memory = result["decode_peak_gib"]
+    lines.append(f"\npeak of the decode: {memory['ours']} GiB, undivided {memory['undivided']} GiB")
     return "\n".join(lines)
 
 

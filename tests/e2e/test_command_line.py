@@ -75,25 +75,17 @@ def test_up_stops_in_order_on_sigterm_even_where_sigint_is_ignored(tmp_path: Pat
 
 
 def test_generate_uses_a_running_service(service: Embedded, tmp_path: Path) -> None:
-    target = tmp_path / "cat.webp"
+    target = tmp_path / "cat.avif"
     result = run(
-        *(
-            "generate",
-            "a cat",
-            "--size",
-            "256",
-            "--steps",
-            "2",
-            "--format",
-            "webp",
-            "--priority",
-            "low",
-        ),
-        *("--output", str(target), "--server", service.url),
+        *("generate", "a cat", "--size", "256", "--steps", "2", "--priority", "low"),
+        *("--format", "avif", "--bit-depth", "10", "--quality", "60", "--tile-format", "webp"),
+        *("--no-metadata", "--output", str(target), "--server", service.url),
     )
     assert result.returncode == 0, result.stdout + result.stderr
     with Image.open(target) as picture:
-        assert picture.format == "WEBP"
+        assert picture.format == "AVIF"
+    assert b"a cat" not in target.read_bytes()
+    assert '"bit_depth": 10' in result.stdout
 
 
 def test_a_refused_request_says_what_is_allowed(service: Embedded) -> None:

@@ -203,7 +203,8 @@ def test_a_slow_store_holds_the_decoder_back(memory: ObjectStore) -> None:
         handing = decoder.submit(hand_in, writer)
         time.sleep(0.3)
         assert not handing.done()
-        assert len(accepted) <= 16  # the backlog, and what its regions complete
+        # The backlog without waiting for the store, and at most what its regions complete.
+        assert 8 <= len(accepted) <= 16
         gate.open.set()
         handing.result(10)
         writer.finish()
