@@ -1,5 +1,6 @@
 """Serve results as IIIF images: Image API 3.0 at level 0, from the tiles that Deep Zoom has."""
 
+from threading import Semaphore
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Request
@@ -32,6 +33,9 @@ _INFO_HEADERS = {"cache-control": "no-cache", "vary": "accept", **ANY_ORIGIN}
 
 #: The full picture is converted in strips into these; WebP would need all of it in memory.
 _FULL_EXTENSIONS = ("jpg", "png")
+
+#: How many of them at a time: each is in memory in its stored form.
+_FULL_AT_A_TIME = Semaphore(2)
 
 _FORMATS: dict[str, OutputFormat] = {"jpg": "jpeg", "png": "png", "webp": "webp"}
 
@@ -100,7 +104,8 @@ def get_region(
             box = None if part.whole else (part.left, part.top, part.width, part.height)
             return _converted(request, query, info, extension, box)
         if is_everything(tiling, region, size) and extension in _FULL_EXTENSIONS:
-            return _converted(request, query, query.image(generation_id), extension)
+            with _FULL_AT_A_TIME:
+                return _converted(request, query, query.image(generation_id), extension)
     status = query.generation(generation_id).status
     wanted = f"IIIF image {region}/{size}/{rotation}/{quality}.{extension} at level 0"
     raise ArtifactNotFound(generation_id, wanted, status)
