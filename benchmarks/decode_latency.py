@@ -1,7 +1,7 @@
 """From the last denoising step to the stored result, beside decode-everything-then-save.
 
     python -m benchmarks.decode_latency                 table and one JSON document as the last line
-    python -m benchmarks.decode_latency --size 4096     another size
+    python -m benchmarks.decode_latency --size 2048     another size
     python -m benchmarks.decode_latency --write         also renew results/decode-latency.json
     python -m benchmarks.decode_latency --device cuda   in bfloat16 on the SDXL decoder's shape
 
@@ -199,9 +199,9 @@ def main() -> None:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("--size", type=int, default=2048, help="side of the picture in pixels")
+    parser.add_argument("--size", type=int, default=4096, help="side of the picture in pixels")
     parser.add_argument("--device", default="cpu", choices=("cpu", "cuda"))
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each side")
+    parser.add_argument("--rounds", type=int, default=1, help="turns of each side")
     parser.add_argument("--write", action="store_true", help="renew results/decode-latency*.json")
     options = parser.parse_args()
     result = measure(options.size, options.device, options.rounds)
