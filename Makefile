@@ -5,6 +5,7 @@ VENV   ?= .venv
 BIN    := $(VENV)/bin
 PROMPT ?= a red guitar
 SIZE   ?= 512
+PROFILE ?= cpu
 
 .DEFAULT_GOAL := help
 
@@ -44,8 +45,8 @@ bench: $(VENV)/.dev  ## Run the CPU benchmarks of benchmarks/README.md
 	$(BIN)/python -m benchmarks.decode
 
 .PHONY: model
-model: $(VENV)/.dev  ## Retrain the bundled model from scratch
-	$(BIN)/python -m models.train
+model: $(VENV)/.dev  ## Retrain the bundled model: make model PROFILE=gpu
+	$(BIN)/python -m models.train --profile $(PROFILE)
 
 .PHONY: clean
 clean:  ## Remove the virtual environment and caches

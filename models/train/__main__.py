@@ -8,10 +8,13 @@ from dataclasses import replace
 
 import torch
 
+from models.train.blocks import write_figures
+from models.train.card import tables
 from models.train.classifier import train_classifier
 from models.train.config import TrainConfig
 from models.train.dataset import pack_pictures
 from models.train.export import export
+from models.train.profiles import PROFILES, profile
 from models.train.report import report
 from models.train.samples import contact_sheet
 from models.train.unet import finished_vae, train_unet
@@ -25,7 +28,7 @@ STEPS = {
     "classifier": "train and measure the classifier of nouns",
     "export": "write the newest weights as a pipeline",
     "sheet": "sample every noun from the exported pipeline",
-    "report": "plot the losses and print the figures of the model card",
+    "report": "plot the losses, measure, write the figures into the model card",
 }
 
 
@@ -39,6 +42,10 @@ def parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     result.add_argument("step", nargs="*", help="steps to run; all of them by default")
+    result.add_argument(
+        "--profile", choices=PROFILES, default="cpu", help="size of the model and of the run"
+    )
+    result.add_argument("--device", help="cpu or cuda; the profile's by default")
     result.add_argument("--threads", type=int, default=TrainConfig().threads)
     result.add_argument("--vae-minutes", type=float, help="training time of the autoencoder")
     result.add_argument("--decoder-minutes", type=float, help="further training of the decoder")
@@ -48,7 +55,7 @@ def parser() -> argparse.ArgumentParser:
 
 def configure(arguments: argparse.Namespace) -> TrainConfig:
     """Returns the configuration with the command line's changes."""
-    config = TrainConfig(threads=arguments.threads)
+    config = replace(profile(arguments.profile, arguments.device), threads=arguments.threads)
     vae, unet = config.vae, config.unet
     if arguments.vae_minutes:
         vae = replace(vae, stage=replace(vae.stage, minutes=arguments.vae_minutes))
@@ -78,7 +85,9 @@ def run(step: str, config: TrainConfig) -> None:
         case "sheet":
             contact_sheet(config, config.paths.images / "model-contact-sheet.png")
         case "report":
-            print(json.dumps(report(config), indent=2))
+            figures = report(config)
+            write_figures(config.paths.model / "README.md", tables(figures))
+            print(json.dumps(figures, indent=2))
 
 
 def main() -> None:
@@ -89,6 +98,8 @@ def main() -> None:
     if unknown:
         command.error(f"unknown step {unknown[0]!r}; choose from {', '.join(STEPS)}")
     config = configure(arguments)
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        command.error(f"device is {config.device!r}, which torch does not see; try --device cpu")
     torch.set_num_threads(config.threads)
     for step in STEPS:
         if step in (arguments.step or STEPS):

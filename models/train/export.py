@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import json
+from typing import Any
 
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from transformers import CLIPTokenizer
 
 from models.train.architecture import build_scheduler
@@ -24,7 +25,7 @@ def export(config: TrainConfig) -> None:
 
 
 def write_pipeline(
-    config: TrainConfig, tokenizer: CLIPTokenizer, denoiser: Denoiser, vae: AutoencoderKL
+    config: TrainConfig, tokenizer: CLIPTokenizer, denoiser: Denoiser, vae: Any
 ) -> None:
     """Writes the given networks as safetensors, and `nouns.json`.
 
@@ -32,8 +33,9 @@ def write_pipeline(
     in the type they are stored in, diffusers in float32, and the two must agree.
     """
     vae.register_to_config(_name_or_path="")  # else the folder of its checkpoint
-    pipeline = StableDiffusionPipeline(
-        vae=vae.half(),
+    build: Any = StableDiffusionPipeline
+    pipeline = build(
+        vae=vae.cpu().half(),
         text_encoder=denoiser.text_encoder,
         tokenizer=tokenizer,
         unet=denoiser.unet.half(),

@@ -19,6 +19,11 @@ from models.train.config import StageConfig
 LOG_EVERY = 20
 
 
+def mixed_precision(device: str) -> torch.autocast:
+    """Returns the context in which networks compute in bfloat16 on a device."""
+    return torch.autocast(torch.device(device).type, torch.bfloat16)
+
+
 @dataclass
 class Trainer:
     """Trains a module for a time budget and survives being stopped.
@@ -86,6 +91,8 @@ class Trainer:
                 if self.clock() - saved > self.config.checkpoint_seconds:
                     self._save()
                     saved = self.clock()
+            if recent:
+                self._log(recent)
         self._save()
         return self.average.module
 
@@ -94,7 +101,7 @@ class Trainer:
             group["lr"] = self.config.learning_rate * self._rate()
         loss = self.loss()
         self.optimizer.zero_grad(set_to_none=True)
-        loss.backward()
+        torch.autograd.backward(loss)
         nn.utils.clip_grad_norm_(self.module.parameters(), 1.0, foreach=True)
         self.optimizer.step()
         self.step += 1
@@ -133,7 +140,7 @@ class Trainer:
         partial.replace(self.checkpoint)
 
     def _resume(self) -> None:
-        state = torch.load(self.checkpoint, weights_only=True)
+        state = torch.load(self.checkpoint, weights_only=True, map_location="cpu")
         self.module.load_state_dict(state["module"])
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
@@ -142,5 +149,5 @@ class Trainer:
 
 def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:
     """Returns the averaged weights of a trainer's checkpoint, by parameter name."""
-    state = torch.load(checkpoint, weights_only=True)["average"]
+    state = torch.load(checkpoint, weights_only=True, map_location="cpu")["average"]
     return {k.removeprefix("module."): v for k, v in state.items() if k.startswith("module.")}

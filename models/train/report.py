@@ -1,61 +1,145 @@
-"""Measurements for the model card: losses, reconstruction error and sizes."""
+"""Measurements for the model card: losses, reconstructions, samples and sizes."""
 
 from __future__ import annotations
 
 import json
+import platform
 from pathlib import Path
+from typing import Any
 
-import matplotlib.pyplot as plt
+import matplotlib as mpl
+import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from matplotlib.axes import Axes
+from PIL import Image
+from torch import Tensor
+from torch.nn import functional as F
+from transformers import CLIPTextModel
 
+from models.train.classifier import SIDE, load_classifier
 from models.train.config import TrainConfig
-from models.train.samples import reconstruction_sheet
+from models.train.dataset import load_nouns, to_tensor
+from models.train.samples import reconstruction_sheet, sample_nouns
 from models.train.unet import noun_pictures
 from models.train.vae import psnr
 
+mpl.use("Agg")
+
+from matplotlib import pyplot as plt
+
 STAGES = ("vae", "decoder", "unet")
+#: Reconstructions that the sheet shows.
+SHOWN = 8
+PARTS: dict[str, Any] = {
+    "unet": UNet2DConditionModel,
+    "vae": AutoencoderKL,
+    "text_encoder": CLIPTextModel,
+}
 
 
-def report(config: TrainConfig) -> dict[str, float]:
-    """Draws the loss curves and measures the exported model.
+def report(config: TrainConfig) -> dict[str, Any]:
+    """Draws the loss curves and the reconstructions, and measures the exported model.
 
     Args:
         config: The run's configuration.
 
     Returns:
-        Figures for the model card: steps and hours per stage, PSNR in dB, size in MB.
+        Figures for the model card: parameters per part, steps and minutes per stage, PSNR in dB,
+        share of samples that show their noun, size in MB.
     """
     plot_losses(config.paths.checkpoints, config.paths.images / "model-loss.png")
     pictures = noun_pictures(config)
-    vae = AutoencoderKL.from_pretrained(config.paths.model, subfolder="vae").eval()
-    reconstruction_sheet(vae, pictures[::3], config.paths.images / "model-reconstructions.png")
+    vae = PARTS["vae"].from_pretrained(config.paths.model, subfolder="vae")
+    vae = vae.to(config.device).eval()
+    shown = pictures[:: -(-len(pictures) // SHOWN)]
+    reconstruction_sheet(vae, shown, config.paths.images / "model-reconstructions.png")
     decibels = psnr(vae, pictures)
     files = [file for file in config.paths.model.rglob("*") if file.is_file()]
-    figures = {
+    return {
+        "nouns": len(pictures),
+        "device": device_name(config.device),
+        "parameters": {name: count_parameters(config.paths.model, name) for name in PARTS},
+        "stages": {
+            stage: stage_figures(config.paths.checkpoints, stage)
+            for stage in trained(config.paths.checkpoints)
+        },
         "psnr_mean_db": float(decibels.mean()),
         "psnr_worst_db": float(decibels.min()),
+        "samples": len(pictures) * config.seeds,
+        "right_noun": right_nouns(config),
         "size_mb": sum(file.stat().st_size for file in files) / 1e6,
     }
-    for stage in STAGES:
-        state = torch.load(config.paths.checkpoints / f"{stage}.pt", weights_only=True)
-        figures |= {f"{stage}_steps": state["step"], f"{stage}_minutes": state["elapsed"] / 60}
-    return figures
+
+
+def count_parameters(model: Path, part: str) -> int:
+    """Returns the number of parameters of a part of the exported model."""
+    network = PARTS[part].from_pretrained(model, subfolder=part)
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def trained(checkpoints: Path) -> list[str]:
+    """Returns the stages that were trained; the one of the decoder alone may be left out."""
+    return [stage for stage in STAGES if (checkpoints / f"{stage}.pt").exists()]
+
+
+def stage_figures(checkpoints: Path, stage: str) -> dict[str, float]:
+    """Returns steps and minutes of a stage, and the mean loss of its last tenth."""
+    state = torch.load(checkpoints / f"{stage}.pt", weights_only=True, map_location="cpu")
+    losses = [entry["loss"] for entry in _log(checkpoints, stage)]
+    last = losses[-max(1, len(losses) // 10) :]
+    return {
+        "steps": state["step"],
+        "minutes": state["elapsed"] / 60,
+        "loss": sum(last) / max(1, len(last)),
+    }
+
+
+@torch.no_grad()
+def right_nouns(config: TrainConfig) -> float:
+    """Returns the share of native samples in which the classifier sees the prompt's noun.
+
+    The classifier chooses among all nouns that it knows, which may be more than the model does.
+    """
+    classifier, names = load_classifier(config.paths.classifier)
+    wanted = [noun.name for noun in load_nouns(config.paths)]
+    hits = [
+        names[int(classifier(_seen(picture)).argmax())] == noun
+        for seed in range(config.seeds)
+        for picture, noun in zip(sample_nouns(config, seed), wanted, strict=True)
+    ]
+    return sum(hits) / len(hits)
+
+
+def device_name(device: str) -> str:
+    """Returns what the networks trained on, in words."""
+    if device.startswith("cuda"):
+        return torch.cuda.get_device_name(device)
+    return f"{platform.machine()} processor, {torch.get_num_threads()} threads"
 
 
 def plot_losses(folder: Path, file: Path) -> None:
     """Draws the stages' losses over steps, on a logarithmic scale."""
-    figure, axes = plt.subplots(1, len(STAGES), figsize=(12, 3.5), layout="constrained")
-    for stage, axis in zip(STAGES, axes, strict=True):
-        _plot(axis, folder / f"{stage}-loss.jsonl", stage)
+    stages = trained(folder)
+    size = (4 * len(stages), 3.5)
+    figure, axes = plt.subplots(1, len(stages), figsize=size, squeeze=False, layout="constrained")
+    for stage, axis in zip(stages, axes[0], strict=True):
+        _plot(axis, _log(folder, stage), stage)
     file.parent.mkdir(parents=True, exist_ok=True)
     figure.savefig(file, dpi=100)
     plt.close(figure)
 
 
-def _plot(axis: Axes, log: Path, stage: str) -> None:
-    entries = [json.loads(line) for line in log.read_text().splitlines()]
+def _plot(axis: Axes, entries: list[dict[str, float]], stage: str) -> None:
     axis.semilogy([e["step"] for e in entries], [e["loss"] for e in entries], linewidth=1)
     axis.set(title=stage, xlabel="step", ylabel="loss, mean of 20 steps")
     axis.grid(True, which="both", alpha=0.3)
+
+
+def _log(folder: Path, stage: str) -> list[dict[str, float]]:
+    return [json.loads(line) for line in (folder / f"{stage}-loss.jsonl").read_text().splitlines()]
+
+
+def _seen(picture: Image.Image) -> Tensor:
+    pixels = to_tensor(np.array(picture)[None])
+    return F.interpolate(pixels, (SIDE, SIDE), mode="area")

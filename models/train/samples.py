@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import torch
-from diffusers import AutoencoderKL, StableDiffusionPipeline
+from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageDraw
 from torch import Tensor
 from tqdm import tqdm
@@ -25,17 +27,35 @@ def contact_sheet(config: TrainConfig, file: Path, batch: int = 4) -> None:
         file: Picture to write.
         batch: Samples made at a time.
     """
-    pipeline = StableDiffusionPipeline.from_pretrained(config.paths.model)
+    pictures = list(sample_nouns(config, config.seed, batch))
+    save_sheet(pictures, noun_prompts(config), config.size // 2, file)
+
+
+def noun_prompts(config: TrainConfig) -> list[str]:
+    """Returns the plainest prompt of every noun, in order."""
+    return [fill("{article} {}", noun.name) for noun in load_nouns(config.paths)]
+
+
+def sample_nouns(config: TrainConfig, seed: int, batch: int = 4) -> Iterator[Image.Image]:
+    """Draws every noun in order with the exported model, all from one seed.
+
+    Args:
+        config: The run's configuration; says the device.
+        seed: Seed of every picture.
+        batch: Samples made at a time.
+
+    Yields:
+        One picture a noun.
+    """
+    load: Any = StableDiffusionPipeline.from_pretrained
+    pipeline = load(config.paths.model).to(config.device)
     pipeline.set_progress_bar_config(disable=True)
-    prompts = [fill("{article} {}", noun.name) for noun in load_nouns(config.paths)]
-    starts = range(0, len(prompts), batch)
-    pictures: list[Image.Image] = []
-    for start in tqdm(starts, desc="sampling"):
-        pictures += sample(pipeline, prompts[start : start + batch], config.seed)
-    save_sheet(pictures, prompts, config.size // 2, file)
+    prompts = noun_prompts(config)
+    for start in tqdm(range(0, len(prompts), batch), desc="sampling"):
+        yield from sample(pipeline, prompts[start : start + batch], seed)
 
 
-def sample(pipeline: StableDiffusionPipeline, prompts: list[str], seed: int) -> list[Image.Image]:
+def sample(pipeline: Any, prompts: list[str], seed: int) -> list[Image.Image]:
     """Returns one picture per prompt, each from the same seed."""
     generators = [torch.Generator().manual_seed(seed) for _ in prompts]
     result = pipeline(
@@ -62,9 +82,10 @@ def save_sheet(pictures: list[Image.Image], labels: list[str], side: int, file: 
 
 
 @torch.no_grad()
-def reconstruction_sheet(vae: AutoencoderKL, pictures: Tensor, file: Path) -> None:
+def reconstruction_sheet(vae: Any, pictures: Tensor, file: Path) -> None:
     """Writes pictures (n, 3, h, w) in a row, and their reconstructions below."""
-    outputs = vae.decode(vae.encode(pictures).latent_dist.mean).sample.clamp(-1, 1)
+    latents = vae.encode(pictures.to(vae.device)).latent_dist.mean
+    outputs = vae.decode(latents).sample.clamp(-1, 1).cpu()
     rows = [torch.cat(list(part), dim=2) for part in (pictures, outputs)]
     pixels = torch.cat(rows, dim=1).add(1).mul(127.5).round().byte()
     file.parent.mkdir(parents=True, exist_ok=True)

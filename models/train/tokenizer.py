@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterable
+from typing import Any
 
 from tokenizers import Tokenizer, models, pre_tokenizers, trainers
 from transformers import CLIPTokenizer
@@ -41,5 +42,6 @@ def train_tokenizer(corpus: Iterable[str], vocabulary: int) -> CLIPTokenizer:
     tokens: dict[str, int] = learned["vocab"]
     for byte in alphabet:
         tokens.setdefault(byte + WORD_END, len(tokens))
-    merges = [tuple(pair) for pair in learned["merges"]]
+    # A list of pairs is what it takes, whatever its annotation says.
+    merges: Any = [tuple(pair) for pair in learned["merges"]]
     return CLIPTokenizer(vocab=tokens, merges=merges, model_max_length=MAX_TOKENS)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import torch
 from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import AttnProcessor
@@ -15,9 +17,10 @@ from models.train.architecture import (
     build_text_encoder,
     build_unet,
 )
+from models.train.augment import move
 from models.train.config import TrainConfig
 from models.train.dataset import emoji_names, load_nouns, pack_pictures, to_tensor
-from models.train.loop import Trainer, averaged_weights
+from models.train.loop import Trainer, averaged_weights, mixed_precision
 from models.train.tokenizer import train_tokenizer
 from models.train.vae import encode, load_decoder, normalise_latents, train_vae
 
@@ -47,26 +50,28 @@ class LatentSampler:
 
     Args:
         config: The run's configuration.
-        latents: One picture per noun, shape (nouns, 4, h, w).
+        latents: All nouns in order, as often as there are variants, shape (n, 4, h, w).
         tokenizer: Encodes the prompts once, up front.
     """
 
     def __init__(self, config: TrainConfig, latents: Tensor, tokenizer: CLIPTokenizer) -> None:
-        self.latents, self.dropout = latents, config.unet.prompt_dropout
-        self.prompts = [tokenize(tokenizer, noun.prompts()) for noun in load_nouns(config.paths)]
-        self.empty = tokenize(tokenizer, [""])[0]
+        device = config.device
+        self.latents, self.dropout = latents.to(device), config.unet.prompt_dropout
+        prompts = [tokenize(tokenizer, noun.prompts()) for noun in load_nouns(config.paths)]
+        self.counts = torch.tensor([len(tokens) for tokens in prompts], device=device)
+        self.starts = self.counts.cumsum(0) - self.counts
+        self.tokens = torch.cat(prompts).to(device)
+        self.empty = tokenize(tokenizer, [""]).to(device)
 
     def batch(self, count: int) -> tuple[Tensor, Tensor]:
         """Returns latents of shape (count, 4, h, w) and tokens of shape (count, 77)."""
-        chosen = torch.randint(len(self.latents), (count,))
-        tokens = [self._prompt(int(noun)) for noun in chosen]
-        return self.latents[chosen], torch.stack(tokens)
-
-    def _prompt(self, noun: int) -> Tensor:
-        if torch.rand(()) < self.dropout:
-            return self.empty
-        prompts = self.prompts[noun]
-        return prompts[int(torch.randint(len(prompts), ()))]
+        device = self.latents.device
+        chosen = torch.randint(len(self.latents), (count,), device=device)
+        noun = chosen % len(self.counts)
+        place = (torch.rand(count, device=device) * self.counts[noun]).long()
+        tokens = self.tokens[self.starts[noun] + place]
+        dropped = torch.rand(count, 1, device=device) < self.dropout
+        return self.latents[chosen], torch.where(dropped, self.empty, tokens)
 
 
 def tokenize(tokenizer: CLIPTokenizer, prompts: list[str]) -> Tensor:
@@ -74,7 +79,8 @@ def tokenize(tokenizer: CLIPTokenizer, prompts: list[str]) -> Tensor:
     encoded = tokenizer(
         prompts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
     )
-    return encoded.input_ids
+    tokens: Tensor = encoded.input_ids
+    return tokens
 
 
 def build_tokenizer(config: TrainConfig) -> CLIPTokenizer:
@@ -84,7 +90,7 @@ def build_tokenizer(config: TrainConfig) -> CLIPTokenizer:
     return train_tokenizer(corpus, config.unet.vocabulary)
 
 
-def finished_vae(config: TrainConfig) -> AutoencoderKL:
+def finished_vae(config: TrainConfig) -> Any:
     """Returns the trained autoencoder with normalised latents and the newest decoder.
 
     Trains it first if need be; the encoder never changes after that.
@@ -94,7 +100,8 @@ def finished_vae(config: TrainConfig) -> AutoencoderKL:
         vae = train_vae(config)
         normalise_latents(vae, encode(vae, noun_pictures(config)))
         vae.save_pretrained(folder)
-    vae = AutoencoderKL.from_pretrained(folder).eval()
+    load: Any = AutoencoderKL.from_pretrained
+    vae = load(folder).to(config.device).eval()
     load_decoder(config, vae)
     return vae
 
@@ -106,16 +113,23 @@ def noun_pictures(config: TrainConfig) -> Tensor:
 
 
 def cached_latents(config: TrainConfig) -> Tensor:
-    """Returns the latents of every noun in order, shape (nouns, 4, h, w)."""
+    """Returns the latents of every noun in order, once a variant, shape (n, 4, h, w)."""
     file = config.paths.cache / "latents.pt"
     if not file.exists():
-        torch.save(encode(finished_vae(config), noun_pictures(config)), file)
-    return torch.load(file, weights_only=True)
+        torch.manual_seed(config.seed)
+        vae, pictures = finished_vae(config), noun_pictures(config)
+        moved = (
+            move(pictures, config.unet.motion, config.size) for _ in range(1, config.unet.variants)
+        )
+        torch.save(torch.cat([encode(vae, seen) for seen in (pictures, *moved)]), file)
+    latents: Tensor = torch.load(file, weights_only=True)
+    return latents
 
 
-def stratified_timesteps(count: int, total: int) -> Tensor:
+def stratified_timesteps(count: int, total: int, device: str = "cpu") -> Tensor:
     """Returns one random timestep from each of `count` equal parts of the schedule."""
-    return ((torch.arange(count) + torch.rand(count)) / count * total).long()
+    places = torch.arange(count, device=device) + torch.rand(count, device=device)
+    return (places / count * total).long()
 
 
 def train_unet(config: TrainConfig) -> Denoiser:
@@ -130,22 +144,26 @@ def train_unet(config: TrainConfig) -> Denoiser:
     latents = cached_latents(config)
     torch.manual_seed(config.seed)
     tokenizer, scheduler = build_tokenizer(config), build_scheduler()
-    denoiser = Denoiser(config, tokenizer).to(memory_format=torch.channels_last)
-    # On a CPU the backward pass of fused attention is far slower than plain matrix products.
-    denoiser.unet.set_attn_processor(AttnProcessor())
+    denoiser = Denoiser(config, tokenizer).to(config.device)
+    denoiser.unet.to(memory_format=torch.channels_last)
+    if config.device == "cpu":
+        # The backward pass of fused attention is far slower there than plain matrix products.
+        denoiser.unet.set_attn_processor(AttnProcessor())
     sampler = LatentSampler(config, latents, tokenizer)
 
     def loss() -> Tensor:
         clean, tokens = sampler.batch(config.unet.batch_size)
         noise = torch.randn_like(clean)
-        timesteps = stratified_timesteps(len(clean), scheduler.config.num_train_timesteps)
+        total = scheduler.config.num_train_timesteps
+        timesteps = stratified_timesteps(len(clean), total, config.device)
         noisy = scheduler.add_noise(clean, noise, timesteps)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision(config.device):
             predicted = denoiser(noisy, timesteps, tokens).float()
         return F.mse_loss(predicted, scheduler.get_velocity(clean, noise, timesteps))
 
     trainer = Trainer("unet", denoiser, loss, config.unet.stage, config.paths.checkpoints)
-    return trainer.run().eval()
+    trainer.run()
+    return load_denoiser(config, tokenizer)
 
 
 def load_denoiser(config: TrainConfig, tokenizer: CLIPTokenizer) -> Denoiser:

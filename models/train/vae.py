@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import itertools
+from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -15,7 +15,7 @@ from tqdm import tqdm
 from models.train.architecture import build_vae
 from models.train.config import TrainConfig
 from models.train.dataset import load_nouns, pack_pictures, to_tensor
-from models.train.loop import Trainer, averaged_weights
+from models.train.loop import Trainer, averaged_weights, mixed_precision
 
 
 class CropSampler:
@@ -27,6 +27,7 @@ class CropSampler:
 
     def __init__(self, config: TrainConfig) -> None:
         self.known_share = config.vae.known_share
+        self.device = config.device
         self.shapes = itertools.cycle(config.vae.crops)
         self.pictures, codes = pack_pictures(config.paths, config.size)
         rows = {code: row for row, code in enumerate(codes)}
@@ -34,9 +35,10 @@ class CropSampler:
         self.random = np.random.default_rng(config.seed)
 
     def batch(self) -> Tensor:
-        """Returns crops of shape (count, 3, side, side) in -1..1."""
+        """Returns crops of shape (count, 3, side, side) in -1..1, on the run's device."""
         side, count = next(self.shapes)
-        return to_tensor(np.stack([self._one(side) for _ in range(count)]))
+        crops = np.stack([self._one(side) for _ in range(count)])
+        return to_tensor(crops).to(self.device, memory_format=torch.channels_last)
 
     def _one(self, side: int) -> NDArray[np.uint8]:
         known = self.random.random() < self.known_share
@@ -44,7 +46,7 @@ class CropSampler:
         picture = self.pictures[row]
         corners = self.random.integers(0, picture.shape[0] - side + 1, (4, 2))
         crops = [picture[y : y + side, x : x + side] for y, x in corners]
-        best = crops[0]
+        best: NDArray[np.uint8] = crops[0]
         for crop in crops[1:]:
             if crop_detail(crop) > crop_detail(best):
                 best = crop
@@ -65,11 +67,11 @@ def reconstruction_loss(output: Tensor, target: Tensor, edge_weight: float) -> T
     loss = F.l1_loss(output, target) + 5 * F.mse_loss(output, target)
     for axis in (2, 3):
         loss = loss + edge_weight * F.l1_loss(output.diff(dim=axis), target.diff(dim=axis))
-    colours = [pixels - pixels.mean(1, keepdim=True) for pixels in (output, target)]
-    return loss + F.l1_loss(*colours) + 5 * F.mse_loss(*colours)
+    hue, wanted = (pixels - pixels.mean(1, keepdim=True) for pixels in (output, target))
+    return loss + F.l1_loss(hue, wanted) + 5 * F.mse_loss(hue, wanted)
 
 
-def train_vae(config: TrainConfig) -> AutoencoderKL:
+def train_vae(config: TrainConfig) -> Any:
     """Trains the autoencoder, or finishes its training.
 
     Args:
@@ -79,18 +81,18 @@ def train_vae(config: TrainConfig) -> AutoencoderKL:
         The autoencoder with averaged weights.
     """
     torch.manual_seed(config.seed)
-    vae = build_vae(config).to(memory_format=torch.channels_last)
+    vae = build_vae(config).to(config.device).to(memory_format=torch.channels_last)
     sampler = CropSampler(config)
 
     def loss() -> Tensor:
         crops = sampler.batch()
-        crops = crops.contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        with mixed_precision(config.device):
             posterior = vae.encode(crops).latent_dist
             output = vae.decode(posterior.sample()).sample.float()
         error = reconstruction_loss(output, crops, config.vae.edge_weight)
         divergence = posterior.kl().float().mean() / posterior.mean[0].numel()
-        return error + config.vae.kl_weight * divergence
+        total: Tensor = error + config.vae.kl_weight * divergence
+        return total
 
     trainer = Trainer("vae", vae, loss, config.vae.stage, config.paths.checkpoints)
     return trainer.run().eval()
@@ -103,7 +105,7 @@ class LatentDecoder(nn.Module):
         vae: Shares its layers.
     """
 
-    def __init__(self, vae: AutoencoderKL) -> None:
+    def __init__(self, vae: Any) -> None:
         super().__init__()
         self.post_quant_conv, self.decoder = vae.post_quant_conv, vae.decoder
 
@@ -113,7 +115,7 @@ class LatentDecoder(nn.Module):
         return decoded
 
 
-def train_decoder(config: TrainConfig, vae: AutoencoderKL) -> None:
+def train_decoder(config: TrainConfig, vae: Any) -> None:
     """Goes on training the decoder alone, on latents that no longer change.
 
     The U-Net can train meanwhile. A little noise on the latents stands for its errors.
@@ -123,12 +125,12 @@ def train_decoder(config: TrainConfig, vae: AutoencoderKL) -> None:
         vae: Trained autoencoder with normalised latents; its decoder gets averaged weights.
     """
     torch.manual_seed(config.seed)
-    vae = vae.to(memory_format=torch.channels_last)
+    vae = vae.to(config.device).to(memory_format=torch.channels_last)
     decoder, sampler = LatentDecoder(vae), CropSampler(config)
 
     def loss() -> Tensor:
-        crops = sampler.batch().contiguous(memory_format=torch.channels_last)
-        with torch.autocast("cpu", torch.bfloat16):
+        crops = sampler.batch()
+        with mixed_precision(config.device):
             with torch.no_grad():
                 latents = vae.encode(crops).latent_dist.mean
             noisy = latents + config.vae.decoder_noise * torch.randn_like(latents)
@@ -139,7 +141,7 @@ def train_decoder(config: TrainConfig, vae: AutoencoderKL) -> None:
     load_decoder(config, vae)
 
 
-def load_decoder(config: TrainConfig, vae: AutoencoderKL) -> None:
+def load_decoder(config: TrainConfig, vae: Any) -> None:
     """Puts the newest averaged decoder weights into the autoencoder, if there are any."""
     file = config.paths.checkpoints / "decoder.pt"
     if file.exists():
@@ -147,14 +149,14 @@ def load_decoder(config: TrainConfig, vae: AutoencoderKL) -> None:
 
 
 @torch.no_grad()
-def encode(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
-    """Returns the latents' means of (n, 3, h, w) pictures, shape (n, 4, h/8, w/8)."""
-    parts = tqdm(pictures.split(8), desc="encoding")
-    return torch.cat([vae.encode(part).latent_dist.mean for part in parts])
+def encode(vae: Any, pictures: Tensor) -> Tensor:
+    """Returns the latents' means of (n, 3, h, w) pictures, shape (n, 4, h/8, w/8), on the CPU."""
+    parts = tqdm(torch.split(pictures, 8), desc="encoding")
+    return torch.cat([vae.encode(part.to(vae.device)).latent_dist.mean.cpu() for part in parts])
 
 
 @torch.no_grad()
-def normalise_latents(vae: AutoencoderKL, latents: Tensor) -> None:
+def normalise_latents(vae: Any, latents: Tensor) -> None:
     """Folds the latents' mean and deviation per channel into the 1x1 convolutions around them.
 
     The pipeline can only scale latents; folding also centres them, so diffusion starts from the
@@ -164,6 +166,7 @@ def normalise_latents(vae: AutoencoderKL, latents: Tensor) -> None:
         vae: Changed in place.
         latents: Latents of the training pictures, shape (n, 4, h, w).
     """
+    latents = latents.to(vae.device)
     mean, deviation = latents.mean((0, 2, 3)), latents.std((0, 2, 3))
     into, out = vae.quant_conv, vae.post_quant_conv
     into.weight[:4] /= deviation.view(4, 1, 1, 1)
@@ -174,9 +177,11 @@ def normalise_latents(vae: AutoencoderKL, latents: Tensor) -> None:
 
 
 @torch.no_grad()
-def psnr(vae: AutoencoderKL, pictures: Tensor) -> Tensor:
+def psnr(vae: Any, pictures: Tensor) -> Tensor:
     """Returns each picture's reconstruction PSNR in dB; input (n, 3, h, w) in -1..1."""
-    parts = tqdm(pictures.split(4), desc="measuring PSNR")
-    outputs = [vae.decode(vae.encode(p).latent_dist.mean).sample.clamp(-1, 1) for p in parts]
-    error = (torch.cat(outputs) - pictures).div(2).pow(2).mean((1, 2, 3))
-    return -10 * error.log10()
+    errors = []
+    for part in tqdm(torch.split(pictures, 4), desc="measuring PSNR"):
+        wanted = part.to(vae.device)
+        output = vae.decode(vae.encode(wanted).latent_dist.mean).sample.clamp(-1, 1)
+        errors.append((output - wanted).div(2).pow(2).mean((1, 2, 3)).cpu())
+    return -10 * torch.cat(errors).log10()
