@@ -37,6 +37,9 @@ from hidiffusion.methods.weights import Moment
 
 #: The least enlargement for which a refresh enlarges anything to speak of.
 MIN_SCALE = 1.25
+#: Most refreshes, and the steps that leave one for each and one before.
+_MAX_STAGES = 8
+MIN_STEPS = _MAX_STAGES + 1
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -55,7 +58,7 @@ class RefreshConfig:
 
     seed: int | tuple[int, ...] | None = None
     num_stages: int | None = knob(
-        None, "Refreshes; null is one a native side.", minimum=1, maximum=8
+        None, "Refreshes; null is one a native side.", minimum=1, maximum=_MAX_STAGES
     )
     refresh_at: float = knob(
         0.8, "Fraction of the steps before the first refresh.", minimum=0.1, maximum=0.95

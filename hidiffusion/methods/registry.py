@@ -69,6 +69,7 @@ class Method:
         run: draws a picture.
         apply: applies a method of one pass inside a `with` block; None if it has several passes.
         min_scale: least side of a picture, in native sides, for which the method is made.
+        min_steps: least number of steps of the schedule.
         starts_from_pictures: whether the pipeline must start from a picture, or have a sibling
             that does.
     """
@@ -80,6 +81,7 @@ class Method:
     run: Generate
     apply: Apply | None = None
     min_scale: float = 0.0
+    min_steps: int = 1
     starts_from_pictures: bool = False
 
     @property
@@ -280,6 +282,7 @@ _ROWS: tuple[Method, ...] = (
         plan=refresh.plan,
         run=refresh.generate,
         min_scale=refresh.MIN_SCALE,
+        min_steps=refresh.MIN_STEPS,
         starts_from_pictures=True,
     ),
 )

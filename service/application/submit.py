@@ -1,6 +1,7 @@
 """Accept a request: hold it against the catalogue, close what it left open, record and enqueue."""
 
 import hashlib
+import math
 import secrets
 from collections.abc import Iterator, Sequence
 from typing import TypeVar
@@ -18,6 +19,7 @@ from service.domain.generation import (
     ResolvedRequest,
     Status,
 )
+from service.domain.methods import METHODS, method_violations, resolved_options
 
 _T = TypeVar("_T")
 
@@ -86,10 +88,14 @@ def resolve(request: GenerationRequest, catalog: Catalog) -> ResolvedRequest:
         quality=resolved_quality(request),
         tile_format=request.tile_format,
         metadata=request.metadata,
+        method_options=request.method_options,
     )
     if violations := [*_violations(resolved, model), *picture_violations(resolved)]:
         raise InvalidRequest(violations)
-    return resolved
+    if violations := list(_method_violations(resolved, model)):
+        raise InvalidRequest(violations)
+    options = resolved_options(METHODS[resolved.method], resolved.method_options)
+    return resolved.model_copy(update={"method_options": options})
 
 
 def _violations(request: ResolvedRequest, model: Model) -> Iterator[FieldViolation]:
@@ -105,6 +111,16 @@ def _violations(request: ResolvedRequest, model: Model) -> Iterator[FieldViolati
         yield _not_among("scheduler", request.scheduler, model.schedulers)
     if request.method not in model.methods:
         yield _not_among("method", request.method, model.methods)
+
+
+def _method_violations(request: ResolvedRequest, model: Model) -> Iterator[FieldViolation]:
+    """What the method cannot do for a request that is right in all else."""
+    return method_violations(
+        METHODS[request.method],
+        request.method_options,
+        scale=math.sqrt(request.width * request.height) / model.native_size,
+        steps=request.num_inference_steps,
+    )
 
 
 def _not_among(field: str, value: object, allowed: Sequence[str]) -> FieldViolation:

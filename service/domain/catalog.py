@@ -2,6 +2,8 @@
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from service.domain.methods import METHODS, Method
+
 
 class Model(BaseModel):
     """One model: where its weights lie and what may be asked of it. Sizes in pixels."""
@@ -23,6 +25,11 @@ class Model(BaseModel):
     schedulers: tuple[str, ...]
     methods: tuple[str, ...]
 
+    @property
+    def method_details(self) -> tuple[Method, ...]:
+        """Limits and options of its methods."""
+        return tuple(METHODS[name] for name in self.methods)
+
     @model_validator(mode="after")
     def _defaults_are_allowed(self) -> "Model":
         for field, value, allowed in (
@@ -31,6 +38,10 @@ class Model(BaseModel):
         ):
             if value not in allowed:
                 raise ValueError(f"{field} {value!r} of model {self.name!r} is not in {allowed}")
+        for name in self.methods:
+            if name not in METHODS:
+                known = ", ".join(METHODS)
+                raise ValueError(f"method {name!r} of model {self.name!r} is unknown: use {known}")
         return self
 
 

@@ -7,6 +7,7 @@ from typing import Annotated, Literal, get_args
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.domain.artifacts import BitDepth, Manifest, OutputFormat, TileFormat
+from service.domain.methods import OptionValue
 
 #: Seeds stay below 2**53 so that every JSON reader, JavaScript included, keeps them exact.
 MAX_SEED = 2**53 - 1
@@ -91,6 +92,14 @@ class GenerationRequest(BaseModel):
     method: Annotated[
         str | None, Field(description="How to go beyond native size; see `GET /v1/models`.")
     ] = None
+    method_options: Annotated[
+        dict[str, OptionValue],
+        Field(
+            max_length=32,
+            description="Options of the method, by the schema in `GET /v1/models`; others keep "
+            "their defaults.",
+        ),
+    ] = Field(default_factory=dict)
     output_format: Annotated[
         OutputFormat, Field(description="Format of the full-size picture.")
     ] = "png"
@@ -138,6 +147,7 @@ class ResolvedRequest(BaseModel):
     quality: int | None = None
     tile_format: TileFormat = "png"
     metadata: bool = True
+    method_options: dict[str, OptionValue] = Field(default_factory=dict)
 
     @property
     def pixels(self) -> int:

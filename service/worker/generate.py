@@ -89,7 +89,8 @@ class Studio:
         previews = Previews(attempt, self._store, warm.preview)
         with stopwatch.phase("denoise"), previews.running():
             steps = _Steps(attempt, previews, checkpoints, self._settings.preview_every)
-            return denoise(warm, attempt.generation.request, steps, begin)
+            request = attempt.generation.request
+            return denoise(warm, request, steps, begin, attempt.stop_if_cancelled)
 
     def _render(
         self,
@@ -133,14 +134,20 @@ class _Steps:
         self._taken = 0
 
     def __call__(
-        self, step: int, total: int, latents: torch.Tensor, snapshot: Snapshot | None
+        self,
+        step: int,
+        total: int,
+        latents: torch.Tensor,
+        snapshot: Snapshot | None,
+        *,
+        left: float,
     ) -> None:
         if snapshot is not None:
             self._checkpoints.offer(snapshot, last=step == total)
         self._attempt.stop_if_cancelled()
         self._taken += 1
         spent = time.perf_counter() - self._begin
-        eta = round(spent / self._taken * (total - step), 3)
+        eta = round(spent / self._taken * left, 3)
         self._attempt.tell(Stepped, step=step, total=total, eta_seconds=eta)
         if self._preview_every and step == total:
             self._previews.show_last(step, latents)

@@ -29,6 +29,6 @@ def warm_up(warm: WarmPipeline) -> None:
         method=model.default_method,
         output_format="png",
     )
-    latents = denoise(warm, request, lambda *_: None)
+    latents = denoise(warm, request, lambda *_, **__: None)
     for _ in decode_tiles(warm.pipe.vae, unscale(warm.pipe.vae, latents)):
         pass

@@ -4,6 +4,7 @@ from datetime import datetime
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
+from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.api.grpc._generated.hidiffusion.v1 import artifacts_pb2, events_pb2, models_pb2
@@ -39,6 +40,8 @@ def request_fields(message: rpc.CreateGenerationRequest) -> dict[str, Any]:
     """The fields a client set, under the names and with the values `parse_request` reads."""
     fields: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
     fields.pop("idempotency_key", None)
+    if "method_options" in fields:
+        fields["method_options"] = MessageToDict(message.method_options)
     enumerations = _FORMATS | {"priority": (pb.Priority, _PRIORITY_PREFIX)}
     for field, (kind, prefix) in enumerations.items():
         if number := fields.get(field):
@@ -144,14 +147,20 @@ def artifact_message(ref: ArtifactRef) -> artifacts_pb2.Artifact:
 def model_message(status: ModelStatus) -> models_pb2.Model:
     """A model; where its weights lie stays inside."""
     public = status.model.model_dump(exclude={"source"})
-    return models_pb2.Model(**public, warm_workers=status.warm_workers, queued=status.queued)
+    message = models_pb2.Model(**public, warm_workers=status.warm_workers, queued=status.queued)
+    for method in status.model.method_details:
+        details = message.method_details.add(**method.model_dump(exclude={"options"}))
+        details.options.update(method.options)
+    return message
 
 
 def _resolved(request: ResolvedRequest) -> pb.ResolvedRequest:
-    fields = request.model_dump()
+    fields = request.model_dump(exclude={"method_options"})
     for field, (kind, prefix) in _FORMATS.items():
         fields[field] = kind.Value(prefix + fields[field].upper())
-    return pb.ResolvedRequest(**fields)
+    message = pb.ResolvedRequest(**fields)
+    message.method_options.update(request.method_options)
+    return message
 
 
 def _progress(progress: Progress) -> pb.Progress:

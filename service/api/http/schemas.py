@@ -20,6 +20,7 @@ from service.domain.generation import (
     ResolvedRequest,
     Status,
 )
+from service.domain.methods import Method
 
 _ID = "01K9RZ5T3W8Y7V6X2QJ4N1M0BD"
 
@@ -188,6 +189,9 @@ class ModelView(View):
     default_method: str
     schedulers: tuple[str, ...]
     methods: tuple[str, ...]
+    method_details: tuple[Method, ...] = Field(
+        description="Limits and options of each of its methods."
+    )
     warm_workers: int = Field(description="Workers that hold it ready.")
     queued: int = Field(description="Generations waiting for it.")
 
@@ -195,7 +199,12 @@ class ModelView(View):
     def of(cls, status: ModelStatus) -> Self:
         """The view of a model; where its weights lie stays inside."""
         public = status.model.model_dump(include=set(cls.model_fields))
-        return cls(**public, warm_workers=status.warm_workers, queued=status.queued)
+        return cls(
+            **public,
+            method_details=status.model.method_details,
+            warm_workers=status.warm_workers,
+            queued=status.queued,
+        )
 
 
 class OpenAiModel(View):

@@ -22,7 +22,7 @@ CATALOG = Catalog(
             default_guidance_scale=4.0,
             default_scheduler="DDIMScheduler",
             schedulers=("DDIMScheduler", "EulerDiscreteScheduler"),
-            methods=("hidiffusion", "direct"),
+            methods=("hidiffusion", "direct", "diffuse-high", "hidiffusion-refresh"),
         ),
     )
 )
@@ -66,7 +66,7 @@ def test_a_size_out_of_bounds_names_the_bounds(pixels: int) -> None:
     [
         ("model", "dall-e", "small"),
         ("scheduler", "PNDMScheduler", "DDIMScheduler, EulerDiscreteScheduler"),
-        ("method", "magic", "hidiffusion, direct"),
+        ("method", "magic", "hidiffusion, direct, diffuse-high"),
         ("num_inference_steps", 0, "greater than or equal to 1"),
         ("num_inference_steps", 151, "less than or equal to 150"),
         ("guidance_scale", -0.1, "greater than or equal to 0"),
@@ -145,3 +145,43 @@ def test_every_broken_rule_is_reported_at_once() -> None:
 def test_a_catalogue_with_an_impossible_default_is_refused() -> None:
     with pytest.raises(ValueError, match="default_method 'none' of model 'small'"):
         Model.model_validate({**CATALOG.default.model_dump(), "default_method": "none"})
+
+
+def test_every_option_of_the_method_is_filled_in() -> None:
+    fields = {"prompt": "x", "method": "diffuse-high", "method_options": {"noising_steps": 20.0}}
+    options = resolve(parse_request(fields), CATALOG).method_options
+    assert options["noising_steps"] == 20
+    assert isinstance(options["noising_steps"], int)
+    assert (options["space"], options["num_stages"]) == ("pixels", None)
+
+
+@pytest.mark.parametrize(
+    ("fields", "field", "allowed"),
+    [
+        (
+            {"width": 256, "height": 256},
+            "method",
+            "1.25 times the native side or more",
+        ),
+        ({"method_options": {"space": 3}}, "method_options.space", "one of pixels, latents"),
+        (
+            {"method_options": {"num_stages": 1.5}},
+            "method_options.num_stages",
+            "a whole number from 1 to 8 or null",
+        ),
+        ({"method_options": {"sharpening": float("nan")}}, "method_options.sharpening", "0 to 4"),
+        ({"method_options": {"band_weight": True}}, "method_options.band_weight", "a number"),
+        ({"method_options": {"denoiser": None}}, "method_options.denoiser", "direct, hidiffusion"),
+        (
+            {"method": "hidiffusion-refresh", "num_inference_steps": 4},
+            "num_inference_steps",
+            "needs 9 or more",
+        ),
+    ],
+)
+def test_what_a_method_cannot_do_is_named(
+    fields: dict[str, object], field: str, allowed: str
+) -> None:
+    violations = refused({"prompt": "x", "method": "diffuse-high"} | fields)
+    assert list(violations) == [field]
+    assert allowed in violations[field][1]

@@ -53,7 +53,16 @@ def _model(name: str, source: str) -> dict[str, Any]:
         "default_scheduler": "DDIMScheduler",
         "default_method": "direct",
         "schedulers": ["DDIMScheduler", "EulerAncestralDiscreteScheduler", "HeunDiscreteScheduler"],
-        "methods": ["direct", "hidiffusion", "raunet", "msw-msa"],
+        "methods": [
+            "direct",
+            "hidiffusion",
+            "raunet",
+            "msw-msa",
+            "upsample-guidance",
+            "diffuse-high",
+            "hidiffusion-guided",
+            "hidiffusion-refresh",
+        ],
     }
 
 

@@ -85,7 +85,15 @@ def _run(
     """The latents, and the snapshot of each step as it would be stored."""
     stored = []
 
-    def on_step(step: int, total: int, latents: torch.Tensor, snapshot: Snapshot | None) -> None:  # noqa: ARG001
+    def on_step(
+        step: int,
+        total: int,
+        latents: torch.Tensor,  # noqa: ARG001
+        snapshot: Snapshot | None,
+        *,
+        left: float,
+    ) -> None:
+        assert left == total - step
         assert snapshot is not None
         assert snapshot.step == step
         stored.append(to_bytes(snapshot, RECIPE))
@@ -107,7 +115,7 @@ def test_what_follows_is_bit_equal(warm: WarmPipeline, calls: Calls, scheduler: 
         assert later == stored[done - 1 :]
 
 
-@pytest.mark.parametrize("method", ["direct", "raunet", "msw-msa"])
+@pytest.mark.parametrize("method", ["direct", "raunet", "msw-msa", "upsample-guidance"])
 def test_every_method_of_one_pass(warm: WarmPipeline, method: str) -> None:
     request = _request("HeunDiscreteScheduler", method)
     whole, stored = _run(warm, request)

@@ -6,6 +6,7 @@ A generation: what was asked for and where it stands."""
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from service.api.grpc._generated.hidiffusion.v1 import artifacts_pb2 as _artifacts_pb2
@@ -201,6 +202,7 @@ class ResolvedRequest(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     TILE_FORMAT_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    METHOD_OPTIONS_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What the picture shows."""
     negative_prompt: _builtins.str
@@ -231,6 +233,10 @@ class ResolvedRequest(_message.Message):
     """File format of the tiles."""
     metadata: _builtins.bool
     """Whether the picture's file carries its recipe."""
+    @_builtins.property
+    def method_options(self) -> _struct_pb2.Struct:
+        """Every option of the method."""
+
     def __init__(
         self,
         *,
@@ -249,10 +255,11 @@ class ResolvedRequest(_message.Message):
         quality: _builtins.int | None = ...,
         tile_format: Global___TileFormat.ValueType = ...,
         metadata: _builtins.bool = ...,
+        method_options: _struct_pb2.Struct | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "quality", b"quality"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "method_options", b"method_options", "quality", b"quality"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "metadata", b"metadata", "method", b"method", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "tile_format", b"tile_format", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "tile_format", b"tile_format", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
     _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015

@@ -11,6 +11,7 @@ A request with fields this version does not know is refused with INVALID_ARGUMEN
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 from service.api.grpc._generated.hidiffusion.v1 import artifacts_pb2 as _artifacts_pb2
 from service.api.grpc._generated.hidiffusion.v1 import events_pb2 as _events_pb2
@@ -49,6 +50,7 @@ class CreateGenerationRequest(_message.Message):
     QUALITY_FIELD_NUMBER: _builtins.int
     TILE_FORMAT_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
+    METHOD_OPTIONS_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What the picture shows, 1 to 4000 characters."""
@@ -86,6 +88,10 @@ class CreateGenerationRequest(_message.Message):
     """Whether the picture's file carries its recipe, the prompt included; default: true."""
     priority: _generation_pb2.Priority.ValueType
     """Who is served first among those that wait; default: NORMAL."""
+    @_builtins.property
+    def method_options(self) -> _struct_pb2.Struct:
+        """Options of the method by name, as its schema in ListModels has them; others keep their defaults."""
+
     def __init__(
         self,
         *,
@@ -105,11 +111,12 @@ class CreateGenerationRequest(_message.Message):
         quality: _builtins.int | None = ...,
         tile_format: _generation_pb2.TileFormat.ValueType = ...,
         metadata: _builtins.bool | None = ...,
+        method_options: _struct_pb2.Struct | None = ...,
         priority: _generation_pb2.Priority.ValueType = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_width", b"_width", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "metadata", b"metadata", "method", b"method", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_width", b"_width", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_width", b"_width", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "metadata", b"metadata", "method", b"method", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "tile_format", b"tile_format", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_width", b"_width", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "tile_format", b"tile_format", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bit_depth: _TypeAlias = _typing.Literal["bit_depth"]  # noqa: Y015
     _WhichOneofArgType__bit_depth: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth"]  # noqa: Y015

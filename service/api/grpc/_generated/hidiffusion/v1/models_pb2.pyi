@@ -6,6 +6,7 @@ The models a deployment offers."""
 from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
+from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
 import builtins as _builtins
 import sys
@@ -17,6 +18,50 @@ else:
     from typing_extensions import TypeAlias as _TypeAlias, Never as _Never
 
 DESCRIPTOR: _descriptor.FileDescriptor
+
+@_typing.final
+class Method(_message.Message):
+    """A method that goes beyond native size, its limits and its options."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    SUMMARY_FIELD_NUMBER: _builtins.int
+    MIN_SCALE_FIELD_NUMBER: _builtins.int
+    MIN_STEPS_FIELD_NUMBER: _builtins.int
+    ONE_PASS_FIELD_NUMBER: _builtins.int
+    OPTIONS_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name to use in requests."""
+    summary: _builtins.str
+    """What it does, in a line."""
+    min_scale: _builtins.float
+    """Least side of a picture (root of its area) in native sides; 0: any."""
+    min_steps: _builtins.int
+    """Least number of denoising steps."""
+    one_pass: _builtins.bool
+    """Whether it runs the model over one schedule; else in passes of rising size."""
+    @_builtins.property
+    def options(self) -> _struct_pb2.Struct:
+        """JSON Schema of `method_options`."""
+
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        summary: _builtins.str = ...,
+        min_scale: _builtins.float = ...,
+        min_steps: _builtins.int = ...,
+        one_pass: _builtins.bool = ...,
+        options: _struct_pb2.Struct | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_scale", b"min_scale", "min_steps", b"min_steps", "name", b"name", "one_pass", b"one_pass", "options", b"options", "summary", b"summary"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Method: _TypeAlias = Method  # noqa: Y015
 
 @_typing.final
 class Model(_message.Message):
@@ -38,6 +83,7 @@ class Model(_message.Message):
     METHODS_FIELD_NUMBER: _builtins.int
     WARM_WORKERS_FIELD_NUMBER: _builtins.int
     QUEUED_FIELD_NUMBER: _builtins.int
+    METHOD_DETAILS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name to use in requests."""
     title: _builtins.str
@@ -70,6 +116,10 @@ class Model(_message.Message):
     def methods(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Methods that may be asked for."""
 
+    @_builtins.property
+    def method_details(self) -> _containers.RepeatedCompositeFieldContainer[Global___Method]:
+        """Limits and options of each of `methods`."""
+
     def __init__(
         self,
         *,
@@ -87,10 +137,11 @@ class Model(_message.Message):
         methods: _abc.Iterable[_builtins.str] | None = ...,
         warm_workers: _builtins.int = ...,
         queued: _builtins.int = ...,
+        method_details: _abc.Iterable[Global___Method] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_guidance_scale", b"default_guidance_scale", "default_method", b"default_method", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "max_size", b"max_size", "methods", b"methods", "min_size", b"min_size", "name", b"name", "native_size", b"native_size", "queued", b"queued", "schedulers", b"schedulers", "title", b"title", "warm_workers", b"warm_workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_guidance_scale", b"default_guidance_scale", "default_method", b"default_method", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "max_size", b"max_size", "method_details", b"method_details", "methods", b"methods", "min_size", b"min_size", "name", b"name", "native_size", b"native_size", "queued", b"queued", "schedulers", b"schedulers", "title", b"title", "warm_workers", b"warm_workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
