@@ -2,10 +2,13 @@
 
 import asyncio
 import socket
+from collections.abc import Callable
 from datetime import UTC, datetime
 
 from service.api.serve import serve
+from service.application.access import Access
 from service.application.cancel import CancelGeneration, PurgeGeneration
+from service.application.ports import Records
 from service.application.query import Query
 from service.application.submit import SubmitGeneration
 from service.application.use_cases import UseCases
@@ -13,8 +16,10 @@ from service.application.watch import WatchGeneration
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.queue import supervisor
+from service.queue.limiter import RedisLimiter
 from service.queue.records import RedisRecords
 from service.settings import Settings
+from service.storage.key_file import KeyFile
 from service.storage.store import open_store
 from service.telemetry import configure_logging
 
@@ -27,31 +32,46 @@ class SystemClock:
         return datetime.now(UTC)
 
 
-def build_use_cases(settings: Settings) -> UseCases:
-    """Every use case over Redis and the object store that `settings` name.
+def use_cases_builder(settings: Settings) -> Callable[[Records], UseCases]:
+    """What makes every use case over some records and the store that `settings` name.
 
     Raises:
         ValueError: the catalogue or a URL in the settings is wrong.
     """
     catalog = settings.load_catalog()
-    records = RedisRecords(connect(settings.redis.url), settings.redis)
-    store = open_store(settings.store)
-    clock = SystemClock()
-    return UseCases(
-        submit=SubmitGeneration(catalog, records, clock),
-        cancel=CancelGeneration(records, clock),
-        purge=PurgeGeneration(records, store),
-        query=Query(
-            catalog, records, store, settings.worker.tile_size, settings.worker.tile_overlap
-        ),
-        watch=WatchGeneration(records, RedisEventLog(settings.redis.url)),
-    )
+    store, clock = open_store(settings.store), SystemClock()
+    events = RedisEventLog(settings.redis.url)
+
+    def build(records: Records) -> UseCases:
+        return UseCases(
+            submit=SubmitGeneration(catalog, records, clock),
+            cancel=CancelGeneration(records, clock),
+            purge=PurgeGeneration(records, store),
+            query=Query(
+                catalog, records, store, settings.worker.tile_size, settings.worker.tile_overlap
+            ),
+            watch=WatchGeneration(records, events),
+        )
+
+    return build
 
 
 def run_api(settings: Settings) -> None:
-    """Serve HTTP and gRPC until told to stop."""
+    """Serve HTTP and gRPC until told to stop.
+
+    Raises:
+        ValueError: a setting is wrong, or the file of API keys cannot be read.
+    """
     configure_logging(settings.log_level)
-    asyncio.run(serve(settings.api, build_use_cases(settings)))
+    build = use_cases_builder(settings)
+    client = connect(settings.redis.url)
+    records = RedisRecords(client, settings.redis)
+    access = None
+    if settings.api.key_file is not None:
+        keys = KeyFile(settings.api.key_file)
+        keys.check()
+        access = Access(keys, records, RedisLimiter(client), SystemClock(), build)
+    asyncio.run(serve(settings.api, build(records), access=access))
 
 
 def worker_is_alive(settings: Settings) -> bool:

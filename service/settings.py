@@ -57,6 +57,9 @@ class ApiSettings(_Section):
     host: str = Field("127.0.0.1", description="Address both front ends listen on.")
     http_port: int = Field(8000, description="HTTP port; 0 takes a free one.")
     grpc_port: int = Field(50051, description="gRPC port; 0 takes a free one.")
+    key_file: Path | None = Field(
+        None, description="JSON file of API keys; unset: everybody may do everything."
+    )
     max_body_bytes: int = Field(1024 * 1024, description="Longest request body accepted.")
     max_wait_seconds: int = Field(60, description="Longest `Prefer: wait=N` honoured.")
     image_wait_seconds: float = Field(

@@ -9,9 +9,11 @@ from collections.abc import AsyncIterator, Callable, Iterator
 from dataclasses import dataclass
 
 import uvicorn
+from fastapi import FastAPI
 
 from service.api.grpc.server import GrpcServer
 from service.api.http.app import create_app
+from service.application.access import Access
 from service.application.use_cases import UseCases
 from service.settings import ApiSettings
 
@@ -35,6 +37,7 @@ async def serve(
     settings: ApiSettings,
     use_cases: UseCases,
     on_ready: Callable[[Endpoints], None] | None = None,
+    access: Access | None = None,
 ) -> None:
     """Serve HTTP and gRPC until SIGTERM or SIGINT, then drain.
 
@@ -42,6 +45,7 @@ async def serve(
         settings: addresses, ports and limits.
         use_cases: what both front ends call.
         on_ready: called once both accept connections.
+        access: decides who may call; None: everybody may do everything.
 
     Raises:
         OSError: the HTTP port is taken.
@@ -51,7 +55,7 @@ async def serve(
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop.set)
-    async with front_ends(settings, use_cases) as endpoints:
+    async with front_ends(settings, use_cases, access) as endpoints:
         logger.info("serving HTTP at %s, gRPC at %s", endpoints.http_url, endpoints.grpc_address)
         if on_ready is not None:
             on_ready(endpoints)
@@ -60,14 +64,16 @@ async def serve(
 
 
 @contextlib.asynccontextmanager
-async def front_ends(settings: ApiSettings, use_cases: UseCases) -> AsyncIterator[Endpoints]:
+async def front_ends(
+    settings: ApiSettings, use_cases: UseCases, access: Access | None = None
+) -> AsyncIterator[Endpoints]:
     """Both front ends, accepting connections for the length of the block."""
     stopping = asyncio.Event()
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     address = (settings.host, settings.http_port)
     with socket.create_server(address, family=family, backlog=_BACKLOG) as listener:
-        grpc_server = GrpcServer(use_cases, settings, stopping)
-        http_server = _http_server(use_cases, settings, stopping)
+        grpc_server = GrpcServer(use_cases, settings, stopping, access)
+        http_server = _http_server(create_app(use_cases, settings, stopping, access))
         await grpc_server.start()
         http_task = asyncio.create_task(http_server.serve(sockets=[listener]))
         try:
@@ -91,11 +97,9 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-def _http_server(
-    use_cases: UseCases, settings: ApiSettings, stopping: asyncio.Event
-) -> uvicorn.Server:
+def _http_server(app: FastAPI) -> uvicorn.Server:
     config = uvicorn.Config(
-        create_app(use_cases, settings, stopping),
+        app,
         lifespan="off",
         ws="none",
         log_config=None,

@@ -80,8 +80,10 @@ class Records(Protocol):
         """One generation; raises `GenerationNotFound`."""
         ...
 
-    def list(self, *, status: Status | None, cursor: str | None, limit: int) -> Page:
-        """Generations, newest first."""
+    def list(
+        self, *, status: Status | None, cursor: str | None, limit: int, tenant: str | None = None
+    ) -> Page:
+        """Generations of one tenant (None: of all), newest first."""
         ...
 
     def begin_attempt(self, generation_id: str, worker: str, at: datetime) -> Generation | None:

@@ -14,6 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from service.cli import keys
 from service.cli.client import RequestFailedError, ServiceClient
 from service.cli.embedded import Embedded, StartError, embedded_service
 from service.cli.generate import generate_picture
@@ -25,6 +26,8 @@ app = typer.Typer(
     no_args_is_help=True,
     add_completion=False,
 )
+
+app.add_typer(keys.app, name="keys")
 
 _DataOption = Annotated[
     Path, typer.Option("--data", help="Folder of the embedded service: results, queue, logs.")

@@ -10,6 +10,9 @@
       |   - GenerationCancelled somebody cancelled what the client waits for
       + GenerationFailed        what the client waits for could not be made
       + WaitedTooLong           what the client waits for is not ready in time
+      + Unauthenticated         there is no key, or none that is good
+      + PermissionDenied        the key lacks a scope
+      + RateLimited             the key has asked for too much
       + Unavailable             a dependency cannot be reached; try again later
       + StoreError              the object store refused or failed for good
 
@@ -19,6 +22,8 @@ turns it into its own wire form.
 
 from dataclasses import dataclass
 from typing import ClassVar
+
+from service.domain.access import Allowance
 
 
 @dataclass(frozen=True)
@@ -140,6 +145,43 @@ class WaitedTooLong(ServiceError):
             f"generation {generation_id} was not ready after {seconds:g} s; use /v1/generations "
             "for what takes longer"
         )
+
+
+class Unauthenticated(ServiceError):
+    """There is no key, or none that is good; which of it, a stranger is not told."""
+
+    reason = "UNAUTHENTICATED"
+
+    def __init__(self) -> None:
+        super().__init__("send a valid API key as 'Authorization: Bearer hd_...'")
+
+
+class PermissionDenied(ServiceError):
+    """The key is good, but not for this."""
+
+    reason = "PERMISSION_DENIED"
+
+    def __init__(self, scope: str) -> None:
+        self.scope = scope
+        super().__init__(f"the key lacks the scope {scope!r}; ask the operator for one that has it")
+
+
+class RateLimited(ServiceError):
+    """The key has asked for too much.
+
+    Attributes:
+        allowance: the limit that was reached.
+        retry_after: seconds after which the same request may pass.
+    """
+
+    reason = "RATE_LIMITED"
+
+    def __init__(self, allowance: Allowance, retry_after: int) -> None:
+        self.allowance = allowance
+        self.retry_after = retry_after
+        per = "generations" if allowance.policy == "unfinished" else "a minute"
+        rule = f"{allowance.quota:g} {allowance.policy} {per}"
+        super().__init__(f"the key allows {rule}; retry in {retry_after} s")
 
 
 class Unavailable(ServiceError):

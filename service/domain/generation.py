@@ -185,13 +185,14 @@ class Failure(BaseModel):
 class Generation(BaseModel):
     """The record of one generation, from acceptance to its final state.
 
-    `attempt` counts how often a worker has begun it. It fences every write: what an older attempt
-    still has to say is dropped.
+    `tenant` is whose it is; empty where the service is open to all. `attempt` counts how often a
+    worker has begun it. It fences every write: what an older attempt still has to say is dropped.
     """
 
     model_config = ConfigDict(frozen=True)
 
     id: str
+    tenant: str = ""
     status: Status
     request: ResolvedRequest
     priority: Priority = "normal"

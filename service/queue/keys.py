@@ -5,8 +5,12 @@
 | `hidiffusion:generation:<id>` | hash: the record, nested parts as JSON | `record_ttl` once final |
 | `hidiffusion:events:<id>` | stream: what happened | with its record |
 | `hidiffusion:index:<status>`, `…:all` | sorted set of ids, by id | swept with the records |
+| `hidiffusion:index:@<tenant>:<status>`, `…:all` | the same, of one tenant | as those |
+| `hidiffusion:tenants` | set: tenants that have such indexes | for good |
+| `hidiffusion:rate:<key>:<policy>` | string: when a key has paid off what it took | a minute |
+| `hidiffusion:slots:<key>` | sorted set: unfinished generations of a key | until they are final |
 | `hidiffusion:leases` | sorted set: running ids by last sign of life | while running |
-| `hidiffusion:idempotency:<key>` | hash: fingerprint and id | `idempotency_ttl` |
+| `hidiffusion:idempotency:[@<tenant>:]<key>` | hash: fingerprint and id | `idempotency_ttl` |
 | `hidiffusion:worker:<name>` | string: a worker's report as JSON | one heartbeat TTL |
 | `hidiffusion:workers` | set: names of workers that have reported | swept with the reports |
 | `rq:queue:generations:<model>:<priority>` | list of ids: one of RQ's queues | while queued |
@@ -43,6 +47,9 @@ LEASES = "hidiffusion:leases"
 DOORBELL = "hidiffusion:doorbell"
 WORKERS = "hidiffusion:workers"
 
+#: The tenants that have indexes of their own.
+TENANTS = "hidiffusion:tenants"
+
 #: What `queue_of` tells is appended to this.
 QUEUES = f"{Queue.redis_queue_namespace_prefix}{_NAMESPACE}"
 
@@ -55,14 +62,28 @@ def record_key(generation_id: str) -> str:
     return f"hidiffusion:generation:{generation_id}"
 
 
-def index_key(status: str) -> str:
-    """The ids of all generations with one status, or of `ALL`."""
-    return INDEX + status
+def index_key(status: str, tenant: str = "") -> str:
+    """The ids of all generations with one status, or of `ALL`; of one tenant, when named."""
+    return f"{INDEX}{_of(tenant)}{status}"
 
 
-def idempotency_key(key: str) -> str:
-    """What a client's idempotency key was used for."""
-    return f"hidiffusion:idempotency:{key}"
+def idempotency_key(key: str, tenant: str = "") -> str:
+    """What a client's idempotency key was used for; each tenant has its own."""
+    return f"hidiffusion:idempotency:{_of(tenant)}{key}"
+
+
+def rate_key(key_id: str, policy: str) -> str:
+    """The cell of one rate of one API key."""
+    return f"hidiffusion:rate:{key_id}:{policy}"
+
+
+def slots_key(key_id: str) -> str:
+    """The unfinished generations of one API key."""
+    return f"hidiffusion:slots:{key_id}"
+
+
+def _of(tenant: str) -> str:
+    return f"@{tenant}:" if tenant else ""
 
 
 def worker_key(name: str) -> str:

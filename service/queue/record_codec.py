@@ -7,7 +7,7 @@ from service.domain.events import Event, Failed, Queued, Succeeded, progress_aft
 from service.domain.generation import Generation
 from service.queue.keys import queue_of
 
-_TEXT = ("id", "status")
+_TEXT = ("id", "tenant", "status")
 _JSON = ("request", "progress", "result", "error")
 _PLAIN = ("priority", "attempt", "created_at", "started_at", "finished_at")
 

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterable
 from datetime import datetime
+from itertools import product
 from typing import Any
 
 import redis
@@ -23,6 +24,7 @@ from service.queue.keys import (
     INDEX,
     LEASES,
     QUEUES,
+    TENANTS,
     WORKERS,
     idempotency_key,
     index_key,
@@ -82,8 +84,9 @@ class RedisRecords:
             return generation
         if claim is None:
             return None
-        pipe.watch(idempotency_key(claim.key))
-        earlier = pipe.hgetall(idempotency_key(claim.key))
+        key = idempotency_key(claim.key, generation.tenant)
+        pipe.watch(key)
+        earlier = pipe.hgetall(key)
         if not earlier:
             return None
         if earlier["fingerprint"] != claim.fingerprint:
@@ -97,13 +100,16 @@ class RedisRecords:
         fields = to_fields(generation)
         if claim is not None:
             fields["idempotency_key"] = claim.key
-            key = idempotency_key(claim.key)
+            key = idempotency_key(claim.key, generation.tenant)
             pipe.delete(key)
             pipe.hset(key, mapping={"fingerprint": claim.fingerprint, "id": generation.id})
             pipe.expire(key, self._settings.idempotency_ttl_seconds)
         pipe.hset(record_key(generation.id), mapping=fields)
-        pipe.zadd(index_key(ALL), {generation.id: 0})
-        pipe.zadd(index_key(Status.QUEUED), {generation.id: 0})
+        for tenant in {"", generation.tenant}:
+            pipe.zadd(index_key(ALL, tenant), {generation.id: 0})
+            pipe.zadd(index_key(Status.QUEUED, tenant), {generation.id: 0})
+        if generation.tenant:
+            pipe.sadd(TENANTS, generation.tenant)
         queued = Queued(attempt=generation.attempt, at=generation.created_at)
         pipe.xadd(events_key(generation.id), encode(queued))
         pipe.publish(CHANNEL, generation.id)
@@ -123,9 +129,11 @@ class RedisRecords:
             text = self.redis.hget(record_key(generation_id), "request")
         return None if text is None else ResolvedRequest.model_validate_json(text)
 
-    def list(self, *, status: Status | None, cursor: str | None, limit: int) -> Page:
+    def list(
+        self, *, status: Status | None, cursor: str | None, limit: int, tenant: str | None = None
+    ) -> Page:
         """Generations, newest first; the cursor is the last id of the page before."""
-        key = index_key(ALL if status is None else status)
+        key = index_key(ALL if status is None else status, tenant or "")
         upper = "+" if cursor is None else f"({cursor}"
         with unavailable_when_down():
             ids = self.redis.zrevrangebylex(key, upper, "-", start=0, num=limit + 1)
@@ -189,14 +197,14 @@ class RedisRecords:
     def delete(self, generation_id: str) -> None:
         """Forget a generation, its events and its idempotency key; forgetting twice is fine."""
         with unavailable_when_down():
-            claim = self.redis.hget(record_key(generation_id), "idempotency_key")
+            claim, tenant = self.redis.hmget(record_key(generation_id), "idempotency_key", "tenant")
             with self.redis.pipeline() as pipe:
                 pipe.delete(record_key(generation_id), events_key(generation_id))
                 pipe.delete(job_key(generation_id))
-                for status in (ALL, *Status):
-                    pipe.zrem(index_key(status), generation_id)
+                for status, owner in product((ALL, *Status), {"", tenant or ""}):
+                    pipe.zrem(index_key(status, owner), generation_id)
                 if claim is not None:
-                    pipe.delete(idempotency_key(claim))
+                    pipe.delete(idempotency_key(claim, tenant or ""))
                 pipe.execute()
 
     def workers(self) -> tuple[WorkerInfo, ...]:

@@ -9,6 +9,7 @@ is fenced, so each loss is counted once.
 import logging
 from collections.abc import Callable, Iterable
 from datetime import UTC, datetime
+from itertools import product
 
 import redis
 from rq import Queue
@@ -18,7 +19,7 @@ from service.domain.generation import Status
 from service.events.connection import unavailable_when_down
 from service.queue.attempts import Attempts
 from service.queue.enqueue import enqueue
-from service.queue.keys import ALL, LEASES, WORKERS, index_key, record_key, worker_key
+from service.queue.keys import ALL, LEASES, TENANTS, WORKERS, index_key, record_key, worker_key
 from service.telemetry import bind_generation
 
 _log = logging.getLogger(__name__)
@@ -92,10 +93,11 @@ class Recovery:
 
     def _prune(self) -> None:
         """Drop expired records from the indexes, and silent workers from the list of workers."""
-        for status in (ALL, *Status):
-            oldest = self._redis.zrange(index_key(status), 0, PRUNE_BATCH - 1)
+        tenants = ("", *self._redis.smembers(TENANTS))
+        for status, tenant in product((ALL, *Status), tenants):
+            oldest = self._redis.zrange(index_key(status, tenant), 0, PRUNE_BATCH - 1)
             if expired := self._missing(oldest, record_key):
-                self._redis.zrem(index_key(status), *expired)
+                self._redis.zrem(index_key(status, tenant), *expired)
         if gone := self._missing(self._redis.smembers(WORKERS), worker_key):
             self._redis.srem(WORKERS, *gone)
 

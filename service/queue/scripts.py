@@ -30,8 +30,15 @@ local function waiting()
 end
 
 local function move(status)
-  redis.call('ZREM', KEYS[3] .. redis.call('HGET', KEYS[1], 'status'), id)
-  redis.call('ZADD', KEYS[3] .. status, 0, id)
+  local now = redis.call('HMGET', KEYS[1], 'status', 'tenant')
+  local prefixes = {KEYS[3]}
+  if now[2] and now[2] ~= '' then
+    prefixes[2] = KEYS[3] .. '@' .. now[2] .. ':'
+  end
+  for _, prefix in ipairs(prefixes) do
+    redis.call('ZREM', prefix .. now[1], id)
+    redis.call('ZADD', prefix .. status, 0, id)
+  end
   redis.call('HSET', KEYS[1], 'status', status)
 end
 

@@ -20,8 +20,11 @@ from service.domain.errors import (
     IdempotencyMismatch,
     InvalidRequest,
     NotFound,
+    PermissionDenied,
+    RateLimited,
     ServiceError,
     StoreError,
+    Unauthenticated,
     Unavailable,
 )
 
@@ -35,6 +38,9 @@ _CODES: dict[type[ServiceError], StatusCode] = {
     NotFound: StatusCode.NOT_FOUND,
     Conflict: StatusCode.FAILED_PRECONDITION,
     IdempotencyMismatch: StatusCode.INVALID_ARGUMENT,
+    Unauthenticated: StatusCode.UNAUTHENTICATED,
+    PermissionDenied: StatusCode.PERMISSION_DENIED,
+    RateLimited: StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: StatusCode.UNAVAILABLE,
     StoreError: StatusCode.INTERNAL,
     ServiceError: StatusCode.INTERNAL,
@@ -60,7 +66,7 @@ def _details(error: ServiceError) -> Iterable[Message]:
         case IdempotencyMismatch():
             rule = "the key came before with another request; choose a new one"
             yield _bad_request([FieldViolation("idempotency_key", repr(error.key), rule)])
-        case Unavailable():
+        case Unavailable() | RateLimited():
             yield RetryInfo(retry_delay=Duration(seconds=error.retry_after))
 
 

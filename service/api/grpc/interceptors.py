@@ -14,6 +14,7 @@ from grpc_status import rpc_status
 from structlog.contextvars import bound_contextvars
 from ulid import ULID
 
+from service.api.grpc.callers import Callers
 from service.api.grpc.errors import internal_status, status_of
 from service.domain.errors import (
     FieldViolation,
@@ -33,8 +34,9 @@ _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Wraps the methods of our own services; health checking and reflection are left alone."""
 
-    def __init__(self, service_name: str) -> None:
+    def __init__(self, service_name: str, callers: Callers) -> None:
         self._prefix = f"/{service_name}/"
+        self._callers = callers
 
     async def intercept_service(
         self,
@@ -45,30 +47,34 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         handler = await continuation(handler_call_details)
         if handler is None or not handler_call_details.method.startswith(self._prefix):
             return handler
+        name = handler_call_details.method.removeprefix(self._prefix)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                _wrapped_stream(handler.unary_stream),
+                _wrapped_stream(handler.unary_stream, self._callers, name),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
-            _wrapped_unary(handler.unary_unary),
+            _wrapped_unary(handler.unary_unary, self._callers, name),
             handler.request_deserializer,
             handler.response_serializer,
         )
 
 
-def _wrapped_unary(behaviour: Any) -> Any:
+def _wrapped_unary(behaviour: Any, callers: Callers, method: str) -> Any:
     async def call(request: Message, context: _Context) -> Any:
-        async with _call(request, context):
+        async with _call(request, context, callers, method):
             return await behaviour(request, context)
 
     return call
 
 
-def _wrapped_stream(behaviour: Any) -> Any:
+def _wrapped_stream(behaviour: Any, callers: Callers, method: str) -> Any:
     async def call(request: Message, context: _Context) -> AsyncIterator[Any]:
-        async with _call(request, context), aclosing(behaviour(request, context)) as responses:
+        async with (
+            _call(request, context, callers, method),
+            aclosing(behaviour(request, context)) as responses,
+        ):
             async for response in responses:
                 yield response
 
@@ -76,13 +82,18 @@ def _wrapped_stream(behaviour: Any) -> Any:
 
 
 @asynccontextmanager
-async def _call(request: Message, context: _Context) -> AsyncIterator[None]:
-    request_id = _request_id(context)
+async def _call(
+    request: Message, context: _Context, callers: Callers, method: str
+) -> AsyncIterator[None]:
+    request_id = _metadata(context, "x-request-id") or ""
+    if not _ACCEPTABLE_ID.fullmatch(request_id):
+        request_id = str(ULID())
     await context.send_initial_metadata((("x-request-id", request_id),))
     try:
         with bound_contextvars(request_id=request_id):
-            _refuse_unknown_fields(request)
-            yield
+            async with callers.calling(method, _metadata(context, "authorization")):
+                _refuse_unknown_fields(request)
+                yield
     except ServiceError as error:
         if isinstance(error, Unavailable | StoreError):
             logger.warning("request %s: %s", request_id, error)
@@ -94,9 +105,9 @@ async def _call(request: Message, context: _Context) -> AsyncIterator[None]:
         await _abort(context, internal_status(request_id))
 
 
-def _request_id(context: _Context) -> str:
-    given = dict(context.invocation_metadata() or ()).get("x-request-id", "")
-    return given if _ACCEPTABLE_ID.fullmatch(str(given)) else str(ULID())
+def _metadata(context: _Context, name: str) -> str | None:
+    given = dict(context.invocation_metadata() or ()).get(name)
+    return None if given is None else str(given)
 
 
 def _refuse_unknown_fields(request: Message) -> None:

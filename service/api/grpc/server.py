@@ -11,9 +11,11 @@ from service.api.grpc._generated.hidiffusion.v1 import (
     generation_service_pb2,
     generation_service_pb2_grpc,
 )
+from service.api.grpc.callers import Callers
 from service.api.grpc.interceptors import CallInterceptor
 from service.api.grpc.reflection import add_reflection
 from service.api.grpc.servicer import GenerationServicer
+from service.application.access import Access
 from service.application.query import Query
 from service.application.use_cases import UseCases
 from service.domain.errors import ServiceError
@@ -46,11 +48,19 @@ class GrpcServer:
         use_cases: what the methods call.
         settings: the address, and the longest request.
         stopping: set it to end every stream, so that `stop` need not wait for them.
+        access: decides who may call; None: everybody may do everything.
     """
 
-    def __init__(self, use_cases: UseCases, settings: ApiSettings, stopping: asyncio.Event) -> None:
+    def __init__(
+        self,
+        use_cases: UseCases,
+        settings: ApiSettings,
+        stopping: asyncio.Event,
+        access: Access | None = None,
+    ) -> None:
+        callers = Callers(use_cases, access)
         self._server = grpc.aio.server(
-            interceptors=(CallInterceptor(SERVICE_NAME),),
+            interceptors=(CallInterceptor(SERVICE_NAME, callers),),
             options=(
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
@@ -58,7 +68,7 @@ class GrpcServer:
             ),
         )
         generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationServicer(use_cases, stopping), self._server
+            GenerationServicer(callers, stopping), self._server
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

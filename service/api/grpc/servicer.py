@@ -11,6 +11,7 @@ import grpc
 
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2_grpc as stubs
+from service.api.grpc.callers import Callers
 from service.api.grpc.convert import (
     artifact_message,
     event_message,
@@ -24,7 +25,7 @@ from service.api.grpc.convert import (
 from service.api.streams import until
 from service.application.parse import parse_idempotency_key, parse_request
 from service.application.ports import ObjectInfo
-from service.application.query import MAX_PAGE
+from service.application.query import MAX_PAGE, Query
 from service.application.use_cases import UseCases
 from service.application.watch import event_position
 from service.domain.errors import ArtifactNotFound, FieldViolation, InvalidRequest, NotFound
@@ -39,12 +40,19 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class GenerationServicer(stubs.GenerationServiceServicer):
-    """The gRPC front end over `use_cases`; errors leave through the interceptor."""
+    """The gRPC front end over the use cases of `callers`; errors leave through the interceptor."""
 
-    def __init__(self, use_cases: UseCases, stopping: asyncio.Event) -> None:
-        self._use_cases = use_cases
-        self._query = use_cases.query
+    def __init__(self, callers: Callers, stopping: asyncio.Event) -> None:
+        self._callers = callers
         self._stopping = stopping
+
+    @property
+    def _use_cases(self) -> UseCases:
+        return self._callers.use_cases
+
+    @property
+    def _query(self) -> Query:
+        return self._use_cases.query
 
     async def CreateGeneration(
         self, request: rpc.CreateGenerationRequest, context: _Context

@@ -19,6 +19,7 @@ from service.api.http.routes import (
     problems,
     web,
 )
+from service.application.access import Access
 from service.application.use_cases import UseCases
 from service.settings import ApiSettings
 
@@ -30,7 +31,10 @@ Every error is a problem document (RFC 9457); its `type` is the address of its e
 
 
 def create_app(
-    use_cases: UseCases, settings: ApiSettings, stopping: asyncio.Event | None = None
+    use_cases: UseCases,
+    settings: ApiSettings,
+    stopping: asyncio.Event | None = None,
+    access: Access | None = None,
 ) -> FastAPI:
     """The HTTP front end over `use_cases`.
 
@@ -38,6 +42,7 @@ def create_app(
         use_cases: what the routes call.
         settings: limits on bodies and waiting.
         stopping: set it to end every event stream, so that the server can shut down.
+        access: decides who may call; None: everybody may do everything.
     """
     app = FastAPI(
         title="HiDiffusion service",
@@ -53,6 +58,7 @@ def create_app(
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.use_cases = use_cases
+    app.state.access = access
     app.state.settings = settings
     app.state.stopping = stopping or asyncio.Event()
     for module in (generations, events, artifacts, images, iiif, models, operations, problems, web):

@@ -5,11 +5,12 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
 
+from service.api.http.access import is_operator, use_cases_of
 from service.application.use_cases import UseCases
 from service.settings import ApiSettings
 
 
-async def _use_cases(request: Request) -> UseCases:
+async def _all_tenants(request: Request) -> UseCases:
     return cast("UseCases", request.app.state.use_cases)
 
 
@@ -21,7 +22,15 @@ async def _stopping(request: Request) -> asyncio.Event:
     return cast("asyncio.Event", request.app.state.stopping)
 
 
-UseCasesDep = Annotated[UseCases, Depends(_use_cases)]
+#: What the caller gets to work with; a route that takes it is closed to strangers.
+UseCasesDep = Annotated[UseCases, Depends(use_cases_of)]
+
+#: Every tenant's; for what tells nothing of anybody's work.
+AllTenantsDep = Annotated[UseCases, Depends(_all_tenants)]
+
+#: Whether the caller may see how the service is run.
+OperatorDep = Annotated[bool, Depends(is_operator)]
+
 SettingsDep = Annotated[ApiSettings, Depends(_settings)]
 StoppingDep = Annotated[asyncio.Event, Depends(_stopping)]
 GenerationId = Annotated[

@@ -14,10 +14,18 @@ from starlette.responses import Response
 from starlette.routing import Match
 
 from service.api.http import image_errors, problems
+from service.api.http.headers import allowance_headers
 from service.api.http.image_schemas import ImageRequest
 from service.api.http.problems import Problem, ProblemType, Violation
 from service.application.parse import violations_of
-from service.domain.errors import InvalidRequest, ServiceError, StoreError, Unavailable
+from service.domain.errors import (
+    InvalidRequest,
+    RateLimited,
+    ServiceError,
+    StoreError,
+    Unauthenticated,
+    Unavailable,
+)
 from service.domain.generation import GenerationRequest
 
 logger = logging.getLogger(__name__)
@@ -58,6 +66,11 @@ async def _on_service_error(request: Request, error: Exception) -> Response:
     if isinstance(error, Unavailable):
         headers["retry-after"] = str(error.retry_after)
         logger.warning("%s %s: %s", request.method, request.url.path, error)
+    if isinstance(error, Unauthenticated):
+        headers["www-authenticate"] = "Bearer"
+    if isinstance(error, RateLimited):
+        headers["retry-after"] = str(error.retry_after)
+        headers |= allowance_headers(error.allowance)
     if isinstance(error, StoreError):
         logger.error("%s %s: %s", request.method, request.url.path, error)
     if isinstance(error, InvalidRequest):

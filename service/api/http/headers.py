@@ -5,6 +5,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 
 from service.application.parse import parse_idempotency_key
+from service.domain.access import Allowance
 
 _WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})"?', re.IGNORECASE)
 _RANGE = re.compile(r"bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*", re.IGNORECASE)
@@ -78,6 +79,16 @@ def range_still_valid(if_range: str | None, etag: str, modified: datetime) -> bo
         return parsedate_to_datetime(if_range) == modified.replace(microsecond=0)
     except (ValueError, TypeError):
         return False
+
+
+def allowance_headers(allowance: Allowance) -> dict[str, str]:
+    """How a key stands, as draft-ietf-httpapi-ratelimit-headers writes it."""
+    name, quota = allowance.policy, f"{allowance.quota:g}"
+    window = "" if name == "unfinished" else ";w=60"
+    return {
+        "ratelimit-policy": f'"{name}";q={quota}{window}',
+        "ratelimit": f'"{name}";r={allowance.remaining};t={allowance.reset_seconds}',
+    }
 
 
 def http_date(moment: datetime) -> str:

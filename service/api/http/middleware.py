@@ -28,7 +28,10 @@ class RequestId:
 
         async def send_with_id(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["x-request-id"] = request_id
+                for name, value in scope["state"].get("more_headers", {}).items():
+                    headers.setdefault(name, value)
             await send(message)
 
         with bound_contextvars(request_id=request_id):

@@ -5,10 +5,12 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
+from service.api.http import image_errors
 from service.api.http.image_schemas import ImageEvent
 from service.api.http.problems import PROBLEM_TYPES, Problem
 
 _REFERENCE = {"$ref": "#/components/schemas/Problem"}
+_IMAGE_REFERENCE = {"$ref": "#/components/schemas/ImageError"}
 _VALIDATION_ERROR = "HTTPValidationError"
 _DEFAULT_SCHEMAS = (_VALIDATION_ERROR, "ValidationError")
 
@@ -47,14 +49,26 @@ def _response(status: int) -> dict[str, Any]:
     }
 
 
+def _add_access(operation: dict[str, Any], path: str, *, changing: bool) -> None:
+    """What a route answers where the service asks for keys; elsewhere it needs none."""
+    operation["security"].append({})
+    refusals = problem_responses(401, 403, *([429] if changing else []))
+    if path.startswith(image_errors.PREFIX):
+        for refusal in refusals.values():
+            refusal["content"] = {"application/json": {"schema": _IMAGE_REFERENCE}}
+    operation["responses"] |= {str(status): refusal for status, refusal in refusals.items()}
+
+
 def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     for name in _DEFAULT_SCHEMAS:
         schemas.pop(name, None)
-    for methods in document["paths"].values():
-        for operation in methods.values():
+    for path, methods in document["paths"].items():
+        for method, operation in methods.items():
             if _VALIDATION_ERROR in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]  # this route answers broken rules another way
+            if "security" in operation:
+                _add_access(operation, path, changing=method not in {"get", "head"})
     for model in (Problem, ImageEvent):
         schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
         schemas.update(schema.pop("$defs"))

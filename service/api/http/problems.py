@@ -17,8 +17,11 @@ from service.domain.errors import (
     IdempotencyMismatch,
     InvalidRequest,
     NotFound,
+    PermissionDenied,
+    RateLimited,
     ServiceError,
     StoreError,
+    Unauthenticated,
     Unavailable,
     WaitedTooLong,
 )
@@ -153,6 +156,24 @@ WAITED_TOO_LONG = ProblemType(
     "It was cancelled, unless an Idempotency-Key came with the request. Use /v1/generations, which "
     "does not wait.",
 )
+UNAUTHENTICATED = ProblemType(
+    "unauthenticated",
+    401,
+    "The request has no valid API key",
+    "Send one as `Authorization: Bearer hd_…`. It may have expired or been revoked.",
+)
+PERMISSION_DENIED = ProblemType(
+    "permission-denied",
+    403,
+    "The API key does not allow this",
+    "`detail` names the scope that is missing; ask the operator for a key that has it.",
+)
+RATE_LIMITED = ProblemType(
+    "rate-limited",
+    429,
+    "The API key has asked for too much",
+    "`detail` names the limit. Repeat the request after the seconds of the Retry-After header.",
+)
 UNAVAILABLE = ProblemType(
     "unavailable",
     503,
@@ -187,6 +208,9 @@ PROBLEM_TYPES = (
     GENERATION_CANCELLED,
     GENERATION_FAILED,
     WAITED_TOO_LONG,
+    UNAUTHENTICATED,
+    PERMISSION_DENIED,
+    RATE_LIMITED,
     UNAVAILABLE,
     STORE_ERROR,
     INTERNAL,
@@ -202,6 +226,9 @@ _BY_ERROR: dict[type[ServiceError], ProblemType] = {
     GenerationCancelled: GENERATION_CANCELLED,
     GenerationFailed: GENERATION_FAILED,
     WaitedTooLong: WAITED_TOO_LONG,
+    Unauthenticated: UNAUTHENTICATED,
+    PermissionDenied: PERMISSION_DENIED,
+    RateLimited: RATE_LIMITED,
     Unavailable: UNAVAILABLE,
     StoreError: STORE_ERROR,
     ServiceError: INTERNAL,

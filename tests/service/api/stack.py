@@ -1,7 +1,7 @@
 """Both front ends on real sockets, over a real Redis and a real folder."""
 
 import asyncio
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -12,8 +12,9 @@ import httpx
 
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2_grpc as stubs
 from service.api.serve import Endpoints, front_ends
+from service.application.access import Access, Keys
 from service.application.cancel import CancelGeneration, PurgeGeneration
-from service.application.ports import ObjectStore, WorkerInfo
+from service.application.ports import ObjectStore, Records, WorkerInfo
 from service.application.query import Query
 from service.application.submit import SubmitGeneration
 from service.application.use_cases import UseCases
@@ -23,6 +24,7 @@ from service.domain.catalog import Catalog, Model
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.queue.attempts import Attempts
+from service.queue.limiter import RedisLimiter
 from service.queue.records import RedisRecords
 from service.settings import ApiSettings, RedisSettings, StoreSettings
 from service.storage.store import open_store
@@ -88,22 +90,37 @@ class Stack:
 
 def use_cases(redis_url: str, store: ObjectStore) -> tuple[UseCases, RedisRecords]:
     """Every use case over the real adapters."""
-    records, clock = RedisRecords(connect(redis_url), RedisSettings()), SystemClock()
-    cases = UseCases(
-        submit=SubmitGeneration(CATALOG, records, clock),
-        cancel=CancelGeneration(records, clock),
-        purge=PurgeGeneration(records, store),
-        query=Query(CATALOG, records, store),
-        watch=WatchGeneration(records, RedisEventLog(redis_url), KEEP_ALIVE_SECONDS),
-    )
-    return cases, records
+    records = RedisRecords(connect(redis_url), RedisSettings())
+    return builder(redis_url, store)(records), records
+
+
+def builder(redis_url: str, store: ObjectStore) -> Callable[[Records], UseCases]:
+    """What makes every use case over some records."""
+    clock, events = SystemClock(), RedisEventLog(redis_url)
+
+    def build(records: Records) -> UseCases:
+        return UseCases(
+            submit=SubmitGeneration(CATALOG, records, clock),
+            cancel=CancelGeneration(records, clock),
+            purge=PurgeGeneration(records, store),
+            query=Query(CATALOG, records, store),
+            watch=WatchGeneration(records, events, KEEP_ALIVE_SECONDS),
+        )
+
+    return build
 
 
 @contextmanager
-def running_stack(redis_url: str, store_settings: StoreSettings) -> Iterator[Stack]:
-    """A stack for the length of the block."""
+def running_stack(
+    redis_url: str, store_settings: StoreSettings, keys: Keys | None = None
+) -> Iterator[Stack]:
+    """A stack for the length of the block; with `keys` it asks for them."""
     store = open_store(store_settings)
     cases, records = use_cases(redis_url, store)
+    access = None
+    if keys is not None:
+        limiter = RedisLimiter(records.redis)
+        access = Access(keys, records, limiter, SystemClock(), builder(redis_url, store))
     settings = ApiSettings(
         http_port=0,
         grpc_port=0,
@@ -113,7 +130,7 @@ def running_stack(redis_url: str, store_settings: StoreSettings) -> Iterator[Sta
     )
     with (
         closing(records.redis),
-        _serving(settings, cases) as endpoints,
+        _serving(settings, cases, access) as endpoints,
         httpx.Client(base_url=endpoints.http_url, timeout=20) as http,
         grpc.insecure_channel(endpoints.grpc_address) as channel,
     ):
@@ -130,7 +147,7 @@ def running_stack(redis_url: str, store_settings: StoreSettings) -> Iterator[Sta
 
 
 @contextmanager
-def _serving(settings: ApiSettings, cases: UseCases) -> Iterator[Endpoints]:
+def _serving(settings: ApiSettings, cases: UseCases, access: Access | None) -> Iterator[Endpoints]:
     """The front ends in an event loop of their own thread."""
     loop_and_stop: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     ready: Future[Endpoints] = Future()
@@ -138,7 +155,7 @@ def _serving(settings: ApiSettings, cases: UseCases) -> Iterator[Endpoints]:
     async def run() -> None:
         stop = asyncio.Event()
         loop_and_stop.set_result((asyncio.get_running_loop(), stop))
-        async with front_ends(settings, cases) as endpoints:
+        async with front_ends(settings, cases, access) as endpoints:
             ready.set_result(endpoints)
             await stop.wait()
 

@@ -4,7 +4,7 @@ from dataclasses import asdict
 
 from fastapi import APIRouter
 
-from service.api.http.dependencies import UseCasesDep
+from service.api.http.dependencies import AllTenantsDep, OperatorDep
 from service.api.http.openapi import problem_responses
 from service.api.http.schemas import Health, Readiness, WorkerView
 
@@ -18,8 +18,9 @@ async def healthz() -> Health:
 
 
 @router.get("/readyz", responses=problem_responses(503))
-def readyz(use_cases: UseCasesDep) -> Readiness:
-    """Answer when Redis, the store and at least one worker are there."""
+def readyz(use_cases: AllTenantsDep, operator: OperatorDep) -> Readiness:
+    """Answer when Redis, the store and at least one worker are there; operators see the workers."""
     use_cases.query.check_ready()
-    workers = [WorkerView(**asdict(worker)) for worker in use_cases.query.workers()]
+    seen = use_cases.query.workers() if operator else ()
+    workers = [WorkerView(**asdict(worker)) for worker in seen]
     return Readiness(status="ready", workers=tuple(workers))

@@ -1,0 +1,60 @@
+"""Who calls over gRPC: read from the call's metadata, once per call."""
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+
+import anyio.to_thread
+
+from service.application.access import Access
+from service.application.use_cases import UseCases
+from service.domain.access import Scope
+
+#: Methods that read, by how their names begin; all others change something.
+_READING = ("Get", "List", "Watch", "Stream", "Download")
+
+_current: ContextVar[UseCases] = ContextVar("use_cases")
+
+
+class Callers:
+    """What each caller gets to work with: its own tenant's generations.
+
+    Args:
+        everything: what everybody gets where there is no `access`.
+        access: decides who may call.
+    """
+
+    def __init__(self, everything: UseCases, access: Access | None) -> None:
+        self._everything = everything
+        self._access = access
+
+    @asynccontextmanager
+    async def calling(self, method: str, authorization: str | None) -> AsyncIterator[None]:
+        """Let the caller of `method` in for the length of the block.
+
+        Raises:
+            Unauthenticated: a key is asked for, and there is none, or it is no good.
+            PermissionDenied: the key lacks the scope.
+            RateLimited: the key has asked for too much.
+        """
+        token = _current.set(await self._use_cases(method, authorization))
+        try:
+            yield
+        finally:
+            _current.reset(token)
+
+    @property
+    def use_cases(self) -> UseCases:
+        """What the caller of the present call gets to work with."""
+        return _current.get()
+
+    async def _use_cases(self, method: str, authorization: str | None) -> UseCases:
+        if self._access is None:
+            return self._everything
+        reading = method.startswith(_READING)
+        kind, _, token = (authorization or "").partition(" ")
+        given = token.strip() if kind.lower() == "bearer" else None
+        caller = self._access.caller(given, Scope.READ if reading else Scope.WRITE)
+        if not reading:
+            await anyio.to_thread.run_sync(self._access.count_request, caller)
+        return self._access.use_cases(caller)

@@ -1,0 +1,67 @@
+"""Who calls over HTTP: read from the Authorization header, once per request."""
+
+from typing import Annotated, cast
+
+from fastapi import Depends, Request
+from fastapi.concurrency import run_in_threadpool
+from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+
+from service.api.http.headers import allowance_headers
+from service.application.access import Access
+from service.application.use_cases import UseCases
+from service.domain.access import Scope
+from service.domain.errors import PermissionDenied, Unauthenticated
+
+_READING = {"GET", "HEAD"}
+
+_bearer = HTTPBearer(auto_error=False, description="An API key, where the service asks for one.")
+
+
+async def use_cases_of(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+) -> UseCases:
+    """What the caller of `request` gets to work with: its own tenant's generations.
+
+    Requests that read need the scope `read`; all others need `write`, and are counted.
+
+    Raises:
+        Unauthenticated: the service asks for a key, and there is none, or it is no good.
+        PermissionDenied: the key lacks the scope.
+        RateLimited: the key has asked for too much.
+    """
+    access = cast("Access | None", request.app.state.access)
+    if access is None:
+        return cast("UseCases", request.app.state.use_cases)
+    reading = request.method in _READING
+    caller = access.caller(_token(credentials), Scope.READ if reading else Scope.WRITE)
+    if not reading:
+        allowance = await run_in_threadpool(access.count_request, caller)
+        if allowance is not None:
+            request.state.more_headers = allowance_headers(allowance)
+    return access.use_cases(caller)
+
+
+async def is_operator(request: Request) -> bool:
+    """Whether the caller may see how the service is run: everybody, where there are no keys."""
+    try:
+        await require_operator(request)
+    except (Unauthenticated, PermissionDenied):
+        return False
+    return True
+
+
+async def require_operator(request: Request) -> None:
+    """Let operators through: those with the scope `admin`.
+
+    Raises:
+        Unauthenticated: the service asks for a key, and there is none, or it is no good.
+        PermissionDenied: the key lacks the scope `admin`.
+    """
+    access = cast("Access | None", request.app.state.access)
+    if access is not None:
+        access.caller(_token(await _bearer(request)), Scope.ADMIN)
+
+
+def _token(credentials: HTTPAuthorizationCredentials | None) -> str | None:
+    return credentials.credentials if credentials else None

@@ -1,0 +1,67 @@
+"""Who calls, and what they may do: tenants, scopes, keys and their limits."""
+
+from dataclasses import dataclass
+from datetime import datetime
+from enum import StrEnum
+
+from pydantic import BaseModel, ConfigDict, Field
+
+
+class Scope(StrEnum):
+    """What a key allows; none includes another."""
+
+    READ = "read"
+    WRITE = "write"
+    ADMIN = "admin"
+
+
+class KeyLimits(BaseModel):
+    """How much one key may ask for; None: as much as it likes."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    requests_per_minute: int | None = Field(None, ge=1)
+    unfinished: int | None = Field(None, ge=1)
+    megapixels_per_minute: float | None = Field(None, gt=0)
+
+
+class ApiKey(BaseModel):
+    """One key as it is kept: the secret's hash in place of the secret."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    id: str = Field(pattern=r"^[a-z2-7]{12}$")
+    tenant: str = Field(pattern=r"^[a-z0-9][a-z0-9-]{0,62}$")
+    scopes: tuple[Scope, ...]
+    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+    note: str = ""
+    created_at: datetime
+    expires_at: datetime | None = None
+    limits: KeyLimits = KeyLimits()
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """How a key stands with one of its limits.
+
+    Attributes:
+        policy: which limit: "requests" or "megapixels", both per minute, or "unfinished".
+        quota: the limit.
+        remaining: what is left of it now.
+        reset_seconds: until all of it is there again.
+    """
+
+    policy: str
+    quota: float
+    remaining: int
+    reset_seconds: int
+
+
+@dataclass(frozen=True)
+class Caller:
+    """On whose behalf a call is made, as one key says."""
+
+    tenant: str
+    key_id: str
+    scopes: frozenset[Scope]
+    limits: KeyLimits
