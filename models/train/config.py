@@ -116,7 +116,7 @@ class UNetConfig:
     batch_size: int = 8
     variants: int = 1
     motion: Motion = field(default_factory=Motion)
-    stage: StageConfig = field(default_factory=lambda: StageConfig(116, 1e-3))
+    stage: StageConfig = field(default_factory=lambda: StageConfig(94, 1e-3))
 
 
 @dataclass(frozen=True)
