@@ -100,7 +100,14 @@ def redis_server(folder: Path, *, append_only: bool = False) -> Iterator[RedisSe
 
 
 class CuttingProxy:
-    """A TCP proxy that can lose the reply to a chosen command: the server did it, nobody heard."""
+    """A TCP proxy that can delay, hold back, cut, or lose the reply to a chosen command.
+
+    A lost reply is the worst of them: the server did it, and nobody heard.
+
+    Attributes:
+        delay: seconds by which each piece is late, in both directions.
+        cuts: replies lost so far.
+    """
 
     def __init__(self, port: int) -> None:
         self._target = port
@@ -108,11 +115,30 @@ class CuttingProxy:
         self._listener = socket.create_server(("127.0.0.1", 0))
         self.port: int = self._listener.getsockname()[1]
         self.cuts = 0
+        self.delay = 0.0
+        self._open = threading.Event()
+        self._open.set()
+        self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
 
     def lose_the_reply_to(self, command: bytes) -> None:
         """Cut the next connection that sends `command`, after passing it on."""
         self._fatal = command
+
+    def hold(self) -> None:
+        """Let nothing through until `release`; connections stay open."""
+        self._open.clear()
+
+    def release(self) -> None:
+        """Undo `hold`; what was held back arrives."""
+        self._open.set()
+
+    def cut_all(self) -> None:
+        """Cut every connection there is."""
+        sockets, self._sockets = self._sockets, []
+        for end in sockets:
+            with contextlib.suppress(OSError):
+                end.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         """Accept no more connections."""
@@ -122,7 +148,12 @@ class CuttingProxy:
         with contextlib.suppress(OSError):
             while True:
                 client, _ = self._listener.accept()
-                server = socket.create_connection(("127.0.0.1", self._target))
+                try:
+                    server = socket.create_connection(("127.0.0.1", self._target))
+                except OSError:
+                    client.close()
+                    continue
+                self._sockets += [client, server]
                 threading.Thread(target=self._up, args=(client, server), daemon=True).start()
                 threading.Thread(target=self._down, args=(server, client), daemon=True).start()
 
@@ -134,6 +165,7 @@ class CuttingProxy:
                 self.cuts += 1
                 client.shutdown(socket.SHUT_RDWR)
             with contextlib.suppress(OSError):
+                self._wait()
                 server.sendall(data)
         # The server gets to run what it was sent before its connection ends too.
         with contextlib.suppress(OSError):
@@ -142,9 +174,15 @@ class CuttingProxy:
     def _down(self, server: socket.socket, client: socket.socket) -> None:
         with contextlib.suppress(OSError):
             while data := _receive(server):
+                self._wait()
                 client.sendall(data)
         server.close()
         client.close()
+
+    def _wait(self) -> None:
+        if self.delay:
+            time.sleep(self.delay)
+        self._open.wait()
 
 
 def _receive(source: socket.socket) -> bytes:

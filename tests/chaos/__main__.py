@@ -1,0 +1,74 @@
+"""The long form: `python -m tests.chaos --faults 200 --write`.
+
+Prints a line per fault, a table for people and, as its last line, one JSON document.
+"""
+
+import argparse
+import json
+import os
+import platform
+import signal
+import time
+from dataclasses import asdict
+from pathlib import Path
+
+from tests.chaos.run import Chaos, summary
+from tests.chaos.stack import running_stack
+
+RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
+
+
+def main() -> None:
+    """Run the long form."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--write", action="store_true", help=f"write the report to {RESULTS}")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    begin = time.monotonic()
+    with running_stack(options.workers) as stack:
+        chaos = Chaos(stack, options.seed, lambda line: print(line, flush=True))
+        chaos.prepare()
+        chaos.run(options.faults)
+        left = 0
+    report = {
+        "seed": options.seed,
+        "workers": options.workers,
+        "minutes": round((time.monotonic() - begin) / 60, 1),
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
+        "left_after_retention": left,
+        **summary(chaos.rounds),
+    }
+    text = table(report)
+    print(text)
+    if options.write:
+        RESULTS.mkdir(exist_ok=True)
+        document = report | {"rounds": [asdict(done) for done in chaos.rounds]}
+        (RESULTS / "chaos.json").write_text(json.dumps(document, indent=1) + "\n")
+        (RESULTS / "chaos.md").write_text(text)
+    print(json.dumps(report))
+
+
+def table(report: dict) -> str:
+    """The report as Markdown."""
+    rows = [
+        f"{report['faults']} faults, {report['jobs']} jobs, {report['losses']} lost, "
+        f"{report['duplicates']} duplicated, {report['broken_invariants']} broken invariants, "
+        f"{report['left_after_retention']} keys and objects left after retention; "
+        f"recovery {report['recovery_seconds']['median']} s (median), "
+        f"{report['recovery_seconds']['worst']} s (worst); seed {report['seed']}, "
+        f"{report['workers']} workers, {report['minutes']} minutes on {report['machine']}.",
+        "",
+        "| fault | times | recovery, median (s) | worst (s) |",
+        "| --- | ---: | ---: | ---: |",
+    ]
+    for kind, figures in report["by_fault"].items():
+        seconds = figures["recovery_seconds"]
+        rows.append(f"| {kind} | {figures['faults']} | {seconds['median']} | {seconds['worst']} |")
+    return "\n".join(rows) + "\n"
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,251 @@
+"""The whole service as real processes, with a proxy before each of its two stores."""
+
+import contextlib
+import json
+import logging
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import uuid
+from collections.abc import Iterator
+from pathlib import Path
+
+import httpx
+from pydantic import SecretStr
+
+from service.events.connection import connect
+from service.queue.records import RedisRecords
+from service.settings import RedisSettings, StoreSettings
+from service.storage.store import open_store
+from tests.faulty_s3 import FaultyS3
+from tests.hidiffusion import tiny_models
+from tests.s3_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server, s3_server
+from tests.servers import CuttingProxy, RedisServer, free_port
+
+ROOT = Path(__file__).parents[2]
+BUCKET = "chaos"
+
+#: A worker that is silent for this long is dead; freezing one for longer makes two of one job.
+HEARTBEAT_TTL_SECONDS = 5.0
+
+#: Builds the wall clock that can be stepped; without a C compiler that fault is left out.
+COMPILER = shutil.which("cc")
+
+_MARK = "HIDIFFUSION_CHAOS_RUN"
+
+
+class Process:
+    """One process of the stack, which can be started again."""
+
+    def __init__(self, stack: "Stack", *command: str) -> None:
+        self._stack = stack
+        self._command = command
+        self.process = self._spawn()
+
+    def _spawn(self) -> subprocess.Popen[bytes]:
+        with self._stack.log.open("ab") as log:
+            return subprocess.Popen(
+                [sys.executable, "-m", "service.cli", *self._command],
+                cwd=ROOT,
+                env=self._stack.environment(),
+                stdout=log,
+                stderr=log,
+                start_new_session=True,
+            )
+
+    @property
+    def pid(self) -> int:
+        return self.process.pid
+
+    @property
+    def alive(self) -> bool:
+        return self.process.poll() is None
+
+    def kill(self) -> None:
+        self.process.kill()
+        self.process.wait()
+
+    def signal(self, number: int) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self.process.send_signal(number)
+
+
+class Stack:
+    """Redis with an append-only file, an S3-compatible store, the API and some workers.
+
+    The service reaches Redis and the store through proxies; the suite looks past them.
+    """
+
+    def __init__(self, folder: Path, s3: S3Server, faulty: FaultyS3, workers: int) -> None:
+        self.folder = folder
+        self.log = folder / "service.log"
+        self._clock = folder / "clock"
+        self.step_clock(0)
+        self._shim = _build_clock(folder)
+        self.run = uuid.uuid4().hex
+        self.faulty = faulty
+        self.redis = RedisServer(folder, append_only=True)
+        self.redis.start()
+        self.redis_proxy = CuttingProxy(self.redis.port)
+        self.http_port, self.grpc_port = free_port(), free_port()
+        self.client = connect(self.redis.url)
+        self.records = RedisRecords(self.client, RedisSettings(url=self.redis.url))
+        self.store = open_store(self._store_settings(s3.endpoint))
+        _save_model(folder)
+        self.api = Process(self, "api")
+        self.workers = [Process(self, "worker") for _ in range(workers)]
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self.http_port}"
+
+    def step_clock(self, seconds: int) -> None:
+        """Set the service's wall clock to this many seconds off the machine's."""
+        with self._clock.open("r+b" if self._clock.exists() else "wb") as file:
+            file.write(seconds.to_bytes(8, sys.byteorder, signed=True))
+
+    def environment(self) -> dict[str, str]:
+        """What every process of the service is started with."""
+        store = self._store_settings(self.faulty.endpoint)
+        settings = {
+            "CATALOG": str(self.folder / "catalog.json"),
+            "REDIS__URL": f"redis://127.0.0.1:{self.redis_proxy.port}/0",
+            "STORE__URL": store.url,
+            "STORE__ENDPOINT": store.endpoint,
+            "STORE__ACCESS_KEY_ID": ACCESS_KEY_ID,
+            "STORE__SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+            "API__HTTP_PORT": self.http_port,
+            "API__GRPC_PORT": self.grpc_port,
+            "WORKER__DEVICE": "cpu",
+            "WORKER__TILE_SIZE": 64,
+            "WORKER__PREVIEW_EVERY": 3,
+            "WORKER__CHECKPOINT_EVERY_STEPS": 2,
+            "WORKER__CHECKPOINT_EVERY_SECONDS": 0,
+            "WORKER__MAX_ATTEMPTS": 50,
+            "WORKER__HEARTBEAT_SECONDS": 1,
+            "WORKER__HEARTBEAT_TTL_SECONDS": HEARTBEAT_TTL_SECONDS,
+            "WORKER__CANCEL_GRACE_SECONDS": 3,
+            "WORKER__DRAIN_GRACE_SECONDS": 3,
+        }
+        inherited = {k: v for k, v in os.environ.items() if not k.startswith("HIDIFFUSION_")}
+        clock = {"LD_PRELOAD": str(self._shim), "CHAOS_CLOCK": str(self._clock)}
+        return {
+            **inherited,
+            **(clock if self._shim else {}),
+            **{f"HIDIFFUSION_{name}": str(value) for name, value in settings.items()},
+            _MARK: self.run,
+            "OMP_NUM_THREADS": "1",
+        }
+
+    def _store_settings(self, endpoint: str) -> StoreSettings:
+        return StoreSettings(
+            url=f"s3://{BUCKET}",
+            endpoint=endpoint,
+            access_key_id=ACCESS_KEY_ID,
+            secret_access_key=SecretStr(SECRET_ACCESS_KEY),
+        )
+
+    def wait_until_ready(self, seconds: float = 180) -> None:
+        """Return once the API answers and a worker is warm."""
+        deadline = time.monotonic() + seconds
+        while not (self._a_worker_is_warm() and self._api_answers()):
+            assert time.monotonic() < deadline, self.log.read_text()[-5000:]
+            time.sleep(0.3)
+
+    def _a_worker_is_warm(self) -> bool:
+        pids = {f"-{worker.pid}-" for worker in self.workers}
+        return any(
+            worker.state in {"idle", "busy"} and any(pid in worker.name for pid in pids)
+            for worker in self.records.workers()
+        )
+
+    def _api_answers(self) -> bool:
+        with contextlib.suppress(httpx.HTTPError):
+            return httpx.get(f"{self.url}/healthz", timeout=5).is_success
+        return False
+
+    def worker_of(self, generation_id: str) -> Process | None:
+        """The worker that runs a generation, by the process id in its name."""
+        name = self.client.hget(f"hidiffusion:generation:{generation_id}", "worker") or ""
+        return next((w for w in self.workers if f"-{w.pid}-" in name), None)
+
+    def replace(self, worker: Process) -> None:
+        """Start a worker in the place of one that was ended."""
+        self.workers[self.workers.index(worker)] = Process(self, "worker")
+
+    def processes(self) -> dict[int, int]:
+        """Every living process of this stack, with its parent."""
+        found = {}
+        for entry in Path("/proc").iterdir():
+            with contextlib.suppress(OSError, ValueError):
+                if f"{_MARK}={self.run}".encode() in (entry / "environ").read_bytes():
+                    state = (entry / "stat").read_text().rpartition(")")[2].split()
+                    if state[0] != "Z":
+                        found[int(entry.name)] = int(state[1])
+        return found
+
+    def pipeline_of(self, worker: Process) -> int | None:
+        """Process id of a worker's pipeline process."""
+        return next((pid for pid, parent in self.processes().items() if parent == worker.pid), None)
+
+    def stop(self) -> None:
+        """End everything."""
+        for process in (self.api, *self.workers):
+            process.signal(signal.SIGCONT)
+            process.kill()
+        for pid in self.processes():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(pid, signal.SIGKILL)
+        self.redis_proxy.close()
+        self.redis_proxy.cut_all()
+        self.redis.stop(signal.SIGKILL)
+
+
+@contextlib.contextmanager
+def running_stack(workers: int) -> Iterator[Stack]:
+    """A stack for the length of the block."""
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, s3_server() as s3:
+        s3.create_bucket(BUCKET)
+        with FaultyS3(s3.endpoint).running() as faulty:
+            stack = Stack(Path(folder), s3, faulty, workers)
+            try:
+                yield stack
+            finally:
+                stack.stop()
+
+
+def _build_clock(folder: Path) -> Path | None:
+    if COMPILER is None:
+        return None
+    library = folder / "clock.so"
+    source = Path(__file__).with_name("clock.c")
+    subprocess.run(
+        [COMPILER, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source], check=True
+    )
+    return library
+
+
+def _save_model(folder: Path) -> None:
+    tiny_models.sd_pipeline().save_pretrained(folder / "tiny")
+    model = {
+        "name": "tiny",
+        "title": "tiny",
+        "source": "tiny",
+        "native_size": 64,
+        "min_size": 64,
+        "default_size": 64,
+        "default_scheduler": "DDIMScheduler",
+        "default_method": "hidiffusion",
+        "schedulers": [
+            "DDIMScheduler",
+            "UniPCMultistepScheduler",
+            "EulerAncestralDiscreteScheduler",
+        ],
+        "methods": ["hidiffusion"],
+    }
+    (folder / "catalog.json").write_text(json.dumps({"models": [model]}))
