@@ -1,7 +1,10 @@
 """The composition root: the only place that picks concrete adapters for the ports."""
 
 import asyncio
+import logging
 import socket
+import threading
+import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 
@@ -10,18 +13,23 @@ from service.application.access import Access
 from service.application.cancel import CancelGeneration, PurgeGeneration
 from service.application.ports import Records
 from service.application.query import Query
+from service.application.retention import SweepStore, Swept
 from service.application.submit import SubmitGeneration
 from service.application.use_cases import UseCases
 from service.application.watch import WatchGeneration
+from service.domain.errors import ServiceError
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.queue import supervisor
 from service.queue.limiter import RedisLimiter
 from service.queue.records import RedisRecords
+from service.queue.retention import RedisRetained
 from service.settings import Settings
 from service.storage.key_file import KeyFile
 from service.storage.store import open_store
 from service.telemetry import configure_logging
+
+_log = logging.getLogger(__name__)
 
 
 class SystemClock:
@@ -57,7 +65,7 @@ def use_cases_builder(settings: Settings) -> Callable[[Records], UseCases]:
 
 
 def run_api(settings: Settings) -> None:
-    """Serve HTTP and gRPC until told to stop.
+    """Serve HTTP and gRPC until told to stop, and sweep the store from time to time.
 
     Raises:
         ValueError: a setting is wrong, or the file of API keys cannot be read.
@@ -71,7 +79,45 @@ def run_api(settings: Settings) -> None:
         keys = KeyFile(settings.api.key_file)
         keys.check()
         access = Access(keys, records, RedisLimiter(client), SystemClock(), build)
+    if settings.retention.interval_seconds:
+        threading.Thread(target=_keep_sweeping, args=(settings,), daemon=True).start()
     asyncio.run(serve(settings.api, build(records), access=access))
+
+
+def sweep(settings: Settings) -> Swept:
+    """Sweep the store once, now.
+
+    Raises:
+        Unavailable: Redis or the store cannot be reached.
+    """
+    return _sweeper(settings, _retained(settings))()
+
+
+def _keep_sweeping(settings: Settings) -> None:
+    """Sweep the store whenever it is this process's turn; one of many API processes has it."""
+    retained, seconds = _retained(settings), settings.retention.interval_seconds
+    sweep_store = _sweeper(settings, retained)
+    while True:
+        time.sleep(seconds)
+        try:
+            if retained.take_turn(seconds):
+                sweep_store()
+        except ServiceError as error:
+            _log.warning("the store was not swept: %s", error)
+
+
+def _retained(settings: Settings) -> RedisRetained:
+    return RedisRetained(RedisRecords(connect(settings.redis.url), settings.redis))
+
+
+def _sweeper(settings: Settings, retained: RedisRetained) -> SweepStore:
+    retention = settings.retention
+    return SweepStore(
+        open_store(settings.store),
+        retained,
+        max_bytes=retention.max_bytes,
+        grace_seconds=retention.grace_seconds,
+    )
 
 
 def worker_is_alive(settings: Settings) -> bool:

@@ -51,6 +51,23 @@ class StoreSettings(_Section):
     )
 
 
+class RetentionSettings(_Section):
+    """What is deleted from the store, besides what clients delete.
+
+    The age at which results end is `HIDIFFUSION_REDIS__RECORD_TTL_SECONDS`.
+    """
+
+    max_bytes: int | None = Field(
+        None, description="Budget of the store in bytes: the oldest results go first; null: none."
+    )
+    grace_seconds: float = Field(
+        3600.0, description="Time from the end of a record to the deletion of its objects."
+    )
+    interval_seconds: int = Field(
+        600, description="Time between two sweeps of the store by the API; 0: it never sweeps."
+    )
+
+
 class ApiSettings(_Section):
     """The two front ends."""
 
@@ -128,6 +145,7 @@ class Settings(BaseSettings):
     store: StoreSettings = StoreSettings()
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
+    retention: RetentionSettings = RetentionSettings()
     catalog: Path = Field(
         Path("models/catalog.json"), description="JSON file of the models on offer."
     )

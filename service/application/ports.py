@@ -4,7 +4,7 @@ Every port is synchronous but `EventLog.follow`: front ends call use cases from 
 watching, which may last for minutes, is worth a coroutine.
 """
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -130,6 +130,30 @@ class Records(Protocol):
         ...
 
 
+class Retained(Protocol):
+    """What is known of results that have to go. Raises `Unavailable` when unreachable."""
+
+    def find(self, generation_ids: Sequence[str]) -> dict[str, Generation]:
+        """Those of the generations that still have a record."""
+        ...
+
+    def delete(self, generation_id: str) -> None:
+        """Forget a final generation, its events and its idempotency key."""
+        ...
+
+    def condemn(self, prefixes: Collection[str], grace_seconds: float) -> list[str]:
+        """Condemn objects by their prefixes; whatever else was condemned is pardoned.
+
+        Returns:
+            Those that have been condemned for `grace_seconds` or longer.
+        """
+        ...
+
+    def forget(self, prefix: str) -> None:
+        """Strike condemned objects off the list, because they are deleted."""
+        ...
+
+
 class EventLog(Protocol):
     """The stream of each generation. Raises `Unavailable` when unreachable."""
 
@@ -169,6 +193,10 @@ class ObjectStore(Protocol):
 
     def keys(self, prefix: str) -> list[str]:
         """Every key that begins with `prefix`, sorted."""
+        ...
+
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """The length in bytes of every object whose key begins with `prefix`, by key."""
         ...
 
     def delete_prefix(self, prefix: str) -> int:

@@ -82,6 +82,17 @@ def worker(
 
 
 @app.command()
+def sweep() -> None:
+    """Delete from the store what is over its budget and what no record refers to any more."""
+    from service.bootstrap import sweep as sweep_store
+
+    with _plain_errors():
+        swept = sweep_store(_settings())
+    deleted = f"deleted {swept.records} records and {swept.objects} objects"
+    typer.echo(f"{deleted}; {swept.kept_bytes} bytes stay")
+
+
+@app.command()
 def generate(
     prompt: Annotated[str, typer.Argument(help="What the picture shows.")],
     size: Annotated[int | None, typer.Option(help="Width and height in pixels.")] = None,

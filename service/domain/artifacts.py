@@ -32,6 +32,9 @@ DEFAULT_QUALITY: dict[str, int] = {"webp": 92, "jpeg": 92, "avif": 80}
 #: Longest side in pixels, of the formats that have a limit within reach.
 MAX_SIDES: dict[str, int] = {"webp": 16383}
 
+#: Begin of the keys of all that generations leave.
+GENERATIONS_PREFIX = "generations/"
+
 #: Checkpoints are nothing that anybody could show.
 CHECKPOINT_MEDIA_TYPE = "application/octet-stream"
 
@@ -110,7 +113,7 @@ class ArtifactKeys:
     """
 
     def __init__(self, generation_id: str, attempt: int) -> None:
-        self.generation_prefix = f"generations/{generation_id}/"
+        self.generation_prefix = f"{GENERATIONS_PREFIX}{generation_id}/"
         self.prefix = f"{self.generation_prefix}{attempt}/"
 
     @property

@@ -16,6 +16,9 @@
 | `rq:queue:generations:<model>:<priority>` | list of ids: one of RQ's queues | while queued |
 | `rq:job:<id>` | hash: RQ's envelope, which holds nothing but the id | until final |
 
+| `hidiffusion:condemned` | sorted set: objects to delete, by prefix, since when | until deleted |
+| `hidiffusion:sweeper` | string: somebody sweeps the store, or did a moment ago | one interval |
+
 Scripts reach several of these at once, so they need one Redis, not a Redis Cluster.
 """
 
@@ -46,6 +49,8 @@ LEASES = "hidiffusion:leases"
 #: Channel that is published to when something was enqueued.
 DOORBELL = "hidiffusion:doorbell"
 WORKERS = "hidiffusion:workers"
+CONDEMNED = "hidiffusion:condemned"
+SWEEPER = "hidiffusion:sweeper"
 
 #: The tenants that have indexes of their own.
 TENANTS = "hidiffusion:tenants"

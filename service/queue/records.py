@@ -137,10 +137,11 @@ class RedisRecords:
         upper = "+" if cursor is None else f"({cursor}"
         with unavailable_when_down():
             ids = self.redis.zrevrangebylex(key, upper, "-", start=0, num=limit + 1)
-            found = self._fetch(ids[:limit])
+            found = self.fetch(ids[:limit])
         return Page(found, ids[limit - 1] if len(ids) > limit else None)
 
-    def _fetch(self, ids: Iterable[str]) -> tuple[Generation, ...]:
+    def fetch(self, ids: Iterable[str]) -> tuple[Generation, ...]:
+        """Those of the generations that have a record, in the order given."""
         with self.redis.pipeline(transaction=False) as pipe:
             for generation_id in ids:
                 pipe.hgetall(record_key(generation_id))

@@ -138,10 +138,13 @@ class _Objects(ObjectStore):
         )
 
     def keys(self, prefix: str) -> list[str]:
+        return sorted(self.sizes(prefix))
+
+    def sizes(self, prefix: str) -> dict[str, int]:
         folder = prefix.rpartition("/")[0]
         with _translated("list", prefix):
-            found = [meta["path"] for batch in self._store.list(folder or None) for meta in batch]
-        return sorted(key for key in found if key.startswith(prefix))
+            found = [meta for batch in self._store.list(folder or None) for meta in batch]
+        return {meta["path"]: meta["size"] for meta in found if meta["path"].startswith(prefix)}
 
     def delete_prefix(self, prefix: str) -> int:
         keys = self.keys(prefix)

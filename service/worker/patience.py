@@ -65,6 +65,10 @@ class PatientStore(ObjectStore):
         """As the store does."""
         return self._store.keys(prefix)
 
+    def sizes(self, prefix: str) -> dict[str, int]:
+        """As the store does."""
+        return self._store.sizes(prefix)
+
     def delete_prefix(self, prefix: str) -> int:
         """As the store does."""
         return self._store.delete_prefix(prefix)

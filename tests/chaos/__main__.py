@@ -1,9 +1,11 @@
 """The long form: `python -m tests.chaos --faults 200 --write`.
 
-Prints a line per fault, a table for people and, as its last line, one JSON document.
+Prints a line per fault, a table for people and, as its last line, one JSON document; interrupted,
+it reports the faults that it came to.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -31,18 +33,19 @@ def main() -> None:
     with running_stack(options.workers) as stack:
         chaos = Chaos(stack, options.seed, lambda line: print(line, flush=True))
         chaos.prepare()
-        chaos.run(options.faults)
-        left = 0
+        with contextlib.suppress(KeyboardInterrupt):
+            chaos.run(options.faults)
+        left = chaos.left_after_retention()
     report = {
         "seed": options.seed,
         "workers": options.workers,
         "minutes": round((time.monotonic() - begin) / 60, 1),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}, Python {platform.python_version()}",
-        "left_after_retention": left,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "left_after_retention": len(left),
         **summary(chaos.rounds),
     }
     text = table(report)
-    print(text)
+    print(*left, text, sep="\n")
     if options.write:
         RESULTS.mkdir(exist_ok=True)
         document = report | {"rounds": [asdict(done) for done in chaos.rounds]}

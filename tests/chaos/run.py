@@ -13,7 +13,10 @@ from typing import Any
 import httpx
 from ulid import ULID
 
+from service.application.retention import SweepStore
 from service.domain.generation import Generation
+from service.queue.keys import CONDEMNED
+from service.queue.retention import RedisRetained
 from tests.chaos.faults import FAULTS, Inject
 from tests.chaos.invariants import broken
 from tests.chaos.stack import Process, Stack
@@ -25,7 +28,7 @@ PATIENCE_SECONDS = 240.0
 ORPHAN_SECONDS = 10.0
 
 #: What is made: small, but with enough steps and tiles for a fault to fall between two of them.
-REQUEST = {"prompt": "a fox", "width": 128, "height": 128, "num_inference_steps": 12}
+REQUEST = {"prompt": "a fox", "width": 128, "height": 128, "num_inference_steps": 8}
 SCHEDULERS = ("DDIMScheduler", "UniPCMultistepScheduler", "EulerAncestralDiscreteScheduler")
 
 #: Where in its life a generation is when the fault comes.
@@ -98,6 +101,21 @@ class Chaos:
         )
         return told
 
+    def left_after_retention(self) -> list[str]:
+        """Objects, and entries of Redis about a generation, after retention has ended them all."""
+        retained = RedisRetained(self.stack.records)
+        SweepStore(self.stack.store, retained, max_bytes=0, grace_seconds=0)()
+        client = self.stack.client
+        left = [*self.stack.store.keys(""), *client.keys("hidiffusion:generation:*")]
+        left += [*client.keys("hidiffusion:events:*"), *client.keys("rq:job:*")]
+        for key in client.keys("*"):
+            match client.type(key):
+                case "zset" if key != CONDEMNED and not key.startswith("rq:"):
+                    left += [f"{key}: {member}" for member in client.zrange(key, 0, -1)]
+                case "list":
+                    left += [f"{key}: {member}" for member in client.lrange(key, 0, -1)]
+        return [*left, *client.zrange(CONDEMNED, 0, -1)]
+
     def _submit(self, scheduler: str) -> str:
         """Have a generation accepted, as a client does that tries again under one key."""
         body = REQUEST | {"scheduler": scheduler, "seed": 7}
@@ -117,7 +135,7 @@ class Chaos:
         """Wait until the generation is there in its life, or is past it; then a little more."""
         wanted = {
             "queued": ("waiting", 0),
-            "denoising": ("denoising", self._chance.randint(1, 10)),
+            "denoising": ("denoising", self._chance.randint(1, 7)),
             "decoding": ("decoding", self._chance.randint(1, 6)),
             "late": ("decoding", self._chance.randint(7, 11)),
         }[moment]

@@ -30,7 +30,7 @@ ROOT = Path(__file__).parents[2]
 BUCKET = "chaos"
 
 #: A worker that is silent for this long is dead; freezing one for longer makes two of one job.
-HEARTBEAT_TTL_SECONDS = 5.0
+HEARTBEAT_TTL_SECONDS = 4.0
 
 #: Builds the wall clock that can be stepped; without a C compiler that fault is left out.
 COMPILER = shutil.which("cc")

@@ -1,0 +1,55 @@
+"""The `Retained` port: records, and the list of condemned objects, in Redis."""
+
+from collections.abc import Collection, Sequence
+
+from service.domain.generation import Generation
+from service.events.connection import unavailable_when_down
+from service.queue.keys import CONDEMNED, SWEEPER
+from service.queue.records import RedisRecords
+
+
+class RedisRetained:
+    """Records and condemned objects; times are Redis's, so the sweepers' clocks do not matter.
+
+    Args:
+        records: where the records are.
+    """
+
+    def __init__(self, records: RedisRecords) -> None:
+        self._records = records
+        self._redis = records.redis
+
+    def find(self, generation_ids: Sequence[str]) -> dict[str, Generation]:
+        """Those of the generations that still have a record."""
+        with unavailable_when_down():
+            found = self._records.fetch(generation_ids)
+        return {generation.id: generation for generation in found}
+
+    def delete(self, generation_id: str) -> None:
+        """Forget a final generation, its events and its idempotency key."""
+        self._records.delete(generation_id)
+
+    def condemn(self, prefixes: Collection[str], grace_seconds: float) -> list[str]:
+        """Condemn these and only these; returns those condemned for the grace period or longer."""
+        with unavailable_when_down():
+            seconds, micros = self._redis.time()
+            now = seconds + micros / 1e6
+            pardoned = set(self._redis.zrange(CONDEMNED, 0, -1)).difference(prefixes)
+            with self._redis.pipeline() as pipe:
+                if pardoned:
+                    pipe.zrem(CONDEMNED, *pardoned)
+                if prefixes:
+                    pipe.zadd(CONDEMNED, dict.fromkeys(prefixes, now), nx=True)
+                pipe.zrangebyscore(CONDEMNED, "-inf", now - grace_seconds)
+                due: list[str] = pipe.execute()[-1]
+        return due
+
+    def forget(self, prefix: str) -> None:
+        """Strike condemned objects off the list."""
+        with unavailable_when_down():
+            self._redis.zrem(CONDEMNED, prefix)
+
+    def take_turn(self, seconds: int) -> bool:
+        """Whether it is the caller's turn to sweep: one has it every `seconds` seconds."""
+        with unavailable_when_down():
+            return bool(self._redis.set(SWEEPER, "1", ex=seconds, nx=True))

@@ -1,0 +1,147 @@
+"""Sweeping the store: a real Redis for the records, a real folder for the objects."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from service.application.ports import ObjectStore
+from service.application.retention import SweepStore
+from service.domain.artifacts import ArtifactKeys
+from service.domain.events import Failed, Queued, Succeeded
+from service.domain.generation import Failure, Generation
+from service.events.connection import connect
+from service.queue.records import RedisRecords
+from service.queue.retention import RedisRetained
+from service.settings import RedisSettings, StoreSettings
+from service.storage.store import open_store
+from tests.generations import make_generation, make_manifest, now
+
+Sweep = Callable[..., int]
+
+
+@pytest.fixture
+def records(redis_url: str) -> RedisRecords:
+    client = connect(redis_url)
+    client.flushall()
+    return RedisRecords(client, RedisSettings(url=redis_url))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> ObjectStore:
+    return open_store(StoreSettings(url=tmp_path.as_uri()))
+
+
+@pytest.fixture
+def sweep(records: RedisRecords, store: ObjectStore) -> Sweep:
+    """Sweeps without a grace period unless told otherwise; returns the objects deleted."""
+
+    def run(*, max_bytes: int | None = None, grace_seconds: float = 0) -> int:
+        retained = RedisRetained(records)
+        return SweepStore(
+            store, retained, max_bytes=max_bytes, grace_seconds=grace_seconds
+        )().objects
+
+    return run
+
+
+def _begun(records: RedisRecords, attempts: int = 1) -> Generation:
+    """A generation that runs, after all attempts but the last were lost."""
+    generation = records.accept(make_generation(), None)
+    for attempt in range(1, attempts + 1):
+        records.begin_attempt(generation.id, f"worker-{attempt}", now())
+        if attempt < attempts:
+            records.record(generation.id, Queued(attempt=attempt, at=now(), reason="lost"))
+    return records.get(generation.id)
+
+
+def _succeed(records: RedisRecords, generation: Generation) -> None:
+    manifest = make_manifest(generation, generation.attempt)
+    records.record(
+        generation.id, Succeeded(attempt=generation.attempt, at=now(), manifest=manifest)
+    )
+
+
+def _write(store: ObjectStore, generation: Generation, attempt: int) -> set[str]:
+    """A whole result with a checkpoint, 50 bytes; returns the keys."""
+    keys = ArtifactKeys(generation.id, attempt)
+    tile = keys.tile(0, 0, 0, "png")
+    store.put(tile, b"0" * 20, "image/png")
+    store.put(keys.manifest, b"0" * 20, "application/json")
+    store.put(keys.checkpoint, b"0" * 10, "application/octet-stream")
+    return {tile, keys.manifest, keys.checkpoint}
+
+
+def test_without_a_record_nothing_stays_but_only_after_the_grace_period(
+    records: RedisRecords, store: ObjectStore, sweep: Sweep
+) -> None:
+    generation = _begun(records)
+    _write(store, generation, 1)
+    _succeed(records, generation)
+    records.delete(generation.id)
+    assert sweep(grace_seconds=60) == 0
+    assert store.keys("generations/")
+    assert sweep() == 3
+    assert store.keys("generations/") == []
+    assert records.redis.keys("*") == ["rq:queues"]
+
+
+def test_of_a_finished_result_only_what_readers_can_reach_stays(
+    records: RedisRecords, store: ObjectStore, sweep: Sweep
+) -> None:
+    generation = _begun(records, attempts=2)
+    for attempt in (1, 2):
+        _write(store, generation, attempt)
+    _succeed(records, generation)
+    assert sweep() == 4
+    keys = ArtifactKeys(generation.id, 2)
+    assert store.keys("generations/") == sorted([keys.manifest, keys.tile(0, 0, 0, "png")])
+
+
+def test_what_runs_or_waits_keeps_all_its_attempts(
+    records: RedisRecords, store: ObjectStore, sweep: Sweep
+) -> None:
+    running, waiting = _begun(records, attempts=2), _begun(records)
+    records.record(waiting.id, Queued(attempt=1, at=now(), reason="lost"))
+    written = _write(store, running, 1) | _write(store, running, 2) | _write(store, waiting, 1)
+    assert sweep(max_bytes=0) == 0
+    assert set(store.keys("generations/")) == written
+
+
+def test_over_budget_the_oldest_go_first_and_only_as_many_as_needed(
+    records: RedisRecords, store: ObjectStore, sweep: Sweep
+) -> None:
+    oldest, middle, failed, newest = (_begun(records) for _ in range(4))
+    for generation in (oldest, middle, newest):
+        _write(store, generation, 1)
+        _succeed(records, generation)
+    error = Failure(reason="OOM", detail="no room")
+    records.record(failed.id, Failed(attempt=1, at=now(), error=error))
+    sweep(max_bytes=100)
+    ids = {key.split("/")[1] for key in store.keys("generations/")}
+    assert ids == {middle.id, newest.id}
+    assert {found.id for found in records.fetch([g.id for g in (oldest, middle, newest)])} == ids
+
+
+def test_what_comes_back_from_the_dead_is_swept_again(
+    records: RedisRecords, store: ObjectStore, sweep: Sweep
+) -> None:
+    generation = _begun(records, attempts=2)
+    _write(store, generation, 2)
+    _succeed(records, generation)
+    sweep()
+    _write(store, generation, 1)
+    assert sweep() == 3
+
+
+def test_other_keys_are_left_alone(store: ObjectStore, sweep: Sweep) -> None:
+    store.put("generations/readme.json", b"{}", "application/json")
+    store.put("elsewhere/1/1/x.json", b"{}", "application/json")
+    assert sweep(max_bytes=0) == 0
+    assert len(store.keys("")) == 2
+
+
+def test_one_sweeper_at_a_time(records: RedisRecords) -> None:
+    first, second = RedisRetained(records), RedisRetained(records)
+    assert first.take_turn(60)
+    assert not second.take_turn(60)
