@@ -39,21 +39,23 @@ class RedisServer:
 
     Args:
         folder: where the append-only file goes; start again in it and the data is back.
-        append_only: write and sync every command, as a deployment that loses nothing does.
+        append_only: write every command, as a deployment that loses nothing does.
+        fsync: when the append-only file is synced: always, everysec or no.
     """
 
-    def __init__(self, folder: Path, *, append_only: bool = False) -> None:
+    def __init__(self, folder: Path, *, append_only: bool = False, fsync: str = "always") -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._append_only = append_only
+        self._fsync = fsync
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
         """Start the server and return once it answers."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
         if self._append_only:
-            options += ["--appendonly", "yes", "--appendfsync", "always"]
+            options += ["--appendonly", "yes", "--appendfsync", self._fsync]
         self._process = subprocess.Popen(
             [redis_binary(), *options, "--dir", str(self._folder)],
             stdout=subprocess.DEVNULL,
