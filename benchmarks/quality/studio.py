@@ -98,17 +98,16 @@ class Studio:
         seeds = tuple(job.seed for job in batch)
         method = registry.get(job.variant.method)
         kind = torch.bfloat16 if self.sampling.precision == "bfloat16" else torch.float32
-        with (
-            method.patched(pipe, seed=seeds, **dict(job.variant.options)),
-            torch.autocast(self.device, kind, enabled=kind != torch.float32),
-        ):
-            latents = pipe(
-                [job.prompt.text for job in batch],
+        with torch.autocast(self.device, kind, enabled=kind != torch.float32):
+            latents = method.generate(
+                pipe,
+                prompt=[job.prompt.text for job in batch],
                 width=job.size.width,
                 height=job.size.height,
+                seed=seeds,
+                options=dict(job.variant.options),
                 num_inference_steps=self.sampling.steps,
                 guidance_scale=self.sampling.guidance_scale,
-                generator=[torch.Generator().manual_seed(seed) for seed in seeds],
                 output_type="latent",
             ).images
         for latent in latents.float().split(1):

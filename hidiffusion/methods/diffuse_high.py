@@ -166,7 +166,7 @@ def _stage(session: Session, picture: Tensor, config: DiffuseHighConfig, **chang
     stage, codec = session.now, session.codec
     larger = upsampled(picture, stage.height, stage.width)
     reference = unsharp(larger, config.sharpening, config.sharpening_sigma)
-    latents = codec.latents(reference).to(session.pipe.unet.dtype)
+    latents = codec.latents(reference).to(session.dtype)
     guide: Any = PixelGuide(reference, codec, WaveletBand(config.wavelet_level), config.weight)
     if config.space == "latents":
         guide = LowBandGuide(latents, WaveletBand(config.wavelet_level), config.weight)

@@ -148,7 +148,7 @@ def _refine(session: Session, latents: Tensor, config: RefreshConfig, **changes:
 
 def _enlarged(session: Session, x0: Tensor) -> Tensor:
     picture = upsampled(session.codec.picture(x0), session.now.height, session.now.width)
-    return session.codec.latents(picture).to(session.pipe.unet.dtype)
+    return session.codec.latents(picture).to(session.dtype)
 
 
 @contextmanager

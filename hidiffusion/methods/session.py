@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, ExitStack
 from typing import Any
 
+import torch
 from diffusers import AutoPipelineForImage2Image
 from torch import Tensor
 
@@ -40,6 +41,13 @@ class Session:
         self.codec = Codec(pipe.vae, order.alive)
         self._stage = 0
         self._done = 0
+
+    @property
+    def dtype(self) -> torch.dtype:
+        """What the pipeline's model computes in."""
+        model = getattr(self.pipe, "unet", None) or self.pipe.transformer
+        dtype: torch.dtype = model.dtype
+        return dtype
 
     @property
     def now(self) -> Pass:

@@ -68,7 +68,8 @@ class StepHook:
         clean = prediction(self.scheduler, timestep)
         wide = torch.promote_types(sample.dtype, torch.float32)
         x0 = clean.x0(sample.to(wide), output.to(wide))
-        adjusted = adjust(x0, moment(self.scheduler, timestep, total))
+        with torch.autocast(sample.device.type, enabled=False):  # filters lose too much in it
+            adjusted = adjust(x0, moment(self.scheduler, timestep, total))
         if adjusted is x0:
             return output
         return (output.to(wide) + clean.output_change(adjusted - x0)).to(output.dtype)
