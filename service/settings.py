@@ -113,7 +113,7 @@ class WorkerSettings(_Section):
         20.0, description="A worker silent for this long is dead; its job is queued again."
     )
     cancel_grace_seconds: float = Field(
-        5.0, description="A pipeline process that has not stopped after this long is replaced."
+        4.0, description="A pipeline process that has not stopped after this long is replaced."
     )
     drain_grace_seconds: float = Field(
         30.0, description="Longest time from SIGTERM to the end: a job finishes or is put aside."

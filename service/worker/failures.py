@@ -1,5 +1,7 @@
 """What went wrong, as a stable reason for programs and a sentence for people."""
 
+import math
+
 import torch
 
 from hidiffusion import HiDiffusionError
@@ -31,6 +33,10 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 )
 
 
+#: How torch's allocator for CPUs says it, and how oneDNN does, which has no memory for its own.
+_OUT_OF_MEMORY = ("allocate memory", "could not create a primitive", "could not create a memory")
+
+
 def failure_of(error: Exception) -> Failure:
     """Describe an error to whoever asked for the picture."""
     if isinstance(error, NonFiniteError):
@@ -39,10 +45,7 @@ def failure_of(error: Exception) -> Failure:
         if isinstance(error, kind):
             return Failure(reason=reason, detail=str(error), retryable=kind is Unavailable)
     if is_out_of_memory(error):
-        return Failure(
-            reason="OUT_OF_MEMORY",
-            detail=f"the device has not enough memory; ask for fewer pixels ({_first_line(error)})",
-        )
+        return out_of_memory(error, None)
     return Failure(
         reason="GENERATION_FAILED", detail=f"{type(error).__name__}: {_first_line(error)}"
     )
@@ -53,10 +56,26 @@ def store_reason(error: StoreError | Unavailable) -> str:
     return "STORE_UNAVAILABLE" if isinstance(error, Unavailable) else "STORE_ERROR"
 
 
+def out_of_memory(error: Exception, largest: int | None) -> Failure:
+    """Describe a lack of memory, and what would fit.
+
+    Args:
+        error: what the last try ended with.
+        largest: most pixels that fit; None when the model was never measured on this device.
+    """
+    side = 0 if largest is None else math.isqrt(largest) // 8 * 8
+    remedy = f"about {side} x {side} pixels would fit" if side else "ask for fewer pixels"
+    return Failure(
+        reason="OUT_OF_MEMORY",
+        detail=f"the device has not enough memory, not even for a second, more frugal try; "
+        f"{remedy} ({_first_line(error)})",
+    )
+
+
 def is_out_of_memory(error: Exception) -> bool:
     """Whether the device, or the machine, ran out of memory."""
     return isinstance(error, torch.OutOfMemoryError | MemoryError) or (
-        isinstance(error, RuntimeError) and "allocate memory" in str(error)
+        isinstance(error, RuntimeError) and any(text in str(error) for text in _OUT_OF_MEMORY)
     )
 
 

@@ -2,18 +2,21 @@
 
 import logging
 import time
-from typing import Any
+from contextlib import nullcontext
 
 import torch
 
 from service.application.ports import ObjectStore
 from service.domain.artifacts import Manifest
 from service.domain.events import Cancelled, Failed, Stepped, Succeeded
+from service.domain.generation import Failure, ResolvedRequest
 from service.settings import WorkerSettings
 from service.worker.attempt import Attempt, CancelSignal
 from service.worker.checkpoint import Checkpoints, newest_checkpoint
 from service.worker.denoise import denoise
-from service.worker.failures import device_is_lost, failure_of
+from service.worker.failures import device_is_lost, failure_of, is_out_of_memory, out_of_memory
+from service.worker.frugal import frugal_denoising, parked
+from service.worker.memory import free_memory
 from service.worker.patience import PatientStore
 from service.worker.pipelines import Pipelines, WarmPipeline, release_memory
 from service.worker.preview import Previews
@@ -46,11 +49,13 @@ class Studio:
     def run(self, attempt: Attempt) -> None:
         """Run an attempt to its end, and tell it as the attempt's last event.
 
+        What runs out of memory is tried once more with less of it.
+
         Raises:
             DeviceLost: nothing can be run in this process any more; no last event was told.
         """
         try:
-            attempt.tell(Succeeded, manifest=self._make(attempt))
+            attempt.tell(Succeeded, manifest=self._make_somehow(attempt))
         except CancelSignal:
             attempt.tell(Cancelled)
         except Exception as error:
@@ -60,23 +65,53 @@ class Studio:
             if device_is_lost(error):
                 raise DeviceLost(str(error)) from error
             _log.exception("the attempt failed")
-            attempt.tell(Failed, error=failure_of(error))
+            attempt.tell(Failed, error=self._failure_of(error, attempt.generation.request))
         finally:
             release_memory()
 
-    def _make(self, attempt: Attempt) -> Manifest:
+    def _make_somehow(self, attempt: Attempt) -> Manifest:
+        try:
+            return self._make(attempt)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            _log.warning("out of memory; trying once more with less: %s", error)
+        self._pipelines.keep_only(attempt.generation.request.model)
+        return self._make(attempt, frugal=True)
+
+    def _failure_of(self, error: Exception, request: ResolvedRequest) -> Failure:
+        if not is_out_of_memory(error):
+            return failure_of(error)
+        release_memory()
+        free = free_memory(self._pipelines.device)
+        largest = self._pipelines.memory.fits_now(request.model, free)
+        # The model of memory may be wrong, but never so wrong as to recommend what just failed.
+        return out_of_memory(error, None if largest is None else min(largest, request.pixels // 2))
+
+    def _make(self, attempt: Attempt, *, frugal: bool = False) -> Manifest:
         request, stopwatch = attempt.generation.request, Stopwatch()
         attempt.stop_if_cancelled()
         with stopwatch.phase("load"):
             warm = self._pipelines.get(request.model, request.pixels)
-        recipe = recipe_of(request, self._pipelines)
+        recipe = recipe_of(request, self._pipelines) | ({"low_memory": True} if frugal else {})
         patient = PatientStore(self._store, attempt, self._settings.store_wait_seconds)
         begin = newest_checkpoint(patient, attempt.generation, recipe, self._pipelines.device)
         with Checkpoints(attempt, self._store, self._settings, recipe, begin) as checkpoints:
-            latents = self._denoise(attempt, warm, begin, checkpoints, stopwatch)
-            return self._render(
-                attempt, warm, latents, store=patient, recipe=recipe, stopwatch=stopwatch
-            )
+            with frugal_denoising(warm.pipe) if frugal else nullcontext():
+                latents = self._denoise(attempt, warm, begin, checkpoints, stopwatch)
+            with parked(warm.pipe.unet) if frugal else nullcontext():
+                manifest = render(
+                    warm.pipe.vae,
+                    latents,
+                    attempt,
+                    store=patient,
+                    settings=self._settings,
+                    recipe=recipe,
+                    stopwatch=stopwatch,
+                    frugal=frugal,
+                )
+        _log.info("made %dx%d pixels: %s s", request.width, request.height, stopwatch.seconds)
+        return manifest
 
     def _denoise(
         self,
@@ -91,29 +126,6 @@ class Studio:
             steps = _Steps(attempt, previews, checkpoints, self._settings.preview_every)
             request = attempt.generation.request
             return denoise(warm, request, steps, begin, attempt.stop_if_cancelled)
-
-    def _render(
-        self,
-        attempt: Attempt,
-        warm: WarmPipeline,
-        latents: torch.Tensor,
-        *,
-        store: ObjectStore,
-        recipe: dict[str, Any],
-        stopwatch: Stopwatch,
-    ) -> Manifest:
-        request = attempt.generation.request
-        manifest = render(
-            warm.pipe.vae,
-            latents,
-            attempt,
-            store=store,
-            settings=self._settings,
-            recipe=recipe,
-            stopwatch=stopwatch,
-        )
-        _log.info("made %dx%d pixels: %s s", request.width, request.height, stopwatch.seconds)
-        return manifest
 
 
 class _Steps:

@@ -118,6 +118,13 @@ class MemoryModel:
             return None
         return max(0, int((self.budget - profile.weights - profile.fixed) / profile.per_pixel))
 
+    def fits_now(self, model: str, free: int) -> int | None:
+        """Most pixels a run can have in `free` bytes, the model being loaded; None if unknown."""
+        profile = self._profiles.get(model)
+        if profile is None or not profile.per_pixel:
+            return None
+        return max(0, int((free - profile.fixed) / profile.per_pixel))
+
     @property
     def capacities(self) -> dict[str, int]:
         """`capacity` of every model for which it is known."""
@@ -145,7 +152,14 @@ def free_memory(device: torch.device) -> int:
         free, _ = torch.cuda.mem_get_info(device)
         return free
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
-    return _machine_memory() - (peak if sys.platform == "darwin" else peak * 1024)
+    free = _machine_memory() - (peak if sys.platform == "darwin" else peak * 1024)
+    limit, _ = resource.getrlimit(resource.RLIMIT_AS)
+    return free if limit == resource.RLIM_INFINITY else min(free, limit - _address_space())
+
+
+def _address_space() -> int:
+    pages = Path("/proc/self/statm").read_text(encoding="ascii").split()[0]
+    return int(pages) * resource.getpagesize()
 
 
 def _machine_memory() -> int:

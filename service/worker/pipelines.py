@@ -116,6 +116,13 @@ class Pipelines:
         """Whether a model fits beside those that are loaded."""
         return self._missing_bytes(name, 0) <= 0
 
+    def keep_only(self, name: str) -> None:
+        """Drop every pipeline but one."""
+        for other in [*self._warm]:
+            if other != name:
+                self.forget(other)
+                self.evictions += 1
+
     def forget(self, name: str) -> None:
         """Drop a pipeline; the next use loads it again."""
         self._warm.pop(name, None)

@@ -10,6 +10,7 @@ import torch
 from numpy.typing import NDArray
 
 from hidiffusion.decode import decode_tiles, unscale
+from hidiffusion.decode.streaming import DEFAULT_TILE
 from service.application.ports import ObjectStore
 from service.domain.artifacts import MEDIA_TYPES, ArtifactRef, Manifest, TileRef
 from service.domain.events import TileStored
@@ -21,6 +22,7 @@ from service.storage.manifests import write_manifest
 from service.storage.metadata import encode_marked
 from service.storage.pyramid import PyramidWriter
 from service.worker.attempt import Attempt
+from service.worker.frugal import DECODER_TILE
 from service.worker.recipe import recipe_text
 from service.worker.stopwatch import Stopwatch
 
@@ -41,6 +43,7 @@ def render(
     settings: WorkerSettings,
     recipe: dict[str, Any],
     stopwatch: Stopwatch,
+    frugal: bool = False,
 ) -> Manifest:
     """Decode, store what comes while it comes, and close the result with its manifest.
 
@@ -53,6 +56,7 @@ def render(
         recipe: goes into the picture's file, unless the request leaves it out, and into the
             manifest with the times taken.
         stopwatch: takes the times.
+        frugal: take less memory and more time.
 
     Returns:
         The stored manifest.
@@ -76,7 +80,7 @@ def render(
 
     with PyramidWriter(store, attempt.keys, pyramid, on_tile, threads=_ENCODER_THREADS) as writer:
         with stopwatch.phase("decode"):
-            _decode_into(writer, deep, vae, latents, attempt)
+            _decode_into(writer, deep, vae, latents, attempt, frugal=frugal)
         with stopwatch.phase("encode"):
             writer.finish()
             attempt.stop_if_cancelled()
@@ -112,10 +116,16 @@ def _decode_into(
     vae: Any,
     latents: torch.Tensor,
     attempt: Attempt,
+    *,
+    frugal: bool,
 ) -> None:
     """Hand each region to the writer as soon as it is decoded, and put it into `deep` if given."""
     regions = decode_tiles(
-        vae, unscale(vae, latents), progress=lambda *_: attempt.stop_if_cancelled()
+        vae,
+        unscale(vae, latents),
+        tile=DECODER_TILE if frugal else DEFAULT_TILE,
+        storage="cpu" if frugal else None,
+        progress=lambda *_: attempt.stop_if_cancelled(),
     )
     for region in regions:
         height, width = region.pixels.shape[2:]

@@ -14,7 +14,8 @@ from service.domain.generation import Status
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.queue.records import RedisRecords
-from service.settings import RedisSettings
+from service.queue.running import POLL_SECONDS
+from service.settings import RedisSettings, WorkerSettings
 from tests.generations import MODEL, make_generation
 from tests.service.queue.waiting import alive, wait_until
 
@@ -260,6 +261,21 @@ class TestCancel:
         assert desk.wait_for_end(stuck).status is Status.CANCELLED
         assert not alive(deaf)
         assert desk.wait_for_end(waiting).status is Status.SUCCEEDED
+
+    def test_a_stopped_pipeline_is_killed_and_replaced(self, steady):
+        desk, worker = steady
+        stopped = worker.children[-1]
+        generation_id = desk.submit("slow")
+        desk.wait_for_steps(generation_id)
+        os.kill(stopped, signal.SIGSTOP)
+        desk.cancel(generation_id)
+        assert desk.wait_for_end(generation_id).status is Status.CANCELLED
+        assert not alive(stopped)
+        assert desk.wait_for_end_of("paint").status is Status.SUCCEEDED
+
+    def test_a_cancel_is_over_within_five_seconds_as_set(self):
+        """A look at the record, the grace, and a look at the clock behind it."""
+        assert WorkerSettings().cancel_grace_seconds + 2 * POLL_SECONDS < 5
 
     def test_a_job_that_takes_too_long_fails(self, desk, start_worker):
         worker = start_worker(job_timeout_seconds=1, cancel_grace_seconds=0.3)

@@ -32,6 +32,7 @@ def _real_out_of_memory() -> Exception:
         (StoreError("denied"), "STORE_ERROR", False),
         (torch.OutOfMemoryError("CUDA out of memory"), "OUT_OF_MEMORY", False),
         (_real_out_of_memory(), "OUT_OF_MEMORY", False),
+        (RuntimeError("could not create a primitive"), "OUT_OF_MEMORY", False),
         (KeyError("surprise"), "GENERATION_FAILED", False),
     ],
 )
