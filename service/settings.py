@@ -97,6 +97,10 @@ class WorkerSettings(_Section):
     memory_bytes: int | None = Field(
         None, description="Device memory for weights and runs together; default: what is free."
     )
+    metrics_host: str = Field("127.0.0.1", description="Address a worker's /metrics listens on.")
+    metrics_port: int | None = Field(
+        None, description="Port of a worker's /metrics, which needs no key; unset: none."
+    )
     job_timeout_seconds: int = Field(1800, description="Longest run of one attempt.")
     max_attempts: int = Field(3, description="Attempts before a generation fails for good.")
     overtake_seconds: float = Field(

@@ -13,6 +13,7 @@ from fastapi import FastAPI
 
 from service.api.grpc.server import GrpcServer
 from service.api.http.app import create_app
+from service.api.metrics import ApiMetrics
 from service.application.access import Access
 from service.application.use_cases import UseCases
 from service.settings import ApiSettings
@@ -72,8 +73,10 @@ async def front_ends(
     family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
     address = (settings.host, settings.http_port)
     with socket.create_server(address, family=family, backlog=_BACKLOG) as listener:
-        grpc_server = GrpcServer(use_cases, settings, stopping, access)
-        http_server = _http_server(create_app(use_cases, settings, stopping, access))
+        metrics = ApiMetrics(use_cases.query)
+        grpc_server = GrpcServer(use_cases, settings, stopping, access=access, metrics=metrics)
+        app = create_app(use_cases, settings, stopping, access=access, metrics=metrics)
+        http_server = _http_server(app)
         await grpc_server.start()
         http_task = asyncio.create_task(http_server.serve(sockets=[listener]))
         try:

@@ -33,10 +33,11 @@ from service.domain.errors import GenerationNotFound, Unavailable
 from service.domain.generation import PRIORITIES, Generation, Status
 from service.events.connection import connect
 from service.queue.attempts import Attempts
-from service.queue.channel import Message
+from service.queue.channel import Happened, Message
 from service.queue.enqueue import SERIALIZER, model_queue
 from service.queue.keys import queue_name
 from service.queue.lobby import Lobby
+from service.queue.metrics import WorkerMetrics
 from service.queue.pipeline import Pipeline
 from service.queue.pulse import Pulse
 from service.queue.records import RedisRecords
@@ -99,12 +100,14 @@ class WarmWorker(Worker):
         self._lobby = Lobby(attempts.records, self._models, rule)
         unplaceable = Unplaceable(attempts.records, self._lobby, settings.unplaceable_seconds)
         self._pulse = Pulse(attempts, settings, self._info, self.heartbeat, unplaceable)
+        self._metrics = WorkerMetrics(self._info)
         self._busy = False
         self._drain_at: float | None = None
 
     def run(self) -> None:
         """Work until told to stop; Redis may go and come back meanwhile."""
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
+        stop_metrics = self._metrics.serve(self._settings.metrics_host, self._settings.metrics_port)
         try:
             self._pipeline.tend(0.0)
             while not self._stop_requested:
@@ -115,6 +118,7 @@ class WarmWorker(Worker):
                 if not self._stop_requested:
                     time.sleep(RECONNECT_SECONDS)
         finally:
+            stop_metrics()
             self._pipeline.stop()
             with contextlib.suppress(Unavailable):
                 self._attempts.leave(self.name)
@@ -211,6 +215,7 @@ class WarmWorker(Worker):
             drain_deadline=lambda: self._drain_at,
         )
         self._busy = True
+        self._metrics.begun(generation)
         self._pulse.soon()
         survived = False
         try:
@@ -219,6 +224,7 @@ class WarmWorker(Worker):
             if not survived:
                 self._pipeline.discard()
             self._busy = False
+            self._metrics.ended()
             self._pulse.soon()
 
     def _drop(self, job: Job, queue: Queue) -> None:
@@ -235,6 +241,8 @@ class WarmWorker(Worker):
     def _do_chores(self, message: Message | None = None) -> None:
         """Take in what the pipeline process says of itself, and beat when it is time."""
         self._pipeline.note(message)
+        if isinstance(message, Happened):
+            self._metrics.heard(message.event)
         self._horse_pid = self._pipeline.pid
         if self._pipeline.models != self._warm_models:
             self._warm_models = self._pipeline.models

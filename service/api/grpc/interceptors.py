@@ -4,18 +4,21 @@ import asyncio
 import logging
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import aclosing, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
 from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
+from grpc import StatusCode
 from grpc_status import rpc_status
 from structlog.contextvars import bound_contextvars
 from ulid import ULID
 
 from service.api.grpc.callers import Callers
 from service.api.grpc.errors import internal_status, status_of
+from service.api.metrics import ApiMetrics, Call
 from service.domain.errors import (
     FieldViolation,
     InvalidRequest,
@@ -29,14 +32,16 @@ logger = logging.getLogger(__name__)
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
+_Calls: TypeAlias = Callable[[Message, _Context], AbstractAsyncContextManager[None]]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
     """Wraps the methods of our own services; health checking and reflection are left alone."""
 
-    def __init__(self, service_name: str, callers: Callers) -> None:
+    def __init__(self, service_name: str, callers: Callers, metrics: ApiMetrics) -> None:
         self._prefix = f"/{service_name}/"
         self._callers = callers
+        self._metrics = metrics
 
     async def intercept_service(
         self,
@@ -48,31 +53,32 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if handler is None or not handler_call_details.method.startswith(self._prefix):
             return handler
         name = handler_call_details.method.removeprefix(self._prefix)
+        calls = partial(_call, callers=self._callers, metrics=self._metrics, method=name)
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                _wrapped_stream(handler.unary_stream, self._callers, name),
+                _wrapped_stream(handler.unary_stream, calls),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
-            _wrapped_unary(handler.unary_unary, self._callers, name),
+            _wrapped_unary(handler.unary_unary, calls),
             handler.request_deserializer,
             handler.response_serializer,
         )
 
 
-def _wrapped_unary(behaviour: Any, callers: Callers, method: str) -> Any:
+def _wrapped_unary(behaviour: Any, calls: _Calls) -> Any:
     async def call(request: Message, context: _Context) -> Any:
-        async with _call(request, context, callers, method):
+        async with calls(request, context):
             return await behaviour(request, context)
 
     return call
 
 
-def _wrapped_stream(behaviour: Any, callers: Callers, method: str) -> Any:
+def _wrapped_stream(behaviour: Any, calls: _Calls) -> Any:
     async def call(request: Message, context: _Context) -> AsyncIterator[Any]:
         async with (
-            _call(request, context, callers, method),
+            calls(request, context),
             aclosing(behaviour(request, context)) as responses,
         ):
             async for response in responses:
@@ -83,26 +89,37 @@ def _wrapped_stream(behaviour: Any, callers: Callers, method: str) -> Any:
 
 @asynccontextmanager
 async def _call(
-    request: Message, context: _Context, callers: Callers, method: str
+    request: Message, context: _Context, *, callers: Callers, metrics: ApiMetrics, method: str
 ) -> AsyncIterator[None]:
+    """Everything around one call; whatever it raises, the client is told as a rich status."""
+    with metrics.call(method) as measured:
+        async with (
+            _answering(context, measured),
+            callers.calling(method, _metadata(context, "authorization")),
+        ):
+            _refuse_unknown_fields(request)
+            yield
+
+
+@asynccontextmanager
+async def _answering(context: _Context, call: Call) -> AsyncIterator[None]:
     request_id = _metadata(context, "x-request-id") or ""
     if not _ACCEPTABLE_ID.fullmatch(request_id):
         request_id = str(ULID())
     await context.send_initial_metadata((("x-request-id", request_id),))
     try:
         with bound_contextvars(request_id=request_id):
-            async with callers.calling(method, _metadata(context, "authorization")):
-                _refuse_unknown_fields(request)
-                yield
+            yield
     except ServiceError as error:
         if isinstance(error, Unavailable | StoreError):
             logger.warning("request %s: %s", request_id, error)
-        await _abort(context, status_of(error, request_id))
-    except (grpc.aio.AbortError, asyncio.CancelledError):
+        await _abort(context, status_of(error, request_id), call)
+    except (grpc.aio.AbortError, asyncio.CancelledError, GeneratorExit):
+        call.code = StatusCode.CANCELLED.name
         raise
     except Exception:
         logger.exception("request %s failed", request_id)
-        await _abort(context, internal_status(request_id))
+        await _abort(context, internal_status(request_id), call)
 
 
 def _metadata(context: _Context, name: str) -> str | None:
@@ -128,6 +145,7 @@ def _refuse_unknown_fields(request: Message) -> None:
         )
 
 
-async def _abort(context: _Context, status: Any) -> None:
+async def _abort(context: _Context, status: Any, call: Call) -> None:
     rich = rpc_status.to_status(status)
+    call.code = rich.code.name
     await context.abort(rich.code, rich.details, rich.trailing_metadata)

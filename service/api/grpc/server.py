@@ -15,6 +15,7 @@ from service.api.grpc.callers import Callers
 from service.api.grpc.interceptors import CallInterceptor
 from service.api.grpc.reflection import add_reflection
 from service.api.grpc.servicer import GenerationServicer
+from service.api.metrics import ApiMetrics
 from service.application.access import Access
 from service.application.query import Query
 from service.application.use_cases import UseCases
@@ -49,6 +50,7 @@ class GrpcServer:
         settings: the address, and the longest request.
         stopping: set it to end every stream, so that `stop` need not wait for them.
         access: decides who may call; None: everybody may do everything.
+        metrics: what to count with; None: figures of its own.
     """
 
     def __init__(
@@ -56,11 +58,14 @@ class GrpcServer:
         use_cases: UseCases,
         settings: ApiSettings,
         stopping: asyncio.Event,
+        *,
         access: Access | None = None,
+        metrics: ApiMetrics | None = None,
     ) -> None:
+        metrics = metrics or ApiMetrics(use_cases.query)
         callers = Callers(use_cases, access)
         self._server = grpc.aio.server(
-            interceptors=(CallInterceptor(SERVICE_NAME, callers),),
+            interceptors=(CallInterceptor(SERVICE_NAME, callers, metrics),),
             options=(
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", settings.max_body_bytes),

@@ -6,7 +6,7 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 
 from service.api.http.error_handlers import install_error_handlers
-from service.api.http.middleware import BodyLimit, RequestId
+from service.api.http.middleware import BodyLimit, Measure, RequestId
 from service.api.http.openapi import install_openapi
 from service.api.http.routes import (
     artifacts,
@@ -19,6 +19,7 @@ from service.api.http.routes import (
     problems,
     web,
 )
+from service.api.metrics import ApiMetrics
 from service.application.access import Access
 from service.application.use_cases import UseCases
 from service.settings import ApiSettings
@@ -34,7 +35,9 @@ def create_app(
     use_cases: UseCases,
     settings: ApiSettings,
     stopping: asyncio.Event | None = None,
+    *,
     access: Access | None = None,
+    metrics: ApiMetrics | None = None,
 ) -> FastAPI:
     """The HTTP front end over `use_cases`.
 
@@ -43,7 +46,9 @@ def create_app(
         settings: limits on bodies and waiting.
         stopping: set it to end every event stream, so that the server can shut down.
         access: decides who may call; None: everybody may do everything.
+        metrics: what to count with; None: figures of its own.
     """
+    metrics = metrics or ApiMetrics(use_cases.query)
     app = FastAPI(
         title="HiDiffusion service",
         version="1.0",
@@ -51,6 +56,7 @@ def create_app(
         description=_DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         middleware=[
+            Middleware(Measure, metrics=metrics),
             Middleware(RequestId),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],
@@ -59,6 +65,7 @@ def create_app(
     )
     app.state.use_cases = use_cases
     app.state.access = access
+    app.state.metrics = metrics
     app.state.settings = settings
     app.state.stopping = stopping or asyncio.Event()
     for module in (generations, events, artifacts, images, iiif, models, operations, problems, web):

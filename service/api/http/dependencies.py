@@ -6,12 +6,17 @@ from typing import Annotated, cast
 from fastapi import Depends, Path, Request
 
 from service.api.http.access import is_operator, use_cases_of
+from service.api.metrics import ApiMetrics
 from service.application.use_cases import UseCases
 from service.settings import ApiSettings
 
 
 async def _all_tenants(request: Request) -> UseCases:
     return cast("UseCases", request.app.state.use_cases)
+
+
+async def _metrics(request: Request) -> ApiMetrics:
+    return cast("ApiMetrics", request.app.state.metrics)
 
 
 async def _settings(request: Request) -> ApiSettings:
@@ -31,6 +36,7 @@ AllTenantsDep = Annotated[UseCases, Depends(_all_tenants)]
 #: Whether the caller may see how the service is run.
 OperatorDep = Annotated[bool, Depends(is_operator)]
 
+MetricsDep = Annotated[ApiMetrics, Depends(_metrics)]
 SettingsDep = Annotated[ApiSettings, Depends(_settings)]
 StoppingDep = Annotated[asyncio.Event, Depends(_stopping)]
 GenerationId = Annotated[

@@ -1,12 +1,15 @@
 """What every request passes through: it gets an id, and its body a limit."""
 
 import re
+import time
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 from ulid import ULID
+
+from service.api.metrics import ApiMetrics
 
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
@@ -36,6 +39,31 @@ class RequestId:
 
         with bound_contextvars(request_id=request_id):
             await self._app(scope, receive, send_with_id)
+
+
+class Measure:
+    """Counts requests and their time, by the route's own path and not the one asked for."""
+
+    def __init__(self, app: ASGIApp, metrics: ApiMetrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Measure from here to the begin of the response."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        began = time.perf_counter()
+
+        async def send_measured(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                route = getattr(scope.get("route"), "path", "none")
+                seconds = time.perf_counter() - began
+                self._metrics.answered(scope["method"], route, message["status"], seconds)
+            await send(message)
+
+        with self._metrics.open_request():
+            await self._app(scope, receive, send_measured)
 
 
 class BodyLimit:

@@ -342,6 +342,13 @@ def test_only_operators_see_the_workers(service: Service) -> None:
     assert [len(workers) for workers in seen.values()] == [0, 0, 1]
 
 
+def test_only_operators_see_the_figures(service: Service) -> None:
+    expected = {None: 401, service.owner: 403, service.operator: 200}
+    for token, status in expected.items():
+        with service.http(token) as client:
+            assert client.get("/metrics").status_code == status
+
+
 def test_keys_by_command(tmp_path: Path) -> None:
     file, run = tmp_path / "keys.json", CliRunner().invoke
 

@@ -2,9 +2,11 @@
 
 from dataclasses import asdict
 
-from fastapi import APIRouter
+from fastapi import APIRouter, Depends, Response
+from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from service.api.http.dependencies import AllTenantsDep, OperatorDep
+from service.api.http.access import require_operator
+from service.api.http.dependencies import AllTenantsDep, MetricsDep, OperatorDep
 from service.api.http.openapi import problem_responses
 from service.api.http.schemas import Health, Readiness, WorkerView
 
@@ -15,6 +17,17 @@ router = APIRouter(tags=["operations"])
 async def healthz() -> Health:
     """Answer while the process lives, whatever else is wrong."""
     return Health(status="ok")
+
+
+@router.get(
+    "/metrics",
+    include_in_schema=False,
+    response_class=Response,
+    dependencies=[Depends(require_operator)],
+)
+def get_metrics(metrics: MetricsDep) -> Response:
+    """Tell the figures of this process, for Prometheus."""
+    return Response(metrics.text(), media_type=CONTENT_TYPE_PLAIN_0_0_4)
 
 
 @router.get("/readyz", responses=problem_responses(503))
