@@ -74,6 +74,9 @@ class ApiSettings(_Section):
     host: str = Field("127.0.0.1", description="Address both front ends listen on.")
     http_port: int = Field(8000, description="HTTP port; 0 takes a free one.")
     grpc_port: int = Field(50051, description="gRPC port; 0 takes a free one.")
+    cors_origins: tuple[str, ...] = Field(
+        (), description="Origins whose pages may call the API from a browser; empty: none."
+    )
     key_file: Path | None = Field(
         None, description="JSON file of API keys; unset: everybody may do everything."
     )

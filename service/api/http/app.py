@@ -1,9 +1,11 @@
 """Assemble the HTTP application."""
 
 import asyncio
+from collections.abc import Sequence
 
 from fastapi import FastAPI
 from starlette.middleware import Middleware
+from starlette.middleware.cors import CORSMiddleware
 
 from service.api.http.error_handlers import install_error_handlers
 from service.api.http.middleware import BodyLimit, Measure, RequestId
@@ -57,6 +59,7 @@ def create_app(
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         middleware=[
             Middleware(Measure, metrics=metrics),
+            *_cross_origin(settings.cors_origins),
             Middleware(RequestId),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
         ],
@@ -74,3 +77,17 @@ def create_app(
     install_error_handlers(app)
     install_openapi(app)
     return app
+
+
+def _cross_origin(origins: Sequence[str]) -> list[Middleware]:
+    """What lets pages of `origins` call from a browser: nothing, unless some are set."""
+    if not origins:
+        return []
+    allowed = Middleware(
+        CORSMiddleware,
+        allow_origins=origins,
+        allow_methods=("DELETE", "GET", "HEAD", "POST"),
+        allow_headers=("authorization", "idempotency-key", "last-event-id", "prefer", "range"),
+        expose_headers=("etag", "location", "preference-applied", "retry-after", "x-request-id"),
+    )
+    return [allowed]

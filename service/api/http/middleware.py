@@ -14,6 +14,14 @@ from service.api.metrics import ApiMetrics
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 
 
+#: Browsers are to take answers for what they say they are, frame none, and tell nobody the path.
+_ALWAYS = {
+    "x-content-type-options": "nosniff",
+    "x-frame-options": "DENY",
+    "referrer-policy": "no-referrer",
+}
+
+
 class RequestId:
     """Names each request: by the client's x-request-id when it is sane, else by a new ULID."""
 
@@ -33,6 +41,8 @@ class RequestId:
             if message["type"] == "http.response.start":
                 headers = MutableHeaders(scope=message)
                 headers["x-request-id"] = request_id
+                for name, value in _ALWAYS.items():
+                    headers.setdefault(name, value)
                 for name, value in scope["state"].get("more_headers", {}).items():
                     headers.setdefault(name, value)
             await send(message)
