@@ -4,7 +4,7 @@ import base64
 import threading
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 
 import httpx
 import openai
@@ -212,16 +212,14 @@ def test_what_takes_too_long_is_given_up(stack: Stack, client: openai.OpenAI, st
 
 @pytest.mark.parametrize("stream", [False, True])
 def test_leaving_cancels(stack: Stack, stream: bool) -> None:
-    with pytest.raises(httpx.ReadTimeout):
-        _leave(stack, {"prompt": "a fox", "n": 1, "stream": stream}, {})
+    _leave(stack, {"prompt": "a fox", "n": 1, "stream": stream}, {})
 
     assert _eventually(stack, Status.CANCELLED).request.prompt == "a fox"
 
 
 def test_with_a_key_the_work_goes_on_and_is_found_again(stack: Stack) -> None:
     body, headers = {"prompt": "a fox", "n": 2}, {"idempotency-key": "fox-1"}
-    with pytest.raises(httpx.ReadTimeout):
-        _leave(stack, body, headers)
+    _leave(stack, body, headers)
 
     with working(stack, stack.worker.run, count=2) as taken:
         answer = stack.http.post("/v1/images/generations", json=body, headers=headers)
@@ -232,8 +230,10 @@ def test_with_a_key_the_work_goes_on_and_is_found_again(stack: Stack) -> None:
 
 
 def _leave(stack: Stack, body: dict[str, object], headers: dict[str, str]) -> None:
+    """Ask, and hang up at the first sign of life, or after a moment without one."""
     timeout = httpx.Timeout(5, read=0.4)
     with (
+        suppress(httpx.ReadTimeout),
         httpx.Client(base_url=stack.endpoints.http_url, timeout=timeout) as impatient,
         impatient.stream("POST", "/v1/images/generations", json=body, headers=headers) as response,
     ):
