@@ -17,8 +17,9 @@ from service.api.grpc._generated.hidiffusion.v1 import (
     generation_service_pb2,
     generation_service_pb2_grpc,
 )
-from service.bootstrap import build_use_cases
 from service.cli.embedded import Embedded
+from service.events.connection import connect
+from service.queue.records import RedisRecords
 
 #: Enough steps for every stage of the schedule to run; the picture's quality is not the point.
 STEPS = 6
@@ -123,7 +124,8 @@ def test_the_same_seed_gives_the_same_bytes_and_loads_nothing(
         assert follow(http, generation["id"])[-1][0] == "succeeded"
         pictures.append(image_bytes(http, generation["id"]))
     assert pictures[0] == pictures[1]
-    workers = build_use_cases(service.settings).query.workers()
+    redis = service.settings.redis
+    workers = RedisRecords(connect(redis.url), redis).workers()
     assert [worker.pipeline_loads for worker in workers] == [1]
 
 
