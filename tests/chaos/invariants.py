@@ -34,13 +34,15 @@ def _parse(text: str) -> Iterator[Told]:
 
 
 def broken(stack: Stack, generation: Generation, reference: str) -> list[str]:
-    """Every invariant that a final generation breaks, in words; empty when all is well.
+    """Every invariant that a generation breaks at its end, in words; empty when all is well.
 
     Args:
         stack: asked through the API for events, and past the proxies for objects.
         generation: its record.
         reference: digest of the fault-free picture of the same request.
     """
+    if not generation.status.final:
+        return [f"lost: it does not end, {generation.status.value} in {generation.progress}"]
     events = read_events(stack, generation.id)
     return [
         *_record(generation),

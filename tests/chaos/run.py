@@ -153,7 +153,8 @@ class Chaos:
     def _finish(self, generation_id: str) -> Generation:
         deadline = time.monotonic() + PATIENCE_SECONDS
         while not (now := self.stack.records.get(generation_id)).status.final:
-            assert time.monotonic() < deadline, f"{generation_id} is lost in {now.status}"
+            if time.monotonic() > deadline:
+                break  # the invariants will call it lost
             time.sleep(0.05)
         return now
 

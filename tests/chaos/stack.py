@@ -15,9 +15,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import httpx
+import redis
 from pydantic import SecretStr
+from redis.backoff import ConstantBackoff
+from redis.retry import Retry
 
-from service.events.connection import connect
 from service.queue.records import RedisRecords
 from service.settings import RedisSettings, StoreSettings
 from service.storage.store import open_store
@@ -92,7 +94,12 @@ class Stack:
         self.redis.start()
         self.redis_proxy = CuttingProxy(self.redis.port)
         self.http_port, self.grpc_port = free_port(), free_port()
-        self.client = connect(self.redis.url)
+        self.client = redis.Redis.from_url(
+            self.redis.url,
+            decode_responses=True,
+            socket_timeout=60,
+            retry=Retry(ConstantBackoff(0.5), retries=120),
+        )
         self.records = RedisRecords(self.client, RedisSettings(url=self.redis.url))
         self.store = open_store(self._store_settings(s3.endpoint))
         _save_model(folder)
