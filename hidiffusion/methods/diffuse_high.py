@@ -47,7 +47,8 @@ class DiffuseHighConfig:
         seed: the request's seed or seeds, for the denoiser.
         num_stages: larger pictures drawn on the way; None takes one for each native side.
         noising_steps: steps of each stage, of 50; other numbers of steps take the same fraction.
-        guidance_scale: classifier-free guidance of the stages.
+        guidance_scale: classifier-free guidance of the stages; None takes twice that of the native
+            pass, as published (10 after 5).
         band_steps: steps of each stage, of its `noising_steps`, with the low band held.
         band_weight: how far the low band is moved to the reference's.
         band_fade: share of that weight that is gone at the end of the window.
@@ -67,7 +68,9 @@ class DiffuseHighConfig:
         None, "Larger pictures on the way; null is one a native side.", minimum=1, maximum=8
     )
     noising_steps: int = knob(15, "Steps of a stage, as of 50.", minimum=1, maximum=50)
-    guidance_scale: float = knob(10.0, "Guidance of the stages.", minimum=0, maximum=50)
+    guidance_scale: float | None = knob(
+        None, "Guidance of the stages; null is twice the request's.", minimum=0, maximum=100
+    )
     band_steps: int = knob(
         5, "Steps of a stage, of noising_steps, with the low band held.", minimum=0, maximum=50
     )
@@ -170,12 +173,13 @@ def _stage(session: Session, picture: Tensor, config: DiffuseHighConfig, **chang
     guide: Any = PixelGuide(reference, codec, WaveletBand(config.wavelet_level), config.weight)
     if config.space == "latents":
         guide = LowBandGuide(latents, WaveletBand(config.wavelet_level), config.weight)
+    asked = config.guidance_scale
     held = config.band_steps > 0 and config.band_weight > 0
     return session.refine(
         latents,
         denoiser(session.pipe, stage.draws, config.seed),
         adjusted_x0(session.pipe.scheduler, guide, total=stage.calls) if held else nullcontext(),
-        guidance_scale=config.guidance_scale,
+        guidance_scale=2 * session.guidance_scale if asked is None else asked,
         **native_conditioning(session),
         **changes,
     )

@@ -47,7 +47,8 @@ class GuidedConfig:
         reference: the finished native picture, or what was predicted of it at the same time.
         space: whether the native result is enlarged as a picture or as latents.
         band_weight: how far the low band is moved to the reference's.
-        band_end: fraction of the steps after which it is free.
+        band_end: fraction of the steps after which it is free. Freed early, the bundled model goes
+            back to what it draws without guidance.
         band_fade: share of the weight that is gone at that point.
         strength: fraction of the schedule that the large picture is drawn with. 1 starts from
             noise, less from the enlarged native result with noise added.
@@ -66,7 +67,7 @@ class GuidedConfig:
         1.0, "How far the low band moves to the reference's.", minimum=0, maximum=2
     )
     band_end: float = knob(
-        0.5, "Fraction of the steps with the low band held.", minimum=0, maximum=1
+        1.0, "Fraction of the steps with the low band held.", minimum=0, maximum=1
     )
     band_fade: float = knob(
         0.0, "Share of the weight that is gone at that point.", minimum=0, maximum=1

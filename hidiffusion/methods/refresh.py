@@ -44,7 +44,7 @@ MIN_STEPS = _MAX_STAGES + 1
 
 @dataclass(frozen=True, kw_only=True)
 class RefreshConfig:
-    """Settings of the resolution refresh; the defaults are RectifiedHR's for 2048x2048.
+    """Settings of the resolution refresh; the times are RectifiedHR's for 2048x2048.
 
     Attributes:
         seed: the request's seed or seeds, for the denoiser.
@@ -52,7 +52,8 @@ class RefreshConfig:
             and 3 at four times native.
         refresh_at: fraction of the steps before the first refresh.
         guidance_scale: classifier-free guidance after the last refresh; those between rise to it.
-            RectifiedHR takes 30 at twice and 50 at four times native.
+            RectifiedHR takes 30 at twice and 50 at four times native with SDXL; None keeps that of
+            the native pass, since more burns small models.
         denoiser: what draws after a refresh; of HiDiffusion only the windows act so late.
     """
 
@@ -63,7 +64,9 @@ class RefreshConfig:
     refresh_at: float = knob(
         0.8, "Fraction of the steps before the first refresh.", minimum=0.1, maximum=0.95
     )
-    guidance_scale: float = knob(30.0, "Guidance after the last refresh.", minimum=0, maximum=100)
+    guidance_scale: float | None = knob(
+        None, "Guidance after the last refresh; null is the request's.", minimum=0, maximum=100
+    )
     denoiser: str = knob("hidiffusion", "What draws after a refresh.", words=DENOISERS)
 
     def __post_init__(self) -> None:
@@ -135,12 +138,13 @@ def generate(pipe: Any, order: Order, config: RefreshConfig) -> Any:
 
 
 def _refine(session: Session, latents: Tensor, config: RefreshConfig, **changes: Any) -> Any:
-    base = session.order.call.get("guidance_scale", config.guidance_scale)
+    base = session.guidance_scale
+    last = base if config.guidance_scale is None else config.guidance_scale
     share = 1 - (session.left - 1) / (len(session.passes) - 1)
     return session.refine(
         latents,
         denoiser(session.pipe, session.now.draws, config.seed),
-        guidance_scale=base + (config.guidance_scale - base) * share,
+        guidance_scale=base + (last - base) * share,
         **native_conditioning(session),
         **changes,
     )

@@ -50,6 +50,12 @@ class Session:
         return dtype
 
     @property
+    def guidance_scale(self) -> float:
+        """Classifier-free guidance asked for, or the pipeline's own default."""
+        declared = inspect.signature(type(self.pipe).__call__).parameters["guidance_scale"]
+        return float(self.order.call.get("guidance_scale", declared.default))
+
+    @property
     def now(self) -> Pass:
         """The pass that runs next."""
         return self.passes[self._stage]

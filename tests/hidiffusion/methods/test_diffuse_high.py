@@ -22,7 +22,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:Depreca
 SIZE = {"width": 128, "height": 128}
 #: 6 of 10 steps, and the low band held in the first 4 of these.
 STAGE = {"noising_steps": 30, "band_steps": 20, "num_stages": 1}
-CALL = {"prompt": "abc", "num_inference_steps": 10, "output_type": "latent"}
+CALL = {"prompt": "abc", "num_inference_steps": 10, "guidance_scale": 5.0, "output_type": "latent"}
 
 
 def _euler_pipeline() -> Any:
@@ -103,7 +103,7 @@ def test_stages_are_the_published_ones(scale: float, stages: int | None, sizes: 
 
 def test_the_published_defaults() -> None:
     config = DiffuseHighConfig()
-    assert (config.steps(50), config.steps(25), config.guidance_scale) == (15, 8, 10.0)
+    assert (config.steps(50), config.steps(25), config.guidance_scale) == (15, 8, None)
     assert (config.band_steps, config.sharpening, config.denoiser) == (5, 1.0, "direct")
 
 
