@@ -75,6 +75,7 @@ async def front_ends(
     with socket.create_server(address, family=family, backlog=_BACKLOG) as listener:
         metrics = ApiMetrics(use_cases.query)
         grpc_server = GrpcServer(use_cases, settings, stopping, access=access, metrics=metrics)
+        settings = settings.model_copy(update={"grpc_port": grpc_server.port})
         app = create_app(use_cases, settings, stopping, access=access, metrics=metrics)
         http_server = _http_server(app)
         await grpc_server.start()

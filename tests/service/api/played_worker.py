@@ -28,7 +28,7 @@ class PlayedWorker:
 
     def __init__(self, records: Records, store: ObjectStore) -> None:
         self._records = records
-        self._store = store
+        self.store = store
 
     def start(self, generation_id: str) -> Generation:
         """Begin an attempt."""
@@ -39,26 +39,32 @@ class PlayedWorker:
     def step(self, generation: Generation, step: int, total: int = 3) -> None:
         """Tell of a denoising step."""
         common = self._common(generation)
-        self._record(generation, Stepped(**common, step=step, total=total, eta_seconds=0.25))
+        self.record(generation, Stepped(**common, step=step, total=total, eta_seconds=0.25))
 
-    def preview(self, generation: Generation, step: int) -> None:
+    def preview(self, generation: Generation, step: int, data: bytes = PREVIEW) -> None:
         """Store a preview and tell of it."""
         key = self._keys(generation).preview(step)
-        self._store.put(key, PREVIEW, "image/jpeg")
+        self.store.put(key, data, "image/jpeg")
         common = self._common(generation)
-        self._record(generation, Previewed(**common, step=step, key=key, width=64, height=64))
+        self.record(generation, Previewed(**common, step=step, key=key, width=64, height=64))
 
     def tile(self, generation: Generation, column: int, data: bytes, done: int = 1) -> TileRef:
         """Store a tile of level 9 and tell of it."""
         tile_format = generation.request.tile_format
         key = self._keys(generation).tile(9, column, 0, tile_format)
-        self._store.put(key, data, MEDIA_TYPES[tile_format])
+        self.store.put(key, data, MEDIA_TYPES[tile_format])
         tile = TileRef(level=9, column=column, row=0, left=0, top=0, width=256, height=256, key=key)
         common = self._common(generation)
-        self._record(generation, TileStored(**common, tile=tile, done=done, total=2))
+        self.record(generation, TileStored(**common, tile=tile, done=done, total=2))
         return tile
 
-    def succeed(self, generation: Generation, image: bytes = IMAGE) -> Manifest:
+    def succeed(
+        self,
+        generation: Generation,
+        image: bytes = IMAGE,
+        thumbnail: bytes = THUMBNAIL,
+        pyramid: Pyramid | None = None,
+    ) -> Manifest:
         """Store the picture, its thumbnail and the manifest, and tell of success."""
         keys, request = self._keys(generation), generation.request
         manifest = Manifest(
@@ -67,8 +73,9 @@ class PlayedWorker:
             width=request.width,
             height=request.height,
             image=self._put(keys.image(request.output_format), image, request.output_format),
-            thumbnail=self._put(keys.thumbnail, THUMBNAIL, "jpeg"),
-            pyramid=Pyramid(
+            thumbnail=self._put(keys.thumbnail, thumbnail, "jpeg"),
+            pyramid=pyramid
+            or Pyramid(
                 tile_size=512,
                 overlap=1,
                 format=request.tile_format,
@@ -77,13 +84,17 @@ class PlayedWorker:
             recipe={"request": request.model_dump(), "versions": {"torch": "2.13.0"}},
             created_at=datetime.now(UTC),
         )
-        self._record(generation, Succeeded(**self._common(generation), manifest=manifest))
+        self.record(generation, Succeeded(**self._common(generation), manifest=manifest))
         return manifest
 
     def fail(self, generation: Generation) -> None:
         """Tell of failure."""
         error = Failure(reason="OUT_OF_MEMORY", detail="the picture is too large", retryable=False)
-        self._record(generation, Failed(**self._common(generation), error=error))
+        self.record(generation, Failed(**self._common(generation), error=error))
+
+    def record(self, generation: Generation, event: Event) -> None:
+        """Record an event of a running attempt."""
+        assert self._records.record(generation.id, event)
 
     def run(self, generation_id: str) -> Generation:
         """The whole way: three steps, a preview, two tiles, success."""
@@ -96,12 +107,9 @@ class PlayedWorker:
         self.succeed(generation)
         return generation
 
-    def _record(self, generation: Generation, event: Event) -> None:
-        assert self._records.record(generation.id, event)
-
     def _put(self, key: str, data: bytes, picture_format: str) -> ArtifactRef:
         assert key.endswith(EXTENSIONS[picture_format])
-        info = self._store.put(key, data, MEDIA_TYPES[picture_format])
+        info = self.store.put(key, data, MEDIA_TYPES[picture_format])
         digest = hashlib.sha256(data).hexdigest()
         return ArtifactRef(key=key, media_type=info.media_type, bytes=len(data), sha256=digest)
 

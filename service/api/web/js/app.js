@@ -1,0 +1,78 @@
+// The page: brings its parts together. What is shown is in the address, so that reloading, going
+// back and sharing a link all work: #/ID is one picture, #/compare/ID/ID two.
+
+import * as api from "./api.js";
+import { announce, byId } from "./elements.js";
+import { complain, startForm, useRequest } from "./form.js";
+import { Gallery } from "./gallery.js";
+import { Stage } from "./stage.js";
+
+const SERVICE_MILLISECONDS = 15000;
+
+const gallery = new Gallery(tellProblem);
+const stage = new Stage(() => gallery.refresh(), reuse);
+
+function tellProblem(problem) {
+  complain(problem);
+  announce(problem.message);
+}
+
+function reuse(request) {
+  useRequest(request);
+  byId("prompt").focus();
+  announce("The settings are in the form.");
+}
+
+async function ask(request) {
+  const generation = await api.create(request);
+  location.hash = `#/${generation.id}`;
+  gallery.refresh();
+}
+
+/** Show what the address says. */
+async function route() {
+  const [first, left, right] = location.hash.replace(/^#\/?/, "").split("/");
+  gallery.markShown(first);
+  try {
+    if (first === "compare" && right) await stage.compare(left, right);
+    else if (first) await stage.show(first);
+    else stage.clear();
+  } catch (problem) {
+    stage.clear();
+    tellProblem(problem);
+  }
+}
+
+/** On a phone the picture is below the form. */
+function bringIntoSight() {
+  const { top } = byId("stage").getBoundingClientRect();
+  if (top > innerHeight / 2 || top < 0) byId("stage").scrollIntoView({ block: "start" });
+}
+
+async function showService() {
+  const models = await api.listModels().catch(() => null);
+  const service = byId("service");
+  const workers = models ? Math.max(...models.map((model) => model.warm_workers)) : 0;
+  const waiting = models?.reduce((sum, model) => sum + model.queued, 0) ?? 0;
+  service.dataset.state = workers ? "ready" : "away";
+  const ready = workers === 1 ? "1 worker ready" : `${workers} workers ready`;
+  if (!models) service.textContent = "Out of reach";
+  else service.textContent = workers ? `${ready}, ${waiting} waiting` : "No worker is ready";
+  setTimeout(showService, SERVICE_MILLISECONDS);
+}
+
+addEventListener("hashchange", async () => {
+  await route();
+  bringIntoSight();
+  byId("stage-title").focus({ preventScroll: true });
+});
+
+try {
+  startForm(await api.listModels(), ask);
+} catch (problem) {
+  tellProblem(problem);
+}
+showService();
+gallery.refresh();
+await route();
+if (location.hash.length > 2) bringIntoSight();

@@ -1,0 +1,180 @@
+// The request form: a model's limits and presets, what was typed, and what was wrong with it.
+
+import { byId, make } from "./elements.js";
+import { dimensions, SHAPES, sidesOf } from "./sizes.js";
+import { methodTitle, pixels, schedulerTitle } from "./wording.js";
+
+const DRAFT = "hidiffusion.draft";
+const NUMBERS = ["width", "height", "num_inference_steps", "guidance_scale", "seed"];
+const TEXTS = ["prompt", "negative_prompt", "model", "method", "scheduler", "output_format"];
+const MAX_DRAWN_SEED = 2 ** 32;
+
+const form = byId("request");
+const multiple = Number(byId("width").step);
+let models = [];
+
+/** Offer `offered`, restore what was typed before, and call `onSubmit` with each request. */
+export function startForm(offered, onSubmit) {
+  models = offered;
+  fill("model", models.map((each) => [each.name, each.title]));
+  offer(models[0]);
+  useRequest(readDraft());
+  byId("model").addEventListener("change", () => offer(chosenModel()));
+  byId("draw").addEventListener("click", drawSeed);
+  for (const side of ["width", "height"]) byId(side).addEventListener("input", showChoice);
+  form.addEventListener("input", () => localStorage.setItem(DRAFT, JSON.stringify(asked())));
+  byId("prompt").addEventListener("keydown", (event) => {
+    if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
+  });
+  form.addEventListener("submit", async (event) => {
+    event.preventDefault();
+    complain(null);
+    byId("submit").disabled = true;
+    try {
+      await onSubmit(asked());
+    } catch (problem) {
+      complain(problem);
+    } finally {
+      byId("submit").disabled = false;
+    }
+  });
+}
+
+/** The model called `name`; undefined when it is not on offer (any more). */
+export const modelNamed = (name) => models.find((model) => model.name === name);
+
+const chosenModel = () => modelNamed(byId("model").value);
+
+/** Put a request's values into the form; fields it leaves out stay as they are. */
+export function useRequest(request) {
+  if (modelNamed(request.model)) {
+    byId("model").value = request.model;
+    offer(chosenModel());
+  }
+  for (const name of [...TEXTS, ...NUMBERS]) {
+    const control = byId(name);
+    const value = request[name];
+    const missing = control.options && ![...control.options].some((each) => each.value === value);
+    if (value !== undefined && value !== null && !missing) control.value = value;
+  }
+  showChoice();
+}
+
+/** Show what the service refused, each error at its field; null clears. */
+export function complain(problem) {
+  for (const old of form.querySelectorAll(".wrong")) old.remove();
+  for (const control of form.querySelectorAll("[aria-invalid]")) {
+    control.removeAttribute("aria-invalid");
+    control.removeAttribute("aria-describedby");
+  }
+  const homeless = (problem?.errors ?? []).filter((error) => !blame(error));
+  const general = homeless.map((error) => `${error.field}: ${error.description}`).join("; ");
+  const text = problem?.errors?.length ? general : problem?.message;
+  byId("problem").textContent = text ?? "";
+  form.querySelector("[aria-invalid]")?.focus();
+}
+
+function blame({ field, description }) {
+  const control = [...TEXTS, ...NUMBERS].includes(field) ? byId(field) : null;
+  if (!control) return false;
+  const text = control.validity.valueMissing ? "say what the picture should show" : description;
+  const wrong = make("p", { className: "wrong", id: `${field}-wrong`, textContent: text });
+  control.closest(".field").append(wrong);
+  control.setAttribute("aria-invalid", "true");
+  control.setAttribute("aria-describedby", wrong.id);
+  if (byId("details").contains(control)) byId("details").open = true;
+  return true;
+}
+
+function offer(model) {
+  fill("method", model.methods.map((name) => [name, methodTitle(name)]), model.default_method);
+  const schedulers = model.schedulers.map((name) => [name, schedulerTitle(name)]);
+  fill("scheduler", schedulers, model.default_scheduler);
+  byId("num_inference_steps").value = model.default_steps;
+  byId("guidance_scale").value = model.default_guidance_scale;
+  for (const side of [byId("width"), byId("height")]) {
+    side.min = model.min_size;
+    side.max = model.max_size;
+    side.value = model.default_size;
+  }
+  segments("shapes", SHAPES.map((shape, index) => [index, shape.name, drawing(shape)]));
+  segments("sizes", sidesOf(model).map((side) => [side, String(side)]));
+  showChoice();
+}
+
+function fill(id, options, chosen) {
+  const nodes = options.map(([value, text]) => new Option(text, value, false, value === chosen));
+  byId(id).replaceChildren(...nodes);
+}
+
+function segments(id, choices) {
+  const labels = choices.map(([value, text, ...more]) => {
+    const radio = make("input", { type: "radio", name: id, value, id: `${id}-${value}` });
+    radio.addEventListener("change", resize);
+    return make("label", { htmlFor: radio.id }, radio, ...more, text);
+  });
+  byId(id).replaceChildren(...labels);
+}
+
+function drawing({ wide, tall }) {
+  const outline = make("span", { className: "shape" });
+  const scale = 20 / Math.max(wide, tall);
+  outline.style.setProperty("--wide", `${wide * scale}px`);
+  outline.style.setProperty("--tall", `${tall * scale}px`);
+  const room = make("span", { className: "shape-room" }, outline);
+  room.setAttribute("aria-hidden", "true");
+  return room;
+}
+
+function resize() {
+  const model = chosenModel();
+  const shape = SHAPES[checked("shapes")?.value ?? 0];
+  const side = Number(checked("sizes")?.value ?? model.default_size);
+  const { width, height } = dimensions(model, side, shape, multiple);
+  byId("width").value = width;
+  byId("height").value = height;
+  showChoice();
+}
+
+const checked = (id) => byId(id).querySelector(":checked");
+
+/** Check the shape and size that the two numbers amount to, and write them out. */
+function showChoice() {
+  const model = chosenModel();
+  const size = { width: Number(byId("width").value), height: Number(byId("height").value) };
+  const isShown = (shape, side) => {
+    const offered = dimensions(model, side, shape, multiple);
+    return offered.width === size.width && offered.height === size.height;
+  };
+  const sides = sidesOf(model);
+  const shape = SHAPES.findIndex((each) => sides.some((side) => isShown(each, side)));
+  const side = sides.find((each) => shape >= 0 && isShown(SHAPES[shape], each));
+  for (const radio of form.querySelectorAll("[name=shapes]"))
+    radio.checked = Number(radio.value) === shape;
+  for (const radio of form.querySelectorAll("[name=sizes]"))
+    radio.checked = Number(radio.value) === side;
+  byId("dimensions").textContent = size.width && size.height ? pixels(size) : "";
+}
+
+function drawSeed() {
+  byId("seed").value = Math.floor(Math.random() * MAX_DRAWN_SEED);
+  byId("seed").dispatchEvent(new Event("input", { bubbles: true }));
+}
+
+/** What the form asks for; numbers left empty are left to the service. */
+function asked() {
+  const request = {};
+  for (const name of TEXTS) request[name] = byId(name).value;
+  for (const name of NUMBERS) {
+    if (byId(name).value !== "") request[name] = Number(byId(name).value);
+  }
+  return request;
+}
+
+function readDraft() {
+  try {
+    return JSON.parse(localStorage.getItem(DRAFT)) ?? {};
+  } catch {
+    return {};
+  }
+}

@@ -1,0 +1,174 @@
+// Recent generations, newest first: look, stop, delete, pick two to compare.
+
+import * as api from "./api.js";
+import { byId, iconButton, make } from "./elements.js";
+import { methodTitle, pixels } from "./wording.js";
+
+const PAGE = 24;
+const REFRESH_MILLISECONDS = 4000;
+const UNFINISHED = new Set(["queued", "running"]);
+const STATES = { queued: "Waiting", failed: "Failed", cancelled: "Stopped", succeeded: "" };
+
+export class Gallery {
+  /** @param {(problem: Error) => void} onProblem hears of what the service refuses */
+  constructor(onProblem) {
+    this.onProblem = onProblem;
+    this.cards = new Map();
+    this.picked = null;
+    this.cursor = null;
+    this.timer = null;
+    byId("older").addEventListener("click", () => this.#attempt(() => this.#showOlder()));
+    document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
+  }
+
+  /** Read the newest page again, and keep doing so while something in it is unfinished. */
+  async refresh() {
+    clearTimeout(this.timer);
+    const page = await api.list(PAGE).catch(() => null); // the next round may have more luck
+    const unfinished = page?.generations.some(({ status }) => UNFINISHED.has(status)) ?? true;
+    if (page) this.#showNewest(page);
+    clearTimeout(this.timer);
+    if (unfinished && !document.hidden)
+      this.timer = setTimeout(() => this.refresh(), REFRESH_MILLISECONDS);
+  }
+
+  /** Mark the card of what is shown above. */
+  markShown(id) {
+    for (const [each, card] of this.cards) card.element.dataset.shown = each === id;
+    this.shown = id;
+  }
+
+  #showNewest({ generations, next_cursor: cursor }) {
+    if (this.cursor === null) this.cursor = cursor;
+    const oldest = generations.at(-1)?.id ?? "";
+    const ids = new Set(generations.map(({ id }) => id));
+    for (const id of this.cards.keys()) if (id >= oldest && !ids.has(id)) this.#remove(id);
+    [...generations].reverse().forEach((generation) => {
+      const known = this.cards.has(generation.id);
+      this.#update(generation);
+      if (!known) byId("cards").prepend(this.cards.get(generation.id).element);
+    });
+    this.#showEdges();
+  }
+
+  async #showOlder() {
+    const { generations, next_cursor: cursor } = await api.list(PAGE, this.cursor);
+    for (const generation of generations) {
+      this.#update(generation);
+      byId("cards").append(this.cards.get(generation.id).element);
+    }
+    this.cursor = cursor;
+    this.#showEdges();
+    if (generations.length) this.cards.get(generations[0].id).link.focus();
+  }
+
+  #showEdges() {
+    byId("older").hidden = this.cursor === null;
+    byId("no-cards").hidden = this.cards.size > 0;
+  }
+
+  #update(generation) {
+    if (!this.cards.has(generation.id)) this.#create(generation);
+    const card = this.cards.get(generation.id);
+    const { status, progress, request } = generation;
+    const text = progress.total && status === "running"
+      ? `${Math.round((100 * progress.step) / progress.total)} %` : STATES[status] ?? "Begun";
+    card.generation = generation;
+    card.facts.textContent = `${pixels(request)} · ${methodTitle(request.method)}`;
+    card.element.dataset.shown = generation.id === this.shown;
+    if (card.status === status && card.text === text) return;
+    Object.assign(card, { status, text });
+    card.thumb.replaceChildren(generation.links.thumbnail
+      ? make("img", { src: generation.links.thumbnail, alt: "", loading: "lazy" }) : text);
+    card.link.setAttribute("aria-label", text ? `${request.prompt}, ${text}` : request.prompt);
+    this.#offerActions(card);
+  }
+
+  #create({ id, request }) {
+    const thumb = make("div", { className: "thumb" });
+    const title = make("p", { className: "card-title", textContent: request.prompt });
+    const facts = make("p", { className: "card-facts" });
+    const link = make("a", { href: `#/${id}` }, thumb,
+      make("div", { className: "card-text" }, title, facts));
+    const actions = make("div", { className: "card-actions" });
+    const element = make("li", { className: "card" }, link, actions);
+    this.cards.set(id, { element, link, thumb, facts, actions });
+  }
+
+  /** Buttons follow the status; one that stays what it was keeps its focus. */
+  #offerActions(card) {
+    const { prompt } = card.generation.request;
+    const kind = UNFINISHED.has(card.status) ? "stop" : card.status;
+    if (card.kind === kind) return;
+    card.kind = kind;
+    const stop = () => this.#attempt(() => api.cancel(card.generation));
+    const buttons = {
+      stop: () => [iconButton("stop", `Stop: ${prompt}`, stop)],
+      succeeded: () => [this.#pickButton(card), this.#deleteButton(card)],
+    }[kind] ?? (() => [this.#deleteButton(card)]);
+    card.actions.replaceChildren(...buttons());
+  }
+
+  #deleteButton(card) {
+    const { prompt } = card.generation.request;
+    return iconButton("trash", `Delete: ${prompt}`, async () => {
+      if (await confirmed(prompt)) this.#attempt(() => this.#delete(card));
+    });
+  }
+
+  #pickButton(card) {
+    const { prompt } = card.generation.request;
+    const button = iconButton("compare", `Compare: ${prompt}`, () => this.#pick(card));
+    button.setAttribute("aria-pressed", "false");
+    card.pick = button;
+    return button;
+  }
+
+  #pick(card) {
+    const first = this.picked;
+    const another = first && first !== card;
+    this.picked = first ? null : card;
+    for (const each of this.cards.values())
+      each.pick?.setAttribute("aria-pressed", String(each === this.picked));
+    byId("picked").hidden = !this.picked;
+    byId("picked").textContent = "Choose the picture to compare it with.";
+    if (another) location.hash = `#/compare/${first.generation.id}/${card.generation.id}`;
+  }
+
+  async #delete(card) {
+    await api.purge(card.generation);
+    const next = card.element.nextElementSibling ?? card.element.previousElementSibling;
+    this.#remove(card.generation.id);
+    (next?.querySelector("a") ?? byId("gallery-title")).focus();
+    this.#showEdges();
+    if (location.hash.includes(card.generation.id)) location.hash = "#/";
+  }
+
+  #remove(id) {
+    const card = this.cards.get(id);
+    if (this.picked === card) this.#pick(card);
+    card.element.remove();
+    this.cards.delete(id);
+  }
+
+  async #attempt(action) {
+    try {
+      await action();
+    } catch (problem) {
+      this.onProblem(problem);
+    }
+    this.refresh();
+  }
+}
+
+/** Ask before what cannot be undone. */
+function confirmed(prompt) {
+  const dialog = byId("confirm");
+  byId("confirm-text").textContent = `“${prompt}” and its files will be gone for good.`;
+  dialog.returnValue = "keep";
+  dialog.showModal();
+  return new Promise((resolve) => {
+    dialog.addEventListener("close", () => resolve(dialog.returnValue === "delete"),
+      { once: true });
+  });
+}

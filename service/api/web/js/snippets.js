@@ -1,0 +1,102 @@
+// A recipe as code for four clients. Pure: a request goes in, text comes out.
+
+export const CLIENTS = [
+  { name: "curl", write: curl },
+  { name: "Python, HTTP", write: pythonHttp },
+  { name: "Python, gRPC", write: pythonGrpc },
+  { name: "OpenAI SDK", write: openAi },
+];
+
+const given = (request) => Object.entries(request).filter(([, value]) => value !== null);
+const asJson = (request) => JSON.stringify(Object.fromEntries(given(request)), null, 2);
+const shellQuoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
+
+/** JSON's strings and numbers are Python's; its three words are not. */
+function python(value) {
+  if (value === null) return "None";
+  if (typeof value === "boolean") return value ? "True" : "False";
+  if (Array.isArray(value)) return `[${value.map(python).join(", ")}]`;
+  if (typeof value !== "object") return JSON.stringify(value);
+  return `{${Object.entries(value).map(([key, inner]) => `"${key}": ${python(inner)}`).join(", ")}}`;
+}
+
+const lines = (fields, indent, write) =>
+  fields.map(([name, value]) => `${" ".repeat(indent)}${write(name, value)},`).join("\n");
+
+const file = (request) => `picture.${request.output_format === "jpeg" ? "jpg" : request.output_format}`;
+
+function curl(request, { origin }) {
+  return `# Ask, follow until it is done, download.
+record=$(curl -sS -o /dev/null -w '%header{location}' ${origin}/v1/generations \\
+  -H 'Content-Type: application/json' \\
+  -d ${shellQuoted(asJson(request))})
+curl -sSN "${origin}$record/events"
+curl -sSL -o ${file(request)} "${origin}$record/image"
+`;
+}
+
+function pythonHttp(request, { origin }) {
+  return `import httpx
+from httpx_sse import connect_sse
+
+with httpx.Client(base_url="${origin}", timeout=None) as client:
+    request = {
+${lines(given(request), 8, (name, value) => `"${name}": ${python(value)}`)}
+    }
+    record = client.post("/v1/generations", json=request).raise_for_status().json()
+    with connect_sse(client, "GET", record["links"]["events"]) as events:
+        for event in events.iter_sse():
+            print(event.event, event.data)
+    image = client.get(f"/v1/generations/{record['id']}/image", follow_redirects=True)
+    with open("${file(request)}", "wb") as file:
+        file.write(image.raise_for_status().content)
+`;
+}
+
+/** Enumerations go by their full name: "png" of output_format is OUTPUT_FORMAT_PNG. */
+const grpcValue = (name, value) =>
+  name.endsWith("_format") ? `"${name.toUpperCase()}_${value.toUpperCase()}"` : python(value);
+
+function pythonGrpc(request, { grpcAddress }) {
+  return `import grpc
+from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from service.api.grpc._generated.hidiffusion.v1.generation_service_pb2_grpc import (
+    GenerationServiceStub,
+)
+
+with grpc.insecure_channel("${grpcAddress}") as channel:
+    service = GenerationServiceStub(channel)
+    request = rpc.CreateGenerationRequest(
+${lines(given(request), 8, (name, value) => `${name}=${grpcValue(name, value)}`)}
+    )
+    id = service.CreateGeneration(request).generation.id
+    for response in service.WatchGeneration(rpc.WatchGenerationRequest(id=id)):
+        print(response.event.WhichOneof("event"))
+    with open("${file(request)}", "wb") as file:
+        for part in service.DownloadImage(rpc.DownloadImageRequest(id=id)):
+            file.write(part.data)
+`;
+}
+
+/** What the OpenAI interface has no name for goes along in `extra_body`. */
+function openAi(request, { origin }) {
+  const { prompt, model, width, height, output_format: format, ...extra } = request;
+  return `import base64
+
+from openai import OpenAI
+
+client = OpenAI(base_url="${origin}/v1", api_key="unused")
+images = client.images.generate(
+    model=${python(model)},
+    prompt=${python(prompt)},
+    size="${width}x${height}",
+    output_format="${format}",
+    response_format="b64_json",
+    extra_body={
+${lines(given(extra), 8, (name, value) => `"${name}": ${python(value)}`)}
+    },
+)
+with open("${file(request)}", "wb") as file:
+    file.write(base64.b64decode(images.data[0].b64_json))
+`;
+}

@@ -1,0 +1,35 @@
+// How names, sizes and times are written for people.
+
+const METHODS = {
+  hidiffusion: "HiDiffusion",
+  raunet: "RAU-Net alone",
+  "msw-msa": "Window attention alone",
+  direct: "Direct",
+};
+
+/** A method's name; one this page does not know keeps its own. */
+export const methodTitle = (name) => METHODS[name] ?? name;
+
+/** A diffusers scheduler without the words they all share. */
+export const schedulerTitle = (name) =>
+  name.replace(/(Discrete)?Scheduler$/, "").replace(/([a-z])([A-Z])/g, "$1 $2");
+
+export const pixels = ({ width, height }) => `${width} × ${height}`;
+
+/** Seconds as one reads them: "4 s", "2 min 5 s", "1 h 10 min". */
+export function duration(seconds) {
+  const whole = Math.max(0, Math.round(seconds));
+  if (whole < 60) return `${whole} s`;
+  if (whole < 3600) return `${Math.floor(whole / 60)} min ${whole % 60} s`;
+  return `${Math.floor(whole / 3600)} h ${Math.round((whole % 3600) / 60)} min`;
+}
+
+export function bytes(count) {
+  return count < 1e6 ? `${Math.ceil(count / 1e3)} kB` : `${(count / 1e6).toFixed(1)} MB`;
+}
+
+const ordinals = new Intl.PluralRules("en", { type: "ordinal" });
+const SUFFIXES = { one: "st", two: "nd", few: "rd", other: "th" };
+
+/** 1st, 2nd, 3rd, 11th. */
+export const ordinal = (number) => number + SUFFIXES[ordinals.select(number)];

@@ -1,0 +1,53 @@
+"""The page in a real Chromium, over a real service with a played worker."""
+
+from collections.abc import Iterator
+
+import pytest
+from playwright.sync_api import Browser, BrowserContext, Page
+
+from tests.browser import PATIENCE_MILLISECONDS, chromium
+from tests.service.api.stack import Stack
+from tests.service.api.web.screen import Screen
+
+
+@pytest.fixture(scope="package")
+def browser() -> Iterator[Browser]:
+    """One browser for all these tests."""
+    with chromium() as running:
+        yield running
+
+
+@pytest.fixture
+def context(browser: Browser, stack: Stack) -> Iterator[BrowserContext]:
+    """A browser that has never seen the page; animations are off."""
+    context = browser.new_context(
+        base_url=stack.endpoints.http_url,
+        viewport={"width": 1000, "height": 700},
+        reduced_motion="reduce",
+        permissions=["clipboard-read", "clipboard-write"],
+    )
+    context.set_default_timeout(PATIENCE_MILLISECONDS)
+    yield context
+    context.close()
+
+
+@pytest.fixture
+def page(context: BrowserContext, stack: Stack) -> Iterator[Page]:
+    """A tab; it must neither log an error nor ask anybody but the service."""
+    stack.add_worker()
+    page = context.new_page()
+    errors: list[str] = []
+    page.on("pageerror", lambda error: errors.append(str(error)))
+    page.on("console", lambda said: errors.append(said.text) if said.type == "error" else None)
+    foreign: list[str] = []
+    page.on("request", lambda request: foreign.append(request.url))
+    yield page
+    assert [error for error in errors if "Failed to load resource" not in error] == []
+    here = (stack.endpoints.http_url, "data:")
+    assert [url for url in foreign if not url.startswith(here)] == []
+
+
+@pytest.fixture
+def screen(page: Page) -> Screen:
+    """What is on it."""
+    return Screen(page)

@@ -1,0 +1,81 @@
+"""What a person sees and does on the page."""
+
+import time
+from collections.abc import Callable
+
+from playwright.sync_api import Page, expect
+
+from tests.browser import PATIENCE_MILLISECONDS
+
+expect.set_options(timeout=PATIENCE_MILLISECONDS)
+
+Colour = tuple[int, int, int]
+
+#: Where a point of the picture, as shares of its width and height, is on the screen, and its colour.
+_POINT = """([across, down]) => {
+  const { OpenSeadragon } = window;
+  const element = document.getElementById("viewer");
+  const viewer = OpenSeadragon.getViewer(element);
+  const { world } = viewer;
+  const item = world.getItemAt(world.getItemCount() - 1);
+  if (!item) return null;
+  const size = item.getContentSize();
+  const point = new OpenSeadragon.Point(across * size.x, down * size.y);
+  const inside = item.imageToViewerElementCoordinates(point);
+  const box = element.getBoundingClientRect();
+  const { canvas } = viewer.drawer;
+  const scale = canvas.width / box.width;
+  const [x, y] = [Math.round(inside.x * scale), Math.round(inside.y * scale)];
+  const { data } = canvas.getContext("2d").getImageData(x, y, 1, 1);
+  return { x: box.left + inside.x, y: box.top + inside.y, colour: [...data] };
+}"""
+
+
+class Screen:
+    """The page as a person uses it."""
+
+    def __init__(self, page: Page) -> None:
+        self.page = page
+        self.status = page.locator("#status")
+        self.cards = page.locator(".card")
+
+    def open(self, generation_id: str = "") -> None:
+        """Go to the page, or to one generation on it."""
+        self.page.goto(f"/#/{generation_id}" if generation_id else "/")
+        expect(self.page.locator("#service")).to_contain_text("1 worker ready")
+
+    def ask(self, prompt: str, size: str = "1024") -> str:
+        """Fill in the form and send it; returns the generation's id."""
+        self.page.get_by_label("Prompt", exact=True).fill(prompt)
+        self.page.get_by_label(size, exact=True).check()
+        self.page.get_by_role("button", name="Generate").click()
+        return self.shown_id()
+
+    def shown_id(self) -> str:
+        """The id in the address, once there is one."""
+        self.page.wait_for_url("**/#/*")
+        return self.page.url.rpartition("/")[2]
+
+    def point(self, across: float, down: float) -> tuple[float, float] | None:
+        """Where a point of the picture is on the screen; None while there is no picture."""
+        found = self.page.evaluate(_POINT, [across, down])
+        return (found["x"], found["y"]) if found else None
+
+    def colour(self, across: float, down: float) -> Colour | None:
+        """The colour that the viewer shows at a point of the picture; None where it shows none."""
+        found = self.page.evaluate(_POINT, [across, down])
+        if not found or found["colour"][3] == 0:
+            return None
+        red, green, blue, _ = found["colour"]
+        return red, green, blue
+
+    def wait_for_colour(self, across: float, down: float, colour: Colour) -> None:
+        """Return once a point of the picture has this colour."""
+        self.wait(lambda: self.colour(across, down) == colour, f"{colour} at {across}, {down}")
+
+    def wait(self, condition: Callable[[], bool], what: str) -> None:
+        """Return once `condition` holds."""
+        deadline = time.monotonic() + PATIENCE_MILLISECONDS / 1000
+        while not condition():
+            assert time.monotonic() < deadline, f"never came: {what}"
+            self.page.wait_for_timeout(50)

@@ -1,0 +1,193 @@
+"""From a prompt to a picture that appears tile by tile."""
+
+import io
+import re
+
+from PIL import Image, ImageChops
+from playwright.sync_api import BrowserContext, Page, expect
+
+from tests.service.api.painter import QUARTERS, Painter
+from tests.service.api.stack import Stack
+from tests.service.api.web.screen import Screen
+
+#: The finest level of a 1024-pixel picture in tiles of 512 is two by two.
+UPPER_HALF = 2
+
+
+def _grey(colour: tuple[int, int, int]) -> tuple[int, int, int]:
+    """As the preview shows it."""
+    value = Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))
+    assert isinstance(value, int)
+    return value, value, value
+
+
+def _is_grey(colour: tuple[int, int, int] | None) -> bool:
+    return colour is not None and max(colour) - min(colour) <= 4
+
+
+def _begin(screen: Screen, stack: Stack) -> Painter:
+    """Ask for a picture and paint its upper half."""
+    painter = Painter(stack.worker, screen.ask("a red guitar"))
+    painter.step(1, 4)
+    painter.preview(1)
+    painter.land(UPPER_HALF)
+    return painter
+
+
+def test_tiles_are_seen_while_the_picture_is_being_made(screen: Screen, stack: Stack) -> None:
+    screen.open()
+    first = stack.submit()
+    generation_id = screen.ask("a red guitar")
+    expect(screen.status).to_contain_text("2nd in the queue")
+
+    stack.http.delete(f"/v1/generations/{first}")
+    expect(screen.status).to_contain_text("Next in the queue")
+    painter = Painter(stack.worker, generation_id)
+    painter.step(3, 4)
+    expect(screen.status).to_have_text("Step 3 of 4, 0 s left")
+    painter.preview(3)
+    expect(screen.page.get_by_alt_text("Preview of a red guitar")).to_be_visible()
+
+    painter.land(UPPER_HALF)
+    screen.wait_for_colour(0.25, 0.25, QUARTERS[0])
+    screen.wait_for_colour(0.75, 0.25, QUARTERS[1])
+    assert _is_grey(screen.colour(0.25, 0.75))
+    expect(screen.status).to_contain_text("Tile 2 of")
+    assert stack.http.get(f"/v1/generations/{generation_id}").json()["status"] == "running"
+
+    painter.finish()
+    screen.wait_for_colour(0.25, 0.75, QUARTERS[2])
+    screen.wait_for_colour(0.75, 0.75, QUARTERS[3])
+    expect(screen.page.get_by_role("link", name="Download")).to_be_visible()
+    expect(screen.page.locator("#announcer")).to_have_text("Done. The picture is complete.")
+
+
+def test_one_to_one_shows_the_very_pixels_of_the_file(screen: Screen, stack: Stack) -> None:
+    painter = Painter(stack.worker, stack.submit(width=1024, height=1024))
+    painter.finish()
+    screen.open(painter.generation.id)
+    screen.wait_for_colour(0.25, 0.25, QUARTERS[0])
+    before = screen.point(0, 0), screen.point(1, 1)
+
+    screen.page.get_by_role("button", name="One to one").click()
+
+    screen.wait(lambda: (screen.point(0, 0), screen.point(1, 1)) != before, "the zoom")
+    left, top = screen.point(0.25, 0.25) or (0, 0)
+    right, _ = screen.point(0.75, 0.25) or (0, 0)
+    assert round(right - left) == 512
+    file = Image.open(io.BytesIO(stack.http.get(_image(painter)).content)).convert("RGB")
+    assert ImageChops.difference(file, painter.picture).getbbox() is None
+    screen.wait_for_colour(0.49, 0.4, QUARTERS[0])
+    screen.wait_for_colour(0.51, 0.4, QUARTERS[1])
+
+
+def _image(painter: Painter) -> str:
+    return f"/v1/generations/{painter.generation.id}/image"
+
+
+def test_zooming_in_fetches_finer_tiles(screen: Screen, stack: Stack) -> None:
+    painter = Painter(stack.worker, stack.submit(width=2048, height=2048))
+    painter.finish()
+    fetched: list[str] = []
+    screen.page.on("request", lambda request: fetched.append(request.url))
+    screen.open(painter.generation.id)
+    screen.wait_for_colour(0.25, 0.25, QUARTERS[0])
+    finest = painter.pyramid.levels[-1].level
+    assert not any(f"tiles_files/{finest}/" in url for url in fetched)
+
+    with screen.page.expect_request(re.compile(f"tiles_files/{finest}/")):
+        screen.page.get_by_role("button", name="One to one").click()
+
+
+def test_reload_half_way_loses_no_tile(screen: Screen, stack: Stack) -> None:
+    screen.open()
+    painter = _begin(screen, stack)
+    screen.wait_for_colour(0.25, 0.25, QUARTERS[0])
+
+    screen.page.reload()
+
+    screen.wait_for_colour(0.25, 0.25, QUARTERS[0])
+    screen.wait_for_colour(0.75, 0.25, QUARTERS[1])
+    assert _is_grey(screen.colour(0.25, 0.75))
+    expect(screen.page.get_by_role("heading", name="a red guitar")).to_be_visible()
+    expect(screen.page.get_by_label("Prompt", exact=True)).to_have_value("a red guitar")
+    painter.finish()
+    screen.wait_for_colour(0.75, 0.75, QUARTERS[3])
+
+
+def test_dropped_connection_loses_no_tile(
+    screen: Screen, stack: Stack, context: BrowserContext
+) -> None:
+    screen.open()
+    painter = _begin(screen, stack)
+    screen.wait_for_colour(0.25, 0.25, QUARTERS[0])
+
+    context.set_offline(True)
+    painter.finish()
+    context.set_offline(False)
+
+    screen.wait_for_colour(0.75, 0.75, QUARTERS[3])
+    expect(screen.page.get_by_role("link", name="Download")).to_be_visible()
+
+
+def test_stop_ends_it_and_says_so(screen: Screen, stack: Stack) -> None:
+    screen.open()
+    screen.ask("a red guitar")
+
+    screen.page.get_by_role("button", name="Stop", exact=True).click()
+
+    expect(screen.status).to_have_text("Stopped")
+    expect(screen.cards.first).to_contain_text("Stopped")
+    assert stack.http.get(f"/v1/generations/{screen.shown_id()}").json()["status"] == "cancelled"
+
+
+def test_failure_tells_its_reason(screen: Screen, stack: Stack) -> None:
+    screen.open()
+    generation = stack.worker.start(screen.ask("a red guitar"))
+
+    stack.worker.fail(generation)
+
+    expect(screen.status).to_have_text("Failed: the picture is too large")
+
+
+def test_what_is_refused_is_shown_at_its_field(screen: Screen) -> None:
+    screen.open()
+    screen.page.get_by_label("Prompt", exact=True).fill("a fox")
+    screen.page.get_by_text("More settings").click()
+    screen.page.get_by_label("Width").fill("100")
+
+    screen.page.get_by_role("button", name="Generate").click()
+
+    width = screen.page.get_by_label("Width")
+    expect(width).to_be_focused()
+    expect(width).to_have_attribute("aria-invalid", "true")
+    expect(width).to_have_accessible_description(re.compile("multiples of 8 from 128 to 2048"))
+
+
+def test_form_offers_what_the_model_allows_and_sends_it(screen: Screen, stack: Stack) -> None:
+    screen.open()
+    page: Page = screen.page
+    labels = page.locator("#sizes label").all_inner_texts()
+    assert labels == ["256", "512", "1024", "2048"]
+    page.get_by_label("16:9").check()
+    page.get_by_label("Method").select_option("direct")
+    page.get_by_label("Seed", exact=True).fill("12")
+    page.get_by_text("More settings").click()
+    page.get_by_label("Steps").fill("9")
+    page.get_by_label("Guidance").fill("2.5")
+    page.get_by_label("Scheduler").select_option("EulerDiscreteScheduler")
+
+    generation_id = screen.ask("a fox")
+
+    request = stack.http.get(f"/v1/generations/{generation_id}").json()["request"]
+    assert request["width"] / request["height"] > 1.7
+    assert request["width"] * request["height"] == _about(1024 * 1024)
+    assert (request["method"], request["seed"]) == ("direct", 12)
+    assert (request["num_inference_steps"], request["guidance_scale"]) == (9, 2.5)
+    assert request["scheduler"] == "EulerDiscreteScheduler"
+
+
+def _about(value: float) -> object:
+    import pytest
+
+    return pytest.approx(value, rel=0.02)
