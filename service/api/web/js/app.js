@@ -29,6 +29,8 @@ async function ask(request) {
   gallery.refresh();
 }
 
+const isShowing = () => location.hash.length > "#/".length;
+
 /** Show what the address says. */
 async function route() {
   const [first, left, right] = location.hash.replace(/^#\/?/, "").split("/");
@@ -45,6 +47,7 @@ async function route() {
 
 /** On a phone the picture is below the form. */
 function bringIntoSight() {
+  if (!isShowing()) return;
   const { top } = byId("stage").getBoundingClientRect();
   if (top > innerHeight / 2 || top < 0) byId("stage").scrollIntoView({ block: "start" });
 }
@@ -64,7 +67,7 @@ async function showService() {
 addEventListener("hashchange", async () => {
   await route();
   bringIntoSight();
-  byId("stage-title").focus({ preventScroll: true });
+  if (isShowing()) byId("stage-title").focus({ preventScroll: true });
 });
 
 try {
@@ -75,4 +78,4 @@ try {
 showService();
 gallery.refresh();
 await route();
-if (location.hash.length > 2) bringIntoSight();
+bringIntoSight();

@@ -15,7 +15,7 @@ export class Gallery {
     this.onProblem = onProblem;
     this.cards = new Map();
     this.picked = null;
-    this.cursor = null;
+    this.cursor = undefined; // of the next older page; null after the oldest
     this.timer = null;
     byId("older").addEventListener("click", () => this.#attempt(() => this.#showOlder()));
     document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
@@ -39,7 +39,7 @@ export class Gallery {
   }
 
   #showNewest({ generations, next_cursor: cursor }) {
-    if (this.cursor === null) this.cursor = cursor;
+    if (this.cursor === undefined) this.cursor = cursor;
     const oldest = generations.at(-1)?.id ?? "";
     const ids = new Set(generations.map(({ id }) => id));
     for (const id of this.cards.keys()) if (id >= oldest && !ids.has(id)) this.#remove(id);

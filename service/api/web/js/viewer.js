@@ -113,9 +113,8 @@ export class Viewer {
   }
 
   #reveal(visible) {
-    byId("viewer").hidden = !visible;
+    byId("viewer").classList.toggle("away", !visible);
     byId("zoom").hidden = !visible;
-    if (visible) this.osd.forceResize();
   }
 
   #zoom(factor) {

@@ -56,10 +56,10 @@ class Screen:
         self.page.wait_for_url("**/#/*")
         return self.page.url.rpartition("/")[2]
 
-    def point(self, across: float, down: float) -> tuple[float, float] | None:
+    def point(self, across: float, down: float) -> tuple[int, int] | None:
         """Where a point of the picture is on the screen; None while there is no picture."""
         found = self.page.evaluate(_POINT, [across, down])
-        return (found["x"], found["y"]) if found else None
+        return (round(found["x"]), round(found["y"])) if found else None
 
     def colour(self, across: float, down: float) -> Colour | None:
         """The colour that the viewer shows at a point of the picture; None where it shows none."""
