@@ -19,8 +19,17 @@ demo: $(VENV)/.service  ## Make one picture end to end: make demo PROMPT="a red 
 
 .PHONY: test
 test: export OMP_WAIT_POLICY = PASSIVE  # spinning threads of many processes starve each other
-test: $(VENV)/.dev  ## Run all tests
+test: $(VENV)/.dev browser  ## Run all tests
 	$(BIN)/python -m pytest
+
+# The page is tested in Debian's own Chromium; one of its tests runs curl.
+.PHONY: browser
+browser:  ## Install the browser that the page is tested in, as root on Debian
+	@test -x /usr/bin/chromium || { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	  apt-get -qq update && \
+	  DEBIAN_FRONTEND=noninteractive apt-get -qq install --no-install-recommends chromium curl; } || \
+	  echo "The tests of the page will be skipped: /usr/bin/chromium is missing, and could not be" \
+	    "installed. As root: apt-get install chromium curl"
 
 .PHONY: lint
 lint: $(VENV)/.dev  ## Check style, types and import contracts; changes nothing

@@ -2,8 +2,8 @@
 // gives up, because a proxy answered in the service's place, the stream is opened again from the
 // first event and what was seen before is passed over.
 
-const TYPES = ["queued", "started", "step", "preview", "tile", "succeeded", "failed", "cancelled"];
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
+const TYPES = ["queued", "started", "step", "preview", "tile", "waiting_for_store", ...FINAL];
 const REOPEN_MILLISECONDS = 2000;
 
 /**

@@ -50,6 +50,11 @@ export class Progress {
     this.#say(`Tile ${done} of ${total}`, "Decoding", done / total);
   }
 
+  /** Everything is computed; the store does not take it at the moment. */
+  waiting_for_store() {
+    this.#say("Waiting for the store");
+  }
+
   /** The end that is not success: the bars stay where they were. */
   ended(text, state) {
     byId("progress").hidden = false;

@@ -78,22 +78,24 @@ ${lines(given(request), 8, (name, value) => `${name}=${grpcValue(name, value)}`)
 `;
 }
 
-/** What the OpenAI interface has no name for goes along in `extra_body`. */
+/** What the service's OpenAI interface takes beside OpenAI's own names. */
+const EXTRA = ["negative_prompt", "num_inference_steps", "guidance_scale", "seed", "scheduler", "method"];
+
 function openAi(request, { origin }) {
-  const { prompt, model, width, height, output_format: format, ...extra } = request;
+  const extra = given(request).filter(([name]) => EXTRA.includes(name));
+  const quality = request.quality ? `\n    output_compression=${request.quality},` : "";
   return `import base64
 
 from openai import OpenAI
 
 client = OpenAI(base_url="${origin}/v1", api_key="unused")
 images = client.images.generate(
-    model=${python(model)},
-    prompt=${python(prompt)},
-    size="${width}x${height}",
-    output_format="${format}",
-    response_format="b64_json",
+    model=${python(request.model)},
+    prompt=${python(request.prompt)},
+    size="${request.width}x${request.height}",
+    output_format="${request.output_format}",${quality}
     extra_body={
-${lines(given(extra), 8, (name, value) => `"${name}": ${python(value)}`)}
+${lines(extra, 8, (name, value) => `"${name}": ${python(value)}`)}
     },
 )
 with open("${file(request)}", "wb") as file:

@@ -93,7 +93,9 @@ def test_scripts_and_page_agree_on_names(stack: Stack) -> None:
 
 
 def test_code_on_the_page_names_the_port_that_grpc_has(stack: Stack) -> None:
-    metas = {each.get("name"): each.get("content") for each in _Page(stack.http.get("/").text).of("meta")}
+    metas = {
+        each.get("name"): each.get("content") for each in _Page(stack.http.get("/").text).of("meta")
+    }
 
     assert metas["grpc-port"] == stack.endpoints.grpc_address.rpartition(":")[2]
 

@@ -11,7 +11,7 @@ expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 Colour = tuple[int, int, int]
 
-#: Where a point of the picture, as shares of its width and height, is on the screen, and its colour.
+#: A point of the picture, in shares of its width and height: its place on screen and its colour.
 _POINT = """([across, down]) => {
   const { OpenSeadragon } = window;
   const element = document.getElementById("viewer");

@@ -3,6 +3,7 @@
 import io
 import re
 
+import pytest
 from PIL import Image, ImageChops
 from playwright.sync_api import BrowserContext, Page, expect
 
@@ -12,13 +13,6 @@ from tests.service.api.web.screen import Screen
 
 #: The finest level of a 1024-pixel picture in tiles of 512 is two by two.
 UPPER_HALF = 2
-
-
-def _grey(colour: tuple[int, int, int]) -> tuple[int, int, int]:
-    """As the preview shows it."""
-    value = Image.new("RGB", (1, 1), colour).convert("L").getpixel((0, 0))
-    assert isinstance(value, int)
-    return value, value, value
 
 
 def _is_grey(colour: tuple[int, int, int] | None) -> bool:
@@ -72,7 +66,7 @@ def test_one_to_one_shows_the_very_pixels_of_the_file(screen: Screen, stack: Sta
     screen.page.get_by_role("button", name="One to one").click()
 
     screen.wait(lambda: (screen.point(0, 0), screen.point(1, 1)) != before, "the zoom")
-    left, top = screen.point(0.25, 0.25) or (0, 0)
+    left, _ = screen.point(0.25, 0.25) or (0, 0)
     right, _ = screen.point(0.75, 0.25) or (0, 0)
     assert round(right - left) == 512
     file = Image.open(io.BytesIO(stack.http.get(_image(painter)).content)).convert("RGB")
@@ -181,13 +175,7 @@ def test_form_offers_what_the_model_allows_and_sends_it(screen: Screen, stack: S
 
     request = stack.http.get(f"/v1/generations/{generation_id}").json()["request"]
     assert request["width"] / request["height"] > 1.7
-    assert request["width"] * request["height"] == _about(1024 * 1024)
+    assert request["width"] * request["height"] == pytest.approx(1024 * 1024, rel=0.02)
     assert (request["method"], request["seed"]) == ("direct", 12)
     assert (request["num_inference_steps"], request["guidance_scale"]) == (9, 2.5)
     assert request["scheduler"] == "EulerDiscreteScheduler"
-
-
-def _about(value: float) -> object:
-    import pytest
-
-    return pytest.approx(value, rel=0.02)

@@ -1,6 +1,7 @@
 """A result's recipe, and the code that makes it again: what is shown is run."""
 
 import os
+import shutil
 import subprocess
 import sys
 import threading
@@ -16,7 +17,7 @@ from tests.service.api.web.screen import Screen
 ROOT = Path(__file__).parents[4]
 
 #: A prompt that breaks careless quoting in shells and in Python.
-PROMPT = "a fox's \"den\", with a $HOME, a \\ and a ☃"
+PROMPT = 'a fox\'s "den", with a $HOME, a \\ and a ☃'
 
 
 def _finished(stack: Stack) -> Painter:
@@ -35,7 +36,12 @@ def _paint_what_comes(stack: Stack, known: str) -> None:
         threading.Event().wait(0.02)
 
 
-@pytest.mark.parametrize("client", ["curl", "Python, HTTP", "Python, gRPC"])
+needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
+
+
+@pytest.mark.parametrize(
+    "client", [pytest.param("curl", marks=needs_curl), "Python, HTTP", "Python, gRPC", "OpenAI SDK"]
+)
 def test_copied_code_makes_the_same_picture(
     screen: Screen, stack: Stack, tmp_path: Path, client: str
 ) -> None:
@@ -69,5 +75,5 @@ def test_recipe_tells_everything_that_decided_the_picture(screen: Screen, stack:
 
     recipe = screen.page.locator("#recipe dl")
 
-    for text in (PROMPT, "256 × 256", "HiDiffusion", "DDIMScheduler", "7", "image/png"):
+    for text in (PROMPT, "256 \u00d7 256", "HiDiffusion", "DDIMScheduler", "7", "image/png"):
         expect(recipe).to_contain_text(text)
