@@ -32,7 +32,7 @@ export class LandingTiles extends DziTileSource {
     super(description);
     this.complete = complete;
     this.landed = new Set();
-    this.revived = new WeakSet();
+    this.settled = new WeakSet(); // tiles that are not to be revived
   }
 
   /** A tile is stored: from now on it may be fetched. */
@@ -45,14 +45,17 @@ export class LandingTiles extends DziTileSource {
     return inside && (this.complete || this.landed.has(keyOf({ level, column, row })));
   }
 
-  /**
-   * The viewer remembers that a tile did not exist; tell it once that the tile does now. Not more
-   * often: a tile that failed to load is marked in the same way, and tried again after a while.
-   */
+  /** The viewer remembers that a tile did not exist; tell it once that the tile does now. */
   revive(tile) {
-    if (tile.exists || this.revived.has(tile)) return;
+    if (tile.exists || this.settled.has(tile)) return;
     if (!this.tileExists(tile.level, tile.x, tile.y)) return;
-    this.revived.add(tile);
+    this.settled.add(tile);
     tile.exists = true;
+  }
+
+  /** A tile failed to load, which the viewer marks in the same way; call the answer to allow another try. */
+  fail(tile) {
+    this.settled.add(tile);
+    return () => this.settled.delete(tile);
   }
 }

@@ -11,6 +11,7 @@ const still = matchMedia("(prefers-reduced-motion: reduce)").matches;
 const FINEST_FIRST_PIXEL_RATIO = 0.125;
 const USUAL_PIXEL_RATIO = 0.5;
 
+const RETRY_MILLISECONDS = 2000;
 const ZOOM_STEP = 1.6;
 
 const OPTIONS = {
@@ -24,8 +25,6 @@ const OPTIONS = {
   constrainDuringPan: true,
   viewportMargins: { left: 16, top: 16, right: 16, bottom: 16 },
   imageLoaderLimit: 4, // browsers allow six connections, and one is the event stream's
-  tileRetryMax: 1000,
-  tileRetryDelay: 2000,
   gestureSettingsMouse: { clickToZoom: false, dblClickToZoom: true },
 };
 
@@ -33,7 +32,8 @@ export class Viewer {
   constructor() {
     this.osd = OpenSeadragon({ element: byId("viewer"), ...OPTIONS });
     this.osd.addHandler("update-tile", ({ tiledImage, tile }) => tiledImage.source.revive?.(tile));
-    this.osd.addHandler("canvas-key", keepTab);
+    this.osd.addHandler("tile-load-failed", ({ tiledImage, tile }) => tryLater(tiledImage, tile));
+    this.osd.addHandler("canvas-key", keepBrowsersKeys);
     this.shown = 0; // counts what was shown, so that late answers for earlier pictures are dropped
     this.osd.canvas.setAttribute("role", "group");
     byId("zoom").append(...this.#buttons());
@@ -149,10 +149,20 @@ function lookAgain(item) {
   item.setClip(item.getClip());
 }
 
+/** The connection was lost, or the store did not answer. */
+function tryLater(item, tile) {
+  const allow = item.source.fail?.(tile);
+  if (!allow) return;
+  setTimeout(() => {
+    allow();
+    lookAgain(item);
+  }, RETRY_MILLISECONDS);
+}
+
 const twoFramesOn = (call) => requestAnimationFrame(() => requestAnimationFrame(call));
 
 /** Letters that the viewer takes for commands stay the browser's when a modifier is held. */
-function keepTab(event) {
+function keepBrowsersKeys(event) {
   const { ctrlKey, metaKey, altKey } = event.originalEvent;
   if (ctrlKey || metaKey || altKey) event.preventDefaultAction = true;
 }
