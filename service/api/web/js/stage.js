@@ -222,8 +222,9 @@ export class Stage {
     const methods = modelNamed(request.model)?.methods.filter((each) => each !== request.method);
     if (!methods?.length) return [];
     const other = methods.includes("direct") ? "direct" : methods[0];
+    const { method_options: ofThisMethod, ...common } = request;
     const start = async () => {
-      const twin = await twinOf({ ...request, method: other });
+      const twin = await twinOf({ ...common, method: other });
       this.onChange();
       location.hash = `#/compare/${id}/${twin.id}`;
     };

@@ -72,7 +72,7 @@ def test_comparing_makes_the_twin_that_is_missing(screen: Screen, stack: Stack) 
     ours, theirs = (
         stack.http.get(f"/v1/generations/{each}").json()["request"] for each in (first, twin)
     )
-    assert theirs == {**ours, "method": "direct"}
+    assert theirs == {**ours, "method": "direct", "method_options": {}}
     expect(screen.status).to_contain_text("Next in the queue")
 
     Painter(stack.worker, twin).finish()
