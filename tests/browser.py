@@ -23,7 +23,7 @@ def chromium() -> Iterator[Browser]:
     """A running browser; the test is skipped where there is none and none is required.
 
     Playwright keeps an event loop in this thread meanwhile, so no asynchronous test may run inside
-    the block: a fixture around it lasts no longer than the tests of a folder.
+    the block: a fixture around it lasts no longer than the tests of a file.
     """
     if not CHROMIUM.exists() and not os.environ.get(REQUIRED):
         pytest.skip(f"{CHROMIUM} is missing; install it with: apt-get install chromium")

@@ -10,9 +10,9 @@ from tests.service.api.stack import Stack
 from tests.service.api.web.screen import Screen
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all these tests."""
+    """One browser for the tests of a file."""
     with chromium() as running:
         yield running
 
