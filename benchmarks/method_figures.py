@@ -79,7 +79,7 @@ def draw(shown: Panels, path: Path) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--side", type=int, default=512, help="pixels, twice native by default")
-    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument("--steps", type=int, default=12)
     parser.add_argument("--methods", nargs="*", default=[*METHODS], choices=[*METHODS])
     options = parser.parse_args()
     pipe = load()
