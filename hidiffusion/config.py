@@ -127,7 +127,7 @@ class Threshold:
         t1_ratio: end of the first mechanism.
         t2_ratio: end of the second mechanism.
         aggressive_ratio: end of the stage in which the down-sampler replaces the pooling.
-        controlled_t1_ratio: t1_ratio under a ControlNet.
+        controlled_t1_ratio: t1_ratio under a ControlNet without an initial image.
     """
 
     scale: float

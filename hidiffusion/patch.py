@@ -21,6 +21,7 @@ from hidiffusion.resolution import (
     FitResiduals,
     NativeControl,
     Pool,
+    SkipUnheard,
     SparseDownsample,
     Unpool,
     UpsampleTo,
@@ -163,7 +164,7 @@ class RunStart:
 
     def __init__(self, pipeline: Any) -> None:
         self.pipeline = weakref.ref(pipeline)
-        self.handles: list[RemovableHandle] = []
+        self.handles: list[RemovableHandle | SkipUnheard] = []
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         pipeline: Any = self.pipeline()
@@ -183,13 +184,16 @@ class RunStart:
         self.handles = state["handles"]
 
     def attend_to_controlnets(self, record: UNetRecord) -> None:
-        """Have every ControlNet the pipeline has now run at native size."""
+        """Have every ControlNet the pipeline has now run at native size, while it is heard."""
         if not record.request.raunet:
             return
         for controlnet in upstream.controlnets(self.pipeline()):
-            if not _has_hook(controlnet, NativeControl):
-                hook = NativeControl(record.resolved.native_size)
-                self.handles.append(controlnet.register_forward_pre_hook(hook, with_kwargs=True))
+            control = _native_control(controlnet)
+            if control is None:
+                control = NativeControl(record.state)
+                hook = controlnet.register_forward_pre_hook(control, with_kwargs=True)
+                self.handles += [hook, SkipUnheard(controlnet, control)]
+            control.state = record.state
 
     def undo(self) -> None:
         """Take the hooks of the ControlNets back."""
@@ -214,8 +218,9 @@ def _plan_calls(module: nn.Module, state: CallState) -> list[RemovableHandle]:
     ]
 
 
-def _has_hook(module: nn.Module, kind: type) -> bool:
-    return any(isinstance(hook, kind) for hook in module._forward_pre_hooks.values())
+def _native_control(controlnet: nn.Module) -> NativeControl | None:
+    hooks = controlnet._forward_pre_hooks.values()
+    return next((hook for hook in hooks if isinstance(hook, NativeControl)), None)
 
 
 def _patch_unet(unet: nn.Module, request: Request, scheduler: Any) -> UNetRecord:

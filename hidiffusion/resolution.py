@@ -16,6 +16,7 @@ from torch.nn import functional as F
 
 from hidiffusion.schedule import Size, enlargement
 from hidiffusion.state import CallState, Plan
+from hidiffusion.upstream import ControlNetOutput
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -134,20 +135,30 @@ class FitResiduals:
 
 
 class NativeControl:
-    """Forward pre-hook of a ControlNet: run it at the size it was trained at."""
+    """Forward pre-hook of a ControlNet: run it at the size it was trained at, while it is heard.
 
-    def __init__(self, native_size: int) -> None:
-        self.native_size = native_size
+    Attributes:
+        state: of the U-Net that the ControlNet speaks to.
+        heard: whether that U-Net will use what the call under way returns.
+    """
 
+    def __init__(self, state: CallState) -> None:
+        self.state = state
+        self.heard = True
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(
         self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
     ) -> Arguments | None:
         del module
         sample = args[0] if args else kwargs["sample"]
+        timestep = args[1] if len(args) > 1 else kwargs["timestep"]
+        self.heard = self.state.hears_control(sample, timestep)
         height, width = sample.shape[-2:]
-        if enlargement(Size(height, width), self.native_size) <= 1:
+        native_size = self.state.resolved.native_size
+        if not self.heard or enlargement(Size(height, width), native_size) <= 1:
             return None
-        size = self._native(height, width)
+        size = control_size(height, width, native_size)
         changes: dict[str, Any] = {}
         if args:
             args = (F.interpolate(sample, size), *args[1:])
@@ -158,10 +169,44 @@ class NativeControl:
             changes["controlnet_cond"] = _shrink_condition(condition, height, size)
         return args, kwargs | changes
 
-    def _native(self, height: int, width: int) -> Size:
-        """Bring the longer side to native, both sides down to multiples of 8 (authors' code)."""
-        factor = max(height, width) / self.native_size
-        return Size(*(max(8, int(side // factor) // 8 * 8) for side in (height, width)))
+
+class SkipUnheard:
+    """Stands in for a ControlNet's forward: no work in the steps in which it is not heard.
+
+    Torch's hooks cannot leave a forward out. The U-Net drops the empty answer.
+    """
+
+    def __init__(self, controlnet: nn.Module, control: NativeControl) -> None:
+        self.controlnet = controlnet
+        self.control = control
+        self.replaced = vars(controlnet).get("forward")
+        self.__wrapped__ = controlnet.forward
+        controlnet.forward = self
+
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        if self.control.heard:
+            return self.__wrapped__(*args, **kwargs)
+        sample = args[0] if args else kwargs["sample"]
+        middle = sample.new_zeros(sample.shape[0], 1, 1, 1)
+        skips: Any = ()
+        if kwargs.get("return_dict", True):
+            return ControlNetOutput(down_block_res_samples=skips, mid_block_res_sample=middle)
+        return skips, middle
+
+    def remove(self) -> None:
+        """Give the forward back, or pass every call on if something else stands in front by now."""
+        self.control.heard = True
+        if vars(self.controlnet).get("forward") is not self:
+            return
+        del self.controlnet.forward
+        if self.replaced is not None:
+            self.controlnet.forward = self.replaced
+
+
+def control_size(height: int, width: int, native_size: int) -> Size:
+    """Bring the longer side to native, both sides down to multiples of 8 (authors' code)."""
+    factor = max(height, width) / native_size
+    return Size(*(max(8, int(side // factor) // 8 * 8) for side in (height, width)))
 
 
 def _shrink_condition(condition: Any, latent_height: int, size: Size) -> Any:

@@ -94,7 +94,7 @@ def stage(
         resolved: the configuration.
         size: of the latents.
         position: of the call in its run.
-        controlled: whether a ControlNet takes part.
+        controlled: whether a ControlNet takes part, in a run without an initial image.
 
     Returns:
         The stage; DIRECT for a picture of native area or less.

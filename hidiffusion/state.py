@@ -17,7 +17,7 @@ from torch import nn
 from hidiffusion.config import ResolvedConfig
 from hidiffusion.errors import InvalidConfigError, MissingSchedulerError, UnplannedCallError
 from hidiffusion.schedule import Level, Position, Size, Stage, level_sizes, locate, stage
-from hidiffusion.upstream import begin_index, run_length, table_index
+from hidiffusion.upstream import begin_index, run_length, starts_from_image, table_index
 from hidiffusion.windows import Grid, Windows, windows
 
 
@@ -43,6 +43,7 @@ class Run:
         self.pipeline = weakref.ref(pipeline)
         self.table: torch.Tensor = pipeline.scheduler.timesteps
         self.seeds = _seeds(generator)
+        self.from_image = starts_from_image(pipeline)
         self.first: int | None = None
 
     @property
@@ -150,12 +151,19 @@ class CallState:
         """
         size = Size(*sample.shape[-2:])
         time, position = self._position(timestep)
+        run = self._current_run()
+        controlled = controlled and not (run is not None and run.from_image)
         active = stage(self.resolved, size, position, controlled=controlled)
         levels = level_sizes(self.resolved, size, active)
         partitions: tuple[Windows, ...] = ()
         if active.windows and self.places:
             partitions = self._windows(sample, levels, time, position.step)
         self.plan = Plan(active, levels, partitions)
+
+    def hears_control(self, sample: torch.Tensor, timestep: Any) -> bool:
+        """Tell whether the U-Net call on this sample, at this timestep, will use a ControlNet."""
+        _, position = self._position(timestep)
+        return stage(self.resolved, Size(*sample.shape[-2:]), position).control
 
     def finish(self) -> None:
         """Forget the call."""

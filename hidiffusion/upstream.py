@@ -6,7 +6,7 @@ from collections.abc import Iterator
 
 import torch
 from diffusers.models.attention import BasicTransformerBlock
-from diffusers.models.controlnets.controlnet import ControlNetModel
+from diffusers.models.controlnets.controlnet import ControlNetModel, ControlNetOutput
 from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
 from diffusers.models.downsampling import Downsample2D
 from diffusers.models.transformers.transformer_2d import Transformer2DModel
@@ -24,6 +24,7 @@ __all__ = [
     "RUN_START",
     "BasicTransformerBlock",
     "ControlNetModel",
+    "ControlNetOutput",
     "ControlNetUnionModel",
     "CrossAttnDownBlock2D",
     "CrossAttnUpBlock2D",
@@ -36,6 +37,7 @@ __all__ = [
     "begin_index",
     "controlnets",
     "run_length",
+    "starts_from_image",
     "table_index",
     "unwrap",
 ]
@@ -54,6 +56,11 @@ def run_length(pipeline: object) -> int | None:
     """Return the number of U-Net steps of the running call, as far as the pipeline tells."""
     length = getattr(pipeline, "_num_timesteps", None)
     return length if isinstance(length, int) else None
+
+
+def starts_from_image(pipeline: object) -> bool:
+    """Tell whether a pipeline starts from a picture: such a one cuts the table by its strength."""
+    return hasattr(pipeline, "get_timesteps")
 
 
 def begin_index(scheduler: object) -> int | None:

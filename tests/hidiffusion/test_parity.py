@@ -12,7 +12,7 @@ import torch
 from safetensors import safe_open
 
 from hidiffusion import HiDiffusionConfig, apply_hidiffusion
-from tests.hidiffusion.reference import cases
+from tests.hidiffusion.reference import cases, models
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
@@ -58,9 +58,9 @@ def call(pipe: Any, case: cases.Case, step: int) -> tuple[torch.Tensor, tuple[in
         lambda _module, arguments: sizes.append(tuple(arguments[0].shape[-2:]))
     )
     with torch.no_grad():
-        output = pipe.unet(timestep=pipe.scheduler.timesteps[step], **cases.inputs(case, step))
+        output = pipe.unet(timestep=pipe.scheduler.timesteps[step], **models.inputs(case, step))
     handle.remove()
-    return cases.keep(output.sample), sizes[0]
+    return models.keep(output.sample), sizes[0]
 
 
 def difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
@@ -76,7 +76,7 @@ def difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
     "case", {case.family: case for case in cases.CASES}.values(), ids=lambda case: case.name
 )
 def test_the_unpatched_model_is_the_same_on_both_sides(case: cases.Case) -> None:
-    ours, _ = call(cases.pipeline(case), case, 0)
+    ours, _ = call(models.pipeline(case), case, 0)
     assert difference(ours, Golden(case).tensors["direct"]) <= TOLERANCE
 
 
@@ -85,7 +85,7 @@ def test_the_unpatched_model_is_the_same_on_both_sides(case: cases.Case) -> None
 )
 def test_unet_outputs_equal_the_authors(case: cases.Case) -> None:
     golden = Golden(case)
-    pipe = cases.pipeline(case)
+    pipe = models.pipeline(case)
     apply(pipe, case)
     for step in case.steps:
         ours, side = call(pipe, case, step)
@@ -100,7 +100,7 @@ def test_unet_outputs_equal_the_authors(case: cases.Case) -> None:
 def test_odd_maps_are_not_resampled(case: cases.Case) -> None:
     """The one difference on purpose: the same map sizes, but other windows, hence other numbers."""
     golden = Golden(case)
-    pipe = cases.pipeline(case)
+    pipe = models.pipeline(case)
     apply(pipe, case)
     for step in case.steps:
         ours, side = call(pipe, case, step)
@@ -111,7 +111,7 @@ def test_odd_maps_are_not_resampled(case: cases.Case) -> None:
 @pytest.mark.parametrize("case", cases.CASES[:1], ids=lambda case: case.name)
 def test_the_comparison_sees_a_wrong_shift(case: cases.Case) -> None:
     """Without this, agreement could mean that the shifts do not matter."""
-    pipe = cases.pipeline(case)
+    pipe = models.pipeline(case)
     apply_hidiffusion(pipe, config=HiDiffusionConfig(shifts=lambda **_: 0))
     ours, _ = call(pipe, case, case.steps[0])
     assert difference(ours, Golden(case).tensors[f"step {case.steps[0]}"]) > 100 * TOLERANCE

@@ -5,8 +5,7 @@ import torch
 
 from hidiffusion import apply_hidiffusion
 from tests.hidiffusion import tiny_models
-from tests.hidiffusion.pipeline_cells import CELLS
-from tests.hidiffusion.pipeline_kinds import Cell, Sides
+from tests.hidiffusion.pipeline_kinds import Sides
 
 
 def sides(native: int, latents: int, steps: int = 10) -> tuple[int, ...]:
@@ -31,23 +30,3 @@ def test_native_pictures_are_untouched(latents: int) -> None:
     direct = tiny_models.generate(pipe, latents, latents)
     apply_hidiffusion(pipe)
     assert torch.equal(tiny_models.generate(pipe, latents, latents), direct)
-
-
-@pytest.mark.parametrize(
-    ("kind", "shrunk"), [("ControlNet, image to image", 5), ("Text to image", 4)]
-)
-def test_controlnet_shrinks_half_of_the_steps_with_an_image_too(kind: str, shrunk: int) -> None:
-    """The authors count 0.5 only without an initial image; 0.4 is their ratio without control."""
-    cell = next(cell for cell in CELLS if (cell.kind, cell.family) == (kind, "SDXL"))
-    ten_steps = Cell(
-        cell.kind,
-        cell.family,
-        cell.pipeline,
-        {**cell.arguments, "num_inference_steps": 10},
-        cell.parts,
-    )
-    pipe = ten_steps.build()
-    apply_hidiffusion(pipe)
-    with Sides(pipe.unet) as seen:
-        ten_steps.call(pipe)
-    assert seen.seen == (2,) * shrunk + (4,) * (10 - shrunk)

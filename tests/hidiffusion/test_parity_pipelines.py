@@ -7,9 +7,8 @@ both must give the same schedule. ControlNet's part of the method is visible onl
 import pytest
 import torch
 
-from hidiffusion import apply_hidiffusion
-from tests.hidiffusion.reference import cases
-from tests.hidiffusion.test_parity import TOLERANCE, Golden, config, difference
+from tests.hidiffusion.reference import cases, models
+from tests.hidiffusion.test_parity import TOLERANCE, Golden, apply, difference
 
 #: diffusers advises another offset of the timesteps; the reference ran with its default.
 pytestmark = [
@@ -21,19 +20,17 @@ pytestmark = [
 @pytest.mark.parametrize("case", cases.RUNS, ids=lambda case: case.name)
 def test_a_whole_run_equals_the_authors(case: cases.Case) -> None:
     golden = Golden(case)
-    pipe, arguments = cases.run(case)
-    if case.family == "controlnet":
-        arguments["image"] = cases.control_image(case)
-    apply_hidiffusion(pipe, config=config(case))
+    pipe, arguments = models.run(case)
+    apply(pipe, case)
     outputs: list[torch.Tensor] = []
     sizes: list[tuple[int, ...]] = []
     pipe.unet.register_forward_hook(
-        lambda _module, _arguments, output: outputs.append(cases.keep(output[0]))
+        lambda _module, _arguments, output: outputs.append(models.keep(output[0]))
     )
     pipe.unet.mid_block.register_forward_pre_hook(
         lambda _module, arguments: sizes.append(tuple(arguments[0].shape[-2:]))
     )
-    latents = cases.keep(pipe(**arguments).images)
+    latents = models.keep(pipe(**arguments).images)
     for step in case.steps:
         assert sizes[step] == golden.mid_block[f"step {step}"], step
         assert difference(outputs[step], golden.tensors[f"step {step}"]) <= TOLERANCE, step

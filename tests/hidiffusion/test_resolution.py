@@ -7,9 +7,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import conv2d
 
-from hidiffusion import apply_hidiffusion
+from hidiffusion import HiDiffusionConfig, apply_hidiffusion
+from hidiffusion.families import UNetStructure, resolve
 from hidiffusion.resolution import NativeControl, SparseDownsample, resize
 from hidiffusion.schedule import Size
+from hidiffusion.state import CallState
 from tests.hidiffusion import tiny_models
 
 
@@ -54,11 +56,15 @@ def test_a_controlnet_runs_at_native_size(
     """The longer side at native, both in multiples of 8 (authors' code); native area stays."""
     sample = torch.zeros(1, 1, *size)
     condition = torch.zeros(1, 1, 8 * size[0], 8 * size[1])
-    changed = NativeControl(128)(torch.nn.Identity(), (sample,), {"controlnet_cond": condition})
+    config = HiDiffusionConfig(timesteps=(999.0, 499.0))
+    structure = UNetStructure((False, True, True), 4, 128)
+    state = CallState(resolve(config, structure), [], needs_position=False)
+    arguments = (sample, 999), {"controlnet_cond": condition}
+    changed = NativeControl(state)(torch.nn.Identity(), *arguments)
     if expected is None:
         assert changed is None
         return
-    (sample,), kwargs = changed
+    (sample, _), kwargs = changed
     assert tuple(sample.shape[-2:]) == expected
     assert tuple(kwargs["controlnet_cond"].shape[-2:]) == (8 * expected[0], 8 * expected[1])
 

@@ -12,11 +12,13 @@ import time
 from importlib.metadata import version
 from pathlib import Path
 
-import cases
 import torch
 from safetensors.torch import save_file
 
 from hidiffusion import apply_hidiffusion
+
+sys.path.append(str(Path(__file__).parent.parent))
+from reference import cases, models
 
 FOLDER = Path(__file__).parent / "golden"
 
@@ -54,30 +56,28 @@ class MidBlockSide:
 
 def run_unet(case: cases.Case, shifts: FixedShifts) -> tuple[dict, dict]:
     """Call the U-Net at every step in turn, as a pipeline would; keep the case's steps."""
-    pipe = cases.pipeline(case)
+    pipe = models.pipeline(case)
     side = MidBlockSide(pipe.unet)
     tensors, sizes = {}, {}
     with torch.no_grad():
         first = pipe.scheduler.timesteps[0]
-        direct = cases.inputs(case, 0)
-        tensors["direct"] = cases.keep(pipe.unet(timestep=first, **direct).sample)
+        direct = models.inputs(case, 0)
+        tensors["direct"] = models.keep(pipe.unet(timestep=first, **direct).sample)
         apply_hidiffusion(pipe, apply_raunet=case.raunet, apply_window_attn=case.windows)
         for step, timestep in enumerate(pipe.scheduler.timesteps[: max(case.steps) + 1]):
             shifts.start(step)
-            arguments = cases.inputs(case, step)
+            arguments = models.inputs(case, step)
             output = pipe.unet(arguments.pop("sample"), timestep, **arguments).sample
             if step in case.steps:
-                tensors[f"step {step}"] = cases.keep(output)
+                tensors[f"step {step}"] = models.keep(output)
                 sizes[f"step {step}"] = side.size
     return tensors, sizes
 
 
 def run_pipeline(case: cases.Case, shifts: FixedShifts) -> tuple[dict, dict]:
     """Run a whole pipeline; keep the U-Net's output at the case's steps and the final latents."""
-    pipe, arguments = cases.run(case)
-    if case.family == "controlnet":
-        arguments["image"] = cases.control_image(case)
-    apply_hidiffusion(pipe)
+    pipe, arguments = models.run(case)
+    apply_hidiffusion(pipe, apply_raunet=case.raunet, apply_window_attn=case.windows)
     side = MidBlockSide(pipe.unet)
     tensors, sizes = {}, {}
     steps = itertools.count()
@@ -87,12 +87,12 @@ def run_pipeline(case: cases.Case, shifts: FixedShifts) -> tuple[dict, dict]:
 
     def record(_module: torch.nn.Module, _arguments: tuple, output: tuple) -> None:
         if shifts.step in case.steps:
-            tensors[f"step {shifts.step}"] = cases.keep(output[0])
+            tensors[f"step {shifts.step}"] = models.keep(output[0])
             sizes[f"step {shifts.step}"] = side.size
 
     pipe.unet.register_forward_pre_hook(start)
     pipe.unet.register_forward_hook(record)
-    tensors["latents"] = cases.keep(pipe(**arguments).images)
+    tensors["latents"] = models.keep(pipe(**arguments).images)
     return tensors, sizes
 
 
@@ -107,6 +107,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--only", default="", help="only cases whose name contains this")
     only = parser.parse_args().only
+    torch.set_num_threads(1)
     torch.rand = shifts = FixedShifts()
     for produce, table in ((run_unet, cases.CASES), (run_pipeline, cases.RUNS)):
         for case in table:
