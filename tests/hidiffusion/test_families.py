@@ -56,4 +56,4 @@ def test_without_a_sample_size_the_native_size_must_be_given() -> None:
 def test_extra_window_levels_end_where_attention_ends() -> None:
     sdxl = UNetStructure((False, True, True), 4, 128)
     assert resolve(HiDiffusionConfig(), sdxl).window_levels == (1,)
-    assert resolve(HiDiffusionConfig(extra_window_levels=9), sdxl).window_levels == (1, 2)
+    assert resolve(HiDiffusionConfig(extra_window_levels=3), sdxl).window_levels == (1, 2)
