@@ -152,7 +152,6 @@ RUNS = (
     Case("sd21", 96, 136, (0, 3, 4, 9)),
     Case("controlnet", 256, 256, (0, 1, 4, 5, 6)),
     Case("controlnet", 192, 336, (0, 1, 4, 5, 6)),
-    Case("controlnet", 192, 192, (0, 1, 4, 5, 6), softmax=True, guided=False),
     Case("controlnet", 218, 259, (0, 1, 4, 5, 6), windows=False, guided=False),
     Case("controlnet", 512, 512, (2, 3, 5, 6, 7), guided=False),
     Case("controlnet", 192, 336, (0, 1, 2, 3, 4, 5), guided=False, image=True),
