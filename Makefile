@@ -20,7 +20,7 @@ demo: $(VENV)/.service  ## Make one picture end to end: make demo PROMPT="a red 
 .PHONY: test
 test: export OMP_WAIT_POLICY = PASSIVE  # spinning threads of many processes starve each other
 test: $(VENV)/.dev browser  ## Run all tests
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 # The page is tested in Debian's own Chromium; one of its tests runs curl.
 .PHONY: browser

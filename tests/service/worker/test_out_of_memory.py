@@ -26,7 +26,7 @@ MIB = 1024**2
 @pytest.fixture
 def limited_child(catalog: Path, tmp_path: Path):
     """A process that has made a picture and may then take only a little more memory."""
-    profile = Profile(device="cpu", dtype="float32", weights=0, fixed=0, per_pixel=800)
+    profile = Profile(device="cpu", dtype="float32", weights=0, fixed=0, per_pixel=1)
     (tmp_path / "memory").mkdir()
     profile_path(tmp_path / "catalog.json", "tiny").write_text(
         Profiles(profiles=(profile,)).model_dump_json()
@@ -38,6 +38,10 @@ def limited_child(catalog: Path, tmp_path: Path):
     process = PipelineProcess(PIPELINE_COMMAND, environment)
     yield Child(process, open_store(settings.store))
     process.kill()
+
+
+def _ignore(*_: object, **__: object) -> None:
+    """Let a step pass."""
 
 
 def _limit(pid: int, more: int) -> None:
@@ -73,14 +77,14 @@ def test_frugal_denoising_takes_one_sample_at_a_time_and_makes_the_same_picture(
     handle = warm.pipe.unet.conv_in.register_forward_hook(
         lambda _module, inputs, _output: samples.append(len(inputs[0]))
     )
-    plain = denoise(warm, request, lambda *_: None)
+    plain = denoise(warm, request, _ignore)
     assert samples == [2, 2]
     samples.clear()
     with frugal_denoising(warm.pipe):
-        frugal = denoise(warm, request, lambda *_: None)
+        frugal = denoise(warm, request, _ignore)
     assert samples == [1, 1, 1, 1]
     torch.testing.assert_close(frugal, plain, rtol=1e-3, atol=1e-4)
     samples.clear()
-    assert torch.equal(denoise(warm, request, lambda *_: None), plain)
+    assert torch.equal(denoise(warm, request, _ignore), plain)
     assert samples == [2, 2]
     handle.remove()

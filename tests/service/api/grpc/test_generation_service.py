@@ -74,7 +74,7 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
 
     first = stack.http.get(f"/v1/generations/{by_grpc.id}").json()
     second = stack.http.get(f"/v1/generations/{by_http}").json()
-    assert first["request"] == second["request"] == fields | formats
+    assert first["request"] == second["request"] == fields | formats | {"method_options": {}}
     assert first["priority"] == second["priority"] == "high"
     assert by_grpc.priority == pb.PRIORITY_HIGH
     assert by_grpc.request.tile_format == pb.TILE_FORMAT_WEBP
