@@ -71,18 +71,18 @@ def resolve(request: GenerationRequest, catalog: Catalog) -> ResolvedRequest:
     model = catalog.default if request.model is None else catalog.find(request.model)
     if model is None:
         raise InvalidRequest([_not_among("model", request.model, catalog.names)])
-    side = model.default_size
+    width, height = _or(request.width, model.default_size), _or(request.height, model.default_size)
     resolved = ResolvedRequest(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
         model=model.name,
-        width=_or(request.width, side),
-        height=_or(request.height, side),
+        width=width,
+        height=height,
         num_inference_steps=_or(request.num_inference_steps, model.default_steps),
         guidance_scale=_or(request.guidance_scale, model.default_guidance_scale),
         seed=_or(request.seed, secrets.randbelow(MAX_SEED + 1)),
         scheduler=request.scheduler or model.default_scheduler,
-        method=request.method or model.default_method,
+        method=request.method or model.default_method_at(width, height),
         output_format=request.output_format,
         bit_depth=request.bit_depth,
         quality=resolved_quality(request),

@@ -1,5 +1,7 @@
 """The models a deployment offers, as clients see them, and the limits each one has."""
 
+import math
+
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.domain.methods import METHODS, Method
@@ -30,6 +32,11 @@ class Model(BaseModel):
         """Limits and options of its methods."""
         return tuple(METHODS[name] for name in self.methods)
 
+    def default_method_at(self, width: int, height: int) -> str:
+        """`default_method`, or `direct` for a picture that is too small for it."""
+        scale = math.sqrt(max(0, width * height)) / self.native_size
+        return self.default_method if METHODS[self.default_method].draws(scale) else "direct"
+
     @model_validator(mode="after")
     def _defaults_are_allowed(self) -> "Model":
         for field, value, allowed in (
@@ -42,6 +49,11 @@ class Model(BaseModel):
             if name not in METHODS:
                 known = ", ".join(METHODS)
                 raise ValueError(f"method {name!r} of model {self.name!r} is unknown: use {known}")
+        if METHODS[self.default_method].min_scale and "direct" not in self.methods:
+            raise ValueError(
+                f"default_method {self.default_method!r} of model {self.name!r} cannot draw small "
+                "pictures: add 'direct' to its methods"
+            )
         return self
 
 

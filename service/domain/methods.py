@@ -33,6 +33,10 @@ class Method(BaseModel):
     )
     options: dict[str, Any] = Field(description="JSON Schema of `method_options`.")
 
+    def draws(self, scale: float) -> bool:
+        """Whether a picture with a side (root of its area) of `scale` native sides is possible."""
+        return scale >= self.min_scale - 1e-9
+
     @property
     def forms(self) -> dict[str, list[dict[str, Any]]]:
         """For each option the forms of value that it takes."""
@@ -71,7 +75,7 @@ def method_violations(
         scale: side of the picture in native sides.
         steps: num_inference_steps.
     """
-    if scale < method.min_scale - 1e-9:
+    if not method.draws(scale):
         rule = (
             f"it needs a picture of {method.min_scale:g} times the native side or more, this is "
             f"{scale:.2f} times; ask for a larger width and height, or for method direct"

@@ -89,7 +89,8 @@ def calibrate(settings: Settings, name: str, sides: Iterable[float] = SIDES) -> 
         pixels = round(warm.model.native_size * side / 8) * 8
         if pixels > warm.model.max_size:
             break
-        for method in dict.fromkeys((warm.model.default_method, "direct")):
+        usual = warm.model.default_method_at(pixels, pixels)
+        for method in dict.fromkeys((usual, "direct")):
             meter.begin()
             _make(studio, warm, pixels, method)
             taken = meter.peak() - empty - weights
@@ -111,7 +112,7 @@ def _make(studio: Studio, warm: WarmPipeline, side: int, method: str) -> None:
         guidance_scale=model.default_guidance_scale,
         seed=0,
         scheduler=model.default_scheduler,
-        method=method if method in model.methods else model.default_method,
+        method=method if method in model.methods else model.default_method_at(side, side),
         output_format="png",
     )
     generation = Generation(

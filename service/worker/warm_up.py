@@ -16,17 +16,18 @@ def warm_up(warm: WarmPipeline) -> None:
     picture shows it here.
     """
     model = warm.model
+    side = model.native_size
     request = ResolvedRequest(
         prompt="warm up",
         negative_prompt="",
         model=model.name,
-        width=model.native_size,
-        height=model.native_size,
+        width=side,
+        height=side,
         num_inference_steps=1,
         guidance_scale=model.default_guidance_scale,
         seed=0,
         scheduler=model.default_scheduler,
-        method=model.default_method,
+        method=model.default_method_at(side, side),
         output_format="png",
     )
     latents = denoise(warm, request, lambda *_, **__: None)

@@ -42,7 +42,7 @@ CATALOG = Catalog(
             default_size=512,
             default_scheduler="DDIMScheduler",
             schedulers=("DDIMScheduler", "EulerDiscreteScheduler"),
-            methods=("hidiffusion", "direct"),
+            methods=("hidiffusion", "hidiffusion-guided", "direct"),
         ),
     )
 )

@@ -147,6 +147,21 @@ def test_a_catalogue_with_an_impossible_default_is_refused() -> None:
         Model.model_validate({**CATALOG.default.model_dump(), "default_method": "none"})
 
 
+def test_a_picture_too_small_for_the_default_method_is_sampled_directly() -> None:
+    fields = CATALOG.default.model_dump() | {"default_method": "hidiffusion-refresh"}
+    catalog = Catalog(models=(Model.model_validate(fields),))
+    sizes = {256: "direct", 512: "hidiffusion-refresh"}
+    for side, method in sizes.items():
+        asked = parse_request({"prompt": "x", "width": side, "height": side})
+        assert resolve(asked, catalog).method == method
+
+
+def test_such_a_default_needs_direct_sampling_beside_it() -> None:
+    fields = {"default_method": "hidiffusion-refresh", "methods": ("hidiffusion-refresh",)}
+    with pytest.raises(ValueError, match="add 'direct' to its methods"):
+        Model.model_validate(CATALOG.default.model_dump() | fields)
+
+
 def test_every_option_of_the_method_is_filled_in() -> None:
     fields = {"prompt": "x", "method": "diffuse-high", "method_options": {"noising_steps": 20.0}}
     options = resolve(parse_request(fields), CATALOG).method_options

@@ -12,6 +12,7 @@ const MAX_DRAWN_SEED = 2 ** 32;
 const form = byId("request");
 const multiple = Number(byId("width").step);
 let models = [];
+let wishedMethod = null;
 
 /** Offer `offered`, restore what was typed before, and call `onSubmit` with each request. */
 export function startForm(offered, onSubmit) {
@@ -20,9 +21,10 @@ export function startForm(offered, onSubmit) {
   offer(models[0]);
   useRequest(readDraft());
   byId("model").addEventListener("change", () => offer(chosenModel()));
+  byId("method").addEventListener("change", (event) => { wishedMethod = event.target.value; });
   byId("draw").addEventListener("click", drawSeed);
   for (const side of ["width", "height"]) byId(side).addEventListener("input", showChoice);
-  form.addEventListener("input", () => localStorage.setItem(DRAFT, JSON.stringify(asked())));
+  form.addEventListener("input", () => localStorage.setItem(DRAFT, draft()));
   byId("prompt").addEventListener("keydown", (event) => {
     if (event.key === "Enter" && (event.ctrlKey || event.metaKey)) form.requestSubmit();
   });
@@ -57,6 +59,7 @@ export function useRequest(request) {
     const missing = control.options && ![...control.options].some((each) => each.value === value);
     if (value !== undefined && value !== null && !missing) control.value = value;
   }
+  wishedMethod = request.method ?? wishedMethod;
   showChoice();
 }
 
@@ -154,6 +157,18 @@ function showChoice() {
   for (const radio of form.querySelectorAll("[name=sizes]"))
     radio.checked = Number(radio.value) === side;
   byId("dimensions").textContent = size.width && size.height ? pixels(size) : "";
+  if (size.width && size.height) offerMethodsAt(size, model);
+}
+
+/** Offer the methods that can draw a size; where the wished one cannot, sample directly. */
+function offerMethodsAt({ width, height }, model) {
+  const scale = Math.sqrt(width * height) / model.native_size;
+  for (const option of byId("method").options) {
+    const method = model.method_details.find((each) => each.name === option.value);
+    option.disabled = method.min_scale > scale + 1e-9;
+  }
+  const usable = (name) => [...byId("method").options].some((each) => each.value === name && !each.disabled);
+  byId("method").value = [wishedMethod, model.default_method, "direct"].find(usable) ?? "";
 }
 
 function drawSeed() {
@@ -170,6 +185,9 @@ function asked() {
   }
   return request;
 }
+
+/** What was typed, with the method that was wished for even where the size does not allow it. */
+const draft = () => JSON.stringify({ ...asked(), method: wishedMethod ?? undefined });
 
 function readDraft() {
   try {

@@ -180,3 +180,15 @@ def test_form_offers_what_the_model_allows_and_sends_it(screen: Screen, stack: S
     assert (request["method"], request["seed"]) == ("direct", 12)
     assert (request["num_inference_steps"], request["guidance_scale"]) == (9, 2.5)
     assert request["scheduler"] == "EulerDiscreteScheduler"
+
+
+def test_a_method_that_cannot_draw_a_size_steps_aside_for_it(screen: Screen) -> None:
+    screen.open()
+    page: Page = screen.page
+    method = page.get_by_label("Method")
+    method.select_option("hidiffusion-guided")
+    page.locator("#sizes").get_by_text("256").click()
+    expect(method).to_have_value("hidiffusion")
+    expect(method.locator("[value=hidiffusion-guided]")).to_be_disabled()
+    page.locator("#sizes").get_by_text("1024").click()
+    expect(method).to_have_value("hidiffusion-guided")
