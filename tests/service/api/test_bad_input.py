@@ -25,7 +25,7 @@ BAD = [
     ({"height": -512}, "height", "from 128 to 4096"),
     ({"model": "imagined"}, "model", "allowed are emoji"),
     ({"scheduler": "CronScheduler"}, "scheduler", "DDIMScheduler, EulerDiscreteScheduler"),
-    ({"method": "magic"}, "method", "hidiffusion, direct"),
+    ({"method": "magic"}, "method", "hidiffusion, hidiffusion-guided, direct"),
     ({"num_inference_steps": 0}, "num_inference_steps", "greater than or equal to 1"),
     ({"num_inference_steps": 151}, "num_inference_steps", "less than or equal to 150"),
     ({"guidance_scale": -0.1}, "guidance_scale", "greater than or equal to 0"),
