@@ -61,6 +61,17 @@ class Access:
             Unauthenticated: there is no key, or it is unknown, wrong or expired.
             PermissionDenied: the key lacks the scope.
         """
+        caller = self.holder(token)
+        if scope not in caller.scopes:
+            raise PermissionDenied(scope)
+        return caller
+
+    def holder(self, token: str | None) -> Caller:
+        """Who sends this token, whatever its key is good for.
+
+        Raises:
+            Unauthenticated: there is no key, or it is unknown, wrong or expired.
+        """
         prefix, _, rest = (token or "").partition("_")
         key_id, _, secret = rest.partition("_")
         key = self._keys.find(key_id)
@@ -68,8 +79,6 @@ class Access:
         right = key is not None and hmac.compare_digest(digest, key.sha256)
         if key is None or not right or prefix != TOKEN_PREFIX or self._expired(key):
             raise Unauthenticated
-        if scope not in key.scopes:
-            raise PermissionDenied(scope)
         return Caller(key.tenant, key.id, frozenset(key.scopes), key.limits)
 
     def use_cases(self, caller: Caller) -> UseCases:

@@ -1,6 +1,7 @@
-"""Who calls over HTTP: read from the Authorization header, once per request."""
+"""Who calls over HTTP: read from the Authorization header, or from the page's cookie."""
 
 from typing import Annotated, cast
+from urllib.parse import urlsplit
 
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
@@ -11,6 +12,9 @@ from service.application.access import Access
 from service.application.use_cases import UseCases
 from service.domain.access import Scope
 from service.domain.errors import PermissionDenied, Unauthenticated
+
+#: Carries the key of somebody who signed in on the page; its scripts cannot read it.
+SESSION_COOKIE = "hidiffusion_key"
 
 _READING = {"GET", "HEAD"}
 
@@ -34,7 +38,7 @@ async def use_cases_of(
     if access is None:
         return cast("UseCases", request.app.state.use_cases)
     reading = request.method in _READING
-    caller = access.caller(_token(credentials), Scope.READ if reading else Scope.WRITE)
+    caller = access.caller(_token(request, credentials), Scope.READ if reading else Scope.WRITE)
     if not reading:
         allowance = await run_in_threadpool(access.count_request, caller)
         if allowance is not None:
@@ -60,8 +64,20 @@ async def require_operator(request: Request) -> None:
     """
     access = cast("Access | None", request.app.state.access)
     if access is not None:
-        access.caller(_token(await _bearer(request)), Scope.ADMIN)
+        access.caller(_token(request, await _bearer(request)), Scope.ADMIN)
 
 
-def _token(credentials: HTTPAuthorizationCredentials | None) -> str | None:
-    return credentials.credentials if credentials else None
+def _token(request: Request, credentials: HTTPAuthorizationCredentials | None) -> str | None:
+    return credentials.credentials if credentials else session_token(request)
+
+
+def session_token(request: Request) -> str | None:
+    """The key in the page's cookie, or None.
+
+    Browsers send the cookie with whatever is asked of this host, so a request that changes
+    something counts as the page's own only when its `Origin` says so.
+    """
+    origin = urlsplit(request.headers.get("origin", "")).netloc
+    if request.method in _READING or origin == request.headers.get("host"):
+        return request.cookies.get(SESSION_COOKIE)
+    return None

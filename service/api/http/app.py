@@ -19,12 +19,26 @@ from service.api.http.routes import (
     models,
     operations,
     problems,
+    session,
     web,
 )
 from service.api.metrics import ApiMetrics
 from service.application.access import Access
 from service.application.use_cases import UseCases
 from service.settings import ApiSettings
+
+_ROUTES = (
+    generations,
+    events,
+    artifacts,
+    images,
+    iiif,
+    models,
+    operations,
+    problems,
+    session,
+    web,
+)
 
 _DESCRIPTION = """\
 Ask for a picture, follow it as it is made, and look at it tile by tile.
@@ -71,7 +85,7 @@ def create_app(
     app.state.metrics = metrics
     app.state.settings = settings
     app.state.stopping = stopping or asyncio.Event()
-    for module in (generations, events, artifacts, images, iiif, models, operations, problems, web):
+    for module in _ROUTES:
         app.include_router(module.router)
     app.mount("/web", web.page_files)
     install_error_handlers(app)

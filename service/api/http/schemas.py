@@ -255,3 +255,10 @@ class Readiness(Health):
     """Whether a request could be served now, and by whom."""
 
     workers: tuple[WorkerView, ...]
+
+
+class SessionView(View):
+    """How the page stands with the service; `tenant` is None for who has not signed in."""
+
+    asks_for_key: bool
+    tenant: str | None

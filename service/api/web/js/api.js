@@ -26,8 +26,8 @@ async function ask(path, options) {
   throw new Problem(await response.json().catch(() => ({ status })));
 }
 
-async function call(method, path, body) {
-  const headers = body ? { "Content-Type": "application/json" } : {};
+async function call(method, path, body, more = {}) {
+  const headers = body ? { "Content-Type": "application/json", ...more } : more;
   const response = await ask(path, { method, headers, body: body && JSON.stringify(body) });
   return response.status === 204 ? null : response.json();
 }
@@ -56,3 +56,13 @@ export function list(limit, cursor) {
   if (cursor) query.set("cursor", cursor);
   return call("GET", `/v1/generations?${query}`);
 }
+
+/** Whether the service asks for keys, and the tenant whose key the browser holds, or null. */
+export const readSession = () => call("GET", "/session");
+
+export function signIn(key) {
+  if (!/^[!-~]+$/.test(key)) throw new Problem({ status: 401 });  // not even a header takes it
+  return call("POST", "/session", null, { Authorization: `Bearer ${key}` });
+}
+
+export const signOut = () => call("DELETE", "/session");

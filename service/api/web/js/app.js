@@ -5,6 +5,8 @@ import * as api from "./api.js";
 import { announce, byId } from "./elements.js";
 import { complain, startForm, useRequest } from "./form.js";
 import { Gallery } from "./gallery.js";
+import { useSession } from "./recipe.js";
+import { startSession } from "./session.js";
 import { Stage } from "./stage.js";
 
 const SERVICE_MILLISECONDS = 15000;
@@ -70,6 +72,7 @@ addEventListener("hashchange", async () => {
   if (isShowing()) byId("stage-title").focus({ preventScroll: true });
 });
 
+useSession(await startSession());
 try {
   startForm(await api.listModels(), ask);
 } catch (problem) {

@@ -7,9 +7,15 @@ import { bytes, duration, methodTitle, pixels } from "./wording.js";
 const COPIED_MILLISECONDS = 1600;
 
 const service = {
+  asksForKey: false,
   origin: location.origin,
   grpcAddress: `${location.hostname}:${document.querySelector("[name=grpc-port]").content}`,
 };
+
+/** Let the code name a key, where the service asks for one. */
+export function useSession(session) {
+  service.asksForKey = session.asks_for_key;
+}
 
 /** Show the recipe of `generation`, with code for each client. */
 export function showRecipe(generation) {

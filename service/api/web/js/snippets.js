@@ -25,21 +25,26 @@ const lines = (fields, indent, write) =>
 
 const file = (request) => `picture.${request.output_format === "jpeg" ? "jpg" : request.output_format}`;
 
-function curl(request, { origin }) {
+/** Where the service asks for keys, the code reads one from the environment: never the one in use. */
+const pythonKey = (quote) => `os.environ[${quote}HIDIFFUSION_KEY${quote}]`;
+
+function curl(request, { origin, asksForKey }) {
+  const key = asksForKey ? ' -H "Authorization: Bearer $HIDIFFUSION_KEY"' : "";
   return `# Ask, follow until it is done, download.
-record=$(curl -sS -o /dev/null -w '%header{location}' ${origin}/v1/generations \\
+record=$(curl -sS${key} -o /dev/null -w '%header{location}' ${origin}/v1/generations \\
   -H 'Content-Type: application/json' \\
   -d ${shellQuoted(asJson(request))})
-curl -sSN "${origin}$record/events"
-curl -sSL -o ${file(request)} "${origin}$record/image"
+curl -sSN${key} "${origin}$record/events"
+curl -sSL${key} -o ${file(request)} "${origin}$record/image"
 `;
 }
 
-function pythonHttp(request, { origin }) {
-  return `import httpx
+function pythonHttp(request, { origin, asksForKey }) {
+  const headers = asksForKey ? `, headers={"Authorization": f"Bearer {${pythonKey("'")}}"}` : "";
+  return `${asksForKey ? "import os\n\n" : ""}import httpx
 from httpx_sse import connect_sse
 
-with httpx.Client(base_url="${origin}", timeout=None) as client:
+with httpx.Client(base_url="${origin}", timeout=None${headers}) as client:
     request = {
 ${lines(given(request), 8, (name, value) => `"${name}": ${python(value)}`)}
     }
@@ -57,23 +62,25 @@ ${lines(given(request), 8, (name, value) => `"${name}": ${python(value)}`)}
 const grpcValue = (name, value) =>
   name.endsWith("_format") ? `"${name.toUpperCase()}_${value.toUpperCase()}"` : python(value);
 
-function pythonGrpc(request, { grpcAddress }) {
-  return `import grpc
+function pythonGrpc(request, { grpcAddress, asksForKey }) {
+  const bearer = `\nmetadata = [("authorization", f"Bearer {${pythonKey("'")}}")]\n`;
+  const metadata = asksForKey ? ", metadata=metadata" : "";
+  return `${asksForKey ? "import os\n\n" : ""}import grpc
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
 from service.api.grpc._generated.hidiffusion.v1.generation_service_pb2_grpc import (
     GenerationServiceStub,
 )
-
+${asksForKey ? bearer : ""}
 with grpc.insecure_channel("${grpcAddress}") as channel:
     service = GenerationServiceStub(channel)
     request = rpc.CreateGenerationRequest(
 ${lines(given(request), 8, (name, value) => `${name}=${grpcValue(name, value)}`)}
     )
-    id = service.CreateGeneration(request).generation.id
-    for response in service.WatchGeneration(rpc.WatchGenerationRequest(id=id)):
+    id = service.CreateGeneration(request${metadata}).generation.id
+    for response in service.WatchGeneration(rpc.WatchGenerationRequest(id=id)${metadata}):
         print(response.event.WhichOneof("event"))
     with open("${file(request)}", "wb") as file:
-        for part in service.DownloadImage(rpc.DownloadImageRequest(id=id)):
+        for part in service.DownloadImage(rpc.DownloadImageRequest(id=id)${metadata}):
             file.write(part.data)
 `;
 }
@@ -81,14 +88,14 @@ ${lines(given(request), 8, (name, value) => `${name}=${grpcValue(name, value)}`)
 /** What the service's OpenAI interface takes beside OpenAI's own names. */
 const EXTRA = ["negative_prompt", "num_inference_steps", "guidance_scale", "seed", "scheduler", "method"];
 
-function openAi(request, { origin }) {
+function openAi(request, { origin, asksForKey }) {
   const extra = given(request).filter(([name]) => EXTRA.includes(name));
   const quality = request.quality ? `\n    output_compression=${request.quality},` : "";
   return `import base64
-
+${asksForKey ? "import os\n" : ""}
 from openai import OpenAI
 
-client = OpenAI(base_url="${origin}/v1", api_key="unused")
+client = OpenAI(base_url="${origin}/v1", api_key=${asksForKey ? pythonKey('"') : '"unused"'})
 images = client.images.generate(
     model=${python(request.model)},
     prompt=${python(request.prompt)},

@@ -2,6 +2,10 @@
 
 const METHODS = {
   hidiffusion: "HiDiffusion",
+  "hidiffusion-guided": "HiDiffusion, guided",
+  "hidiffusion-refresh": "HiDiffusion, refreshed",
+  "diffuse-high": "DiffuseHigh",
+  "upsample-guidance": "Upsample Guidance",
   raunet: "RAU-Net alone",
   "msw-msa": "Window attention alone",
   direct: "Direct",

@@ -1,10 +1,5 @@
 """A result's recipe, and the code that makes it again: what is shown is run."""
 
-import os
-import shutil
-import subprocess
-import sys
-import threading
 from pathlib import Path
 
 import pytest
@@ -13,8 +8,7 @@ from playwright.sync_api import expect
 from tests.service.api.painter import Painter
 from tests.service.api.stack import Stack
 from tests.service.api.web.screen import Screen
-
-ROOT = Path(__file__).parents[4]
+from tests.service.api.web.snippets import CLIENTS, copied, run
 
 #: A prompt that breaks careless quoting in shells and in Python.
 PROMPT = 'a fox\'s "den", with a $HOME, a \\ and a ☃'
@@ -26,43 +20,15 @@ def _finished(stack: Stack) -> Painter:
     return painter
 
 
-def _paint_what_comes(stack: Stack, known: str) -> None:
-    """Play the worker for the next generation."""
-    while True:
-        page = stack.records.list(status=None, cursor=None, limit=1)
-        if page.generations[0].id != known:
-            Painter(stack.worker, page.generations[0].id).finish()
-            return
-        threading.Event().wait(0.02)
-
-
-needs_curl = pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed")
-
-
-@pytest.mark.parametrize(
-    "client", [pytest.param("curl", marks=needs_curl), "Python, HTTP", "Python, gRPC", "OpenAI SDK"]
-)
+@pytest.mark.parametrize("client", CLIENTS)
 def test_copied_code_makes_the_same_picture(
     screen: Screen, stack: Stack, tmp_path: Path, client: str
 ) -> None:
     first = _finished(stack)
     screen.open(first.generation.id)
-    screen.page.get_by_role("tab", name=client).click()
-    screen.page.get_by_role("button", name="Copy").click()
-    expect(screen.page.get_by_role("button", name="Copied")).to_be_visible()
-    code = screen.page.evaluate("() => navigator.clipboard.readText()")
 
-    worker = threading.Thread(target=_paint_what_comes, args=(stack, first.generation.id))
-    worker.start()
-    command = ["bash", "-euc", code] if client == "curl" else [sys.executable, "-c", code]
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    ran = subprocess.run(
-        command, cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=60,
-        check=False,
-    )  # fmt: skip
-    worker.join()
+    run(copied(screen, client), client, stack, tmp_path)
 
-    assert ran.returncode == 0, ran.stderr
     twin = stack.records.list(status=None, cursor=None, limit=1).generations[0]
     assert twin.id != first.generation.id
     assert twin.request == first.generation.request
