@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.domain.artifacts import OutputFormat
 from service.domain.catalog import Model
 from service.domain.generation import MAX_STEPS, Generation, GenerationRequest
+from service.domain.methods import OptionValue
 
 MAX_IMAGES = 10
 MAX_PARTIAL_IMAGES = 3
@@ -105,6 +106,9 @@ class ImageRequest(BaseModel):
     )
     scheduler: str | None = Field(None, description="A diffusers scheduler class.")
     method: str | None = Field(None, description="How to go beyond native size.")
+    method_options: dict[str, OptionValue] | None = Field(
+        None, description="Options of the method."
+    )
 
     def fields(self, model: Model | None) -> dict[str, Any]:
         """The fields of a `GenerationRequest` for `model`, without those that were left out."""

@@ -1,6 +1,7 @@
 // The request form: a model's limits and presets, what was typed, and what was wrong with it.
 
 import { byId, make } from "./elements.js";
+import { offerOptions, optionControl, readOptions, useOptions } from "./options.js";
 import { dimensions, SHAPES, sidesOf } from "./sizes.js";
 import { methodTitle, pixels, schedulerTitle } from "./wording.js";
 
@@ -21,7 +22,10 @@ export function startForm(offered, onSubmit) {
   offer(models[0]);
   useRequest(readDraft());
   byId("model").addEventListener("change", () => offer(chosenModel()));
-  byId("method").addEventListener("change", (event) => { wishedMethod = event.target.value; });
+  byId("method").addEventListener("change", (event) => {
+    wishedMethod = event.target.value;
+    showOptions();
+  });
   byId("draw").addEventListener("click", drawSeed);
   for (const side of ["width", "height"]) byId(side).addEventListener("input", showChoice);
   form.addEventListener("input", () => localStorage.setItem(DRAFT, draft()));
@@ -61,6 +65,7 @@ export function useRequest(request) {
   }
   wishedMethod = request.method ?? wishedMethod;
   showChoice();
+  useOptions(request.method_options ?? {});
 }
 
 /** Show what the service refused, each error at its field; null clears. */
@@ -78,14 +83,15 @@ export function complain(problem) {
 }
 
 function blame({ field, description }) {
-  const control = [...TEXTS, ...NUMBERS].includes(field) ? byId(field) : null;
+  const control = [...TEXTS, ...NUMBERS].includes(field) ? byId(field) : optionControl(field);
   if (!control) return false;
   const text = control.validity.valueMissing ? "say what the picture should show" : description;
-  const wrong = make("p", { className: "wrong", id: `${field}-wrong`, textContent: text });
+  const wrong = make("p", { className: "wrong", id: `${control.id}-wrong`, textContent: text });
   control.closest(".field").append(wrong);
   control.setAttribute("aria-invalid", "true");
   control.setAttribute("aria-describedby", wrong.id);
-  if (byId("details").contains(control)) byId("details").open = true;
+  const folded = control.closest("details");
+  if (folded) folded.open = true;
   return true;
 }
 
@@ -169,6 +175,15 @@ function offerMethodsAt({ width, height }, model) {
   }
   const usable = (name) => [...byId("method").options].some((each) => each.value === name && !each.disabled);
   byId("method").value = [wishedMethod, model.default_method, "direct"].find(usable) ?? "";
+  showOptions();
+}
+
+/** The fields of the chosen method's options, where they are not there already. */
+function showOptions() {
+  const { value } = byId("method");
+  if (byId("options").dataset.method === value) return;
+  byId("options").dataset.method = value;
+  offerOptions(chosenModel().method_details.find((each) => each.name === value));
 }
 
 function drawSeed() {
@@ -183,6 +198,8 @@ function asked() {
   for (const name of NUMBERS) {
     if (byId(name).value !== "") request[name] = Number(byId(name).value);
   }
+  const options = readOptions();
+  if (Object.keys(options).length) request.method_options = options;
   return request;
 }
 

@@ -86,7 +86,8 @@ ${lines(given(request), 8, (name, value) => `${name}=${grpcValue(name, value)}`)
 }
 
 /** What the service's OpenAI interface takes beside OpenAI's own names. */
-const EXTRA = ["negative_prompt", "num_inference_steps", "guidance_scale", "seed", "scheduler", "method"];
+const EXTRA = ["negative_prompt", "num_inference_steps", "guidance_scale", "seed", "scheduler", "method",
+  "method_options"];
 
 function openAi(request, { origin, asksForKey }) {
   const extra = given(request).filter(([name]) => EXTRA.includes(name));

@@ -109,3 +109,33 @@ def test_older_results_come_when_asked_for(screen: Screen, stack: Stack) -> None
     expect(screen.cards).to_have_count(26)
     expect(screen.cards.last).to_contain_text("number 0")
     expect(screen.page.get_by_role("button", name="Show older")).to_be_hidden()
+
+
+def test_options_of_a_method_are_asked_for_and_come_back(screen: Screen, stack: Stack) -> None:
+    page = screen.page
+    screen.open()
+    page.get_by_label("Method").select_option("hidiffusion")
+    page.get_by_text("Options of the method").click()
+    page.get_by_label("t1 ratio").fill("1.5")
+    page.get_by_label("window grid").fill("native")
+    page.get_by_label("Prompt", exact=True).fill("a fox")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_label("t1 ratio")).to_have_attribute("aria-invalid", "true")
+    assert stack.count() == 0
+
+    page.get_by_label("t1 ratio").fill("0.7")
+    painter = Painter(stack.worker, screen.ask("a fox", "512"))
+    options = painter.generation.request.method_options
+    assert (options["t1_ratio"], options["window_grid"], options["t2_ratio"]) == (
+        0.7,
+        "native",
+        None,
+    )
+
+    painter.finish()
+    page.get_by_label("Method").select_option("direct")
+    expect(page.get_by_text("Options of the method")).to_be_hidden()
+    page.get_by_role("button", name="Use settings").click()
+    expect(page.get_by_label("t1 ratio")).to_have_value("0.7")
+    expect(page.get_by_label("window grid")).to_have_value("native")
+    expect(page.get_by_label("t2 ratio")).to_have_value("")

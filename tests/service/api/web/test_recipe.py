@@ -15,7 +15,18 @@ PROMPT = 'a fox\'s "den", with a $HOME, a \\ and a ☃'
 
 
 def _finished(stack: Stack) -> Painter:
-    painter = Painter(stack.worker, stack.submit(prompt=PROMPT, width=256, height=256, seed=7))
+    options = {"t1_ratio": 0.7, "window_grid": "native"}
+    painter = Painter(
+        stack.worker,
+        stack.submit(
+            prompt=PROMPT,
+            width=256,
+            height=256,
+            seed=7,
+            method="hidiffusion",
+            method_options=options,
+        ),
+    )
     painter.finish()
     return painter
 
