@@ -7,6 +7,7 @@ to its low wavelet band. The equations and defaults are those of the paper and i
 
 from __future__ import annotations
 
+import functools
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -158,11 +159,17 @@ def generate(pipe: Any, order: Order, config: DiffuseHighConfig) -> Any:
     with torch.no_grad(), ready(pipe.vae):
         picture = config.guidance_picture
         if picture is None:
-            picture = codec.picture(session.draw(output_type="latent").images)
+            base = session.leaving(lambda: session.draw(output_type="latent").images)
+            picture = codec.picture(base)
         while session.left > 1:
-            result = _stage(session, picture, config, output_type="latent")
-            picture = codec.picture(result.images)
+            smaller = functools.partial(_smaller_stage, session, picture, config)
+            picture = codec.picture(session.leaving(smaller))
         return _stage(session, picture, config)
+
+
+def _smaller_stage(session: Session, picture: Tensor, config: DiffuseHighConfig) -> Tensor:
+    latents: Tensor = _stage(session, picture, config, output_type="latent").images
+    return latents
 
 
 def _stage(session: Session, picture: Tensor, config: DiffuseHighConfig, **changes: Any) -> Any:

@@ -128,8 +128,10 @@ def generate(pipe: Any, order: Order, config: GuidedConfig) -> Any:
 
         path = Trajectory(enlarge)
         follows = config.reference == "trajectory"
+        if follows:
+            session.forgo_resuming()
         recorder = adjusted_x0(pipe.scheduler, path.record) if follows else nullcontext()
-        native = session.draw(recorder, output_type="latent").images
+        native = session.leaving(lambda: session.draw(recorder, output_type="latent").images)
         large = enlarge(native)
         splitter = splitter_of(config.splitter, _size(large), _size(native))
         weight = Fade(config.band_weight, max(config.band_end, 1e-6), config.band_fade)

@@ -11,6 +11,7 @@ import hashlib
 import inspect
 import math
 from collections.abc import Callable
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -73,6 +74,8 @@ class Progress:
         fraction: share of the work that is done; a call counts for more in a larger picture.
         stage: the pass under way, from 0.
         stages: number of passes.
+        stage_step: calls of the model in this pass that are done.
+        stage_total: calls of the model in this pass.
         latents: as they stand, [B, C, h, w], of the size of the pass.
     """
 
@@ -81,11 +84,35 @@ class Progress:
     fraction: float
     stage: int
     stages: int
+    stage_step: int
+    stage_total: int
     latents: Tensor = field(repr=False)
 
 
 #: Hears of each step; an exception ends the generation and reaches the caller.
 OnProgress = Callable[[Progress], None]
+
+
+@dataclass(frozen=True)
+class Run:
+    """A pass that is about to run.
+
+    Attributes:
+        stage: its number, from 0.
+        pipe: the pipeline that runs, with the scheduler that it steps.
+        generator: its random generator, or one for each sample.
+        earlier: what the passes before it left to the later ones, a tensor each; None where the
+            pass needs more of the past than these, so that it can only be run from the beginning.
+    """
+
+    stage: int
+    pipe: Any
+    generator: Any
+    earlier: tuple[Tensor, ...] | None = field(repr=False)
+
+
+#: Gives what is to be entered around each pass, before anything that the method itself enters.
+Around = Callable[[Run], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -99,6 +126,8 @@ class Order:
         call: keyword arguments of the pipeline.
         on_progress: hears of each step.
         alive: called more often than that, between tiles of the autoencoder.
+        around: entered around each pass.
+        earlier: what the first passes left in an equal generation; these are not run again.
     """
 
     width: int
@@ -107,6 +136,8 @@ class Order:
     call: dict[str, Any]
     on_progress: OnProgress | None = None
     alive: Callable[[], None] = lambda: None
+    around: Around = lambda _: nullcontext()
+    earlier: tuple[Tensor, ...] = ()
 
     @property
     def num_inference_steps(self) -> int:

@@ -7,9 +7,10 @@ the energy that pictures lose when they are enlarged.
 
 from __future__ import annotations
 
+import functools
 import itertools
-from collections.abc import Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
+from contextlib import AbstractContextManager
 from dataclasses import dataclass, replace
 from typing import Any
 
@@ -128,22 +129,29 @@ def generate(pipe: Any, order: Order, config: RefreshConfig) -> Any:
             )
     session = Session(pipe, order, plan(pipe, order, config))
     with torch.no_grad(), ready(pipe.vae):
-        with _last_x0(session) as states:
-            session.draw(output_type="latent")
+        first = functools.partial(session.draw, output_type="latent")
+        x0 = session.leaving(functools.partial(_last_x0, session, first))
         while session.left > 1:
-            latents = _enlarged(session, states[-1])
-            with _last_x0(session) as states:
-                _refine(session, latents, config, output_type="latent")
-        return _refine(session, _enlarged(session, states[-1]), config)
+            latents = _enlarged(session, x0)
+            larger = functools.partial(_refine, session, latents, config, output_type="latent")
+            x0 = session.leaving(functools.partial(_last_x0, session, larger))
+        return _refine(session, _enlarged(session, x0), config)
 
 
-def _refine(session: Session, latents: Tensor, config: RefreshConfig, **changes: Any) -> Any:
+def _refine(
+    session: Session,
+    latents: Tensor,
+    config: RefreshConfig,
+    *contexts: AbstractContextManager[Any],
+    **changes: Any,
+) -> Any:
     base = session.guidance_scale
     last = base if config.guidance_scale is None else config.guidance_scale
     share = 1 - (session.left - 1) / (len(session.passes) - 1)
     return session.refine(
         latents,
         denoiser(session.pipe, session.now.draws, config.seed),
+        *contexts,
         guidance_scale=base + (last - base) * share,
         **native_conditioning(session),
         **changes,
@@ -155,9 +163,8 @@ def _enlarged(session: Session, x0: Tensor) -> Tensor:
     return session.codec.latents(picture).to(session.dtype)
 
 
-@contextmanager
-def _last_x0(session: Session) -> Iterator[list[Tensor]]:
-    """Yield a list that holds the newest predicted x0."""
+def _last_x0(session: Session, run: Callable[..., Any]) -> Tensor:
+    """Run a pass and return the x0 that it predicted last."""
     newest: list[Tensor] = []
 
     def keep(x0: Tensor, moment: Moment) -> Tensor:
@@ -165,5 +172,5 @@ def _last_x0(session: Session) -> Iterator[list[Tensor]]:
         newest[:] = [x0]
         return x0
 
-    with adjusted_x0(session.pipe.scheduler, keep, total=session.now.calls):
-        yield newest
+    run(adjusted_x0(session.pipe.scheduler, keep, total=session.now.calls))
+    return newest[-1]

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from hidiffusion.errors import UnsupportedPipelineError
 from hidiffusion.methods.codec import Codec
-from hidiffusion.methods.passes import Order, Pass, Progress, native_like, native_pixels
+from hidiffusion.methods.passes import Order, Pass, Progress, Run, native_like, native_pixels
 from hidiffusion.methods.pictures import fitted
 from hidiffusion.methods.steps import observed_steps
 
@@ -41,6 +41,7 @@ class Session:
         self.codec = Codec(pipe.vae, order.alive)
         self._stage = 0
         self._done = 0
+        self._left: list[Tensor] | None = []
 
     @property
     def dtype(self) -> torch.dtype:
@@ -64,6 +65,27 @@ class Session:
     def left(self) -> int:
         """Passes that have not run yet."""
         return len(self.passes) - self._stage
+
+    def leaving(self, make: Callable[[], Tensor]) -> Tensor:
+        """Run the next pass for the one tensor that the later passes need of it.
+
+        Where an equal generation has left that tensor before, it is taken as it is.
+
+        Args:
+            make: runs the pass.
+        """
+        if self._stage < len(self.order.earlier):
+            left = self.order.earlier[self._stage]
+            self._finish()
+        else:
+            left = make()
+        if self._left is not None:
+            self._left.append(left)
+        return left
+
+    def forgo_resuming(self) -> None:
+        """Say that later passes need more of this one than a tensor: nothing can be skipped."""
+        self._left = None
 
     def draw(self, *contexts: AbstractContextManager[Any], **changes: Any) -> Any:
         """Run the next pass over the whole schedule, from noise.
@@ -125,14 +147,20 @@ class Session:
     ) -> Any:
         accepted = _parameters(pipe)
         arguments["generator"] = self.order.generator(self._stage)
+        earlier = None if self._left is None else tuple(self._left)
+        run = Run(self._stage, pipe, arguments["generator"], earlier)
         with ExitStack() as stack:
+            stack.enter_context(self.order.around(run))
             for context in contexts:
                 stack.enter_context(context)
             stack.enter_context(observed_steps(pipe.scheduler, self._observer(pipe)))
             result = pipe(**{name: arguments[name] for name in arguments if name in accepted})
-        self._done += self.passes[self._stage].computed
-        self._stage += 1
+        self._finish()
         return result
+
+    def _finish(self) -> None:
+        self._done += self.now.computed
+        self._stage += 1
 
     def _observer(self, pipe: Any) -> Callable[[Tensor], None]:
         now, seen = self.now, 0
@@ -147,7 +175,7 @@ class Session:
                 pipe._interrupt = True  # diffusers' way to skip the steps that are left
             if self.order.on_progress is not None:
                 fraction = (begun + now.work * seen / now.computed) / work
-                place = (self._stage, len(self.passes))
+                place = (self._stage, len(self.passes), seen, now.computed)
                 report = Progress(self._done + seen, total, fraction, *place, latents)
                 self.order.on_progress(report)
 

@@ -1,4 +1,4 @@
-"""The course of one denoising: what its steps leave behind, and how to take it up in the middle.
+"""The course of one pass: what its steps leave behind, and how to take it up in the middle.
 
 A pipeline call cannot be entered in the middle, but it can be made to hurry: given the same
 request, it prepares everything as it did the first time, and then, for the steps that are done,
@@ -15,6 +15,7 @@ from typing import Any
 import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook
 
+from hidiffusion.methods.passes import Progress, Run
 from service.worker.snapshot import Snapshot
 
 _HOOK = "hidiffusion_service_fast_forward"
@@ -24,33 +25,24 @@ class Course:
     """Stands in front of a scheduler's `step` for one call of a pipeline.
 
     Args:
-        pipe: the pipeline, with the scheduler of this run.
-        generator: the random generator of this run, on the CPU.
-        begin: where to take the course up; None: at its beginning.
-        resumable: whether this scheduler alone takes all the steps; when not, the course stands
-            aside, begins at the beginning and has no snapshots.
+        run: the pass. Where it needs more of the passes before it than they left, the course
+            stands aside and has no snapshots.
+        begin: where to take the pass up; None: at its beginning.
     """
 
-    def __init__(
-        self,
-        pipe: Any,
-        generator: torch.Generator,
-        begin: Snapshot | None,
-        *,
-        resumable: bool = True,
-    ) -> None:
-        self._resumable = resumable
-        self._pipe = pipe
-        self._scheduler = pipe.scheduler
-        self._generator = generator
-        self._begin = begin if resumable else None
+    def __init__(self, run: Run, begin: Snapshot | None) -> None:
+        self._run = run
+        self._pipe = run.pipe
+        self._scheduler = run.pipe.scheduler
+        self._generator: torch.Generator = run.generator
+        self._begin = begin
         self._initial: dict[str, Any] | None = None
         self._taken = 0
 
     @property
     def done_before(self) -> int:
-        """Steps that an earlier attempt has done."""
-        return 0 if self._begin is None else self._begin.step
+        """Steps of the pass that an earlier attempt has done."""
+        return 0 if self._begin is None else self._begin.stage_step
 
     @property
     def hurrying(self) -> bool:
@@ -60,7 +52,7 @@ class Course:
     @contextlib.contextmanager
     def watched(self) -> Iterator["Course"]:
         """Call the pipeline inside the block, once."""
-        if not self._resumable:
+        if self._run.earlier is None:
             yield self
             return
         step = self._scheduler.step
@@ -75,19 +67,27 @@ class Course:
             if self._begin is not None:
                 registry.remove_hook(_HOOK, recurse=False)
 
-    def snapshot(self, step: int, latents: torch.Tensor) -> Snapshot | None:
-        """The state after `step` steps, taken before the next begins; None if not resumable.
+    def snapshot(self, progress: Progress) -> Snapshot | None:
+        """The state after a step, taken before the next begins; None if not resumable.
 
         Tensors are not copied: schedulers replace theirs and never write into them.
         """
-        if self._initial is None:
+        if self._initial is None or self._run.earlier is None:
             return None
         changed = {
             name: [*value] if isinstance(value, list) else value
             for name, value in vars(self._scheduler).items()
             if name != "step" and (_is_plain(value) or value is not self._initial.get(name))
         }
-        return Snapshot(step, latents, changed, self._generator.get_state())
+        return Snapshot(
+            step=progress.step,
+            stage=progress.stage,
+            stage_step=progress.stage_step,
+            latents=progress.latents,
+            scheduler=changed,
+            generator=self._generator.get_state(),
+            earlier=self._run.earlier,
+        )
 
     def _step(self, step: Any, output: Any, timestep: Any, sample: Any, **options: Any) -> Any:
         if self._initial is None:

@@ -1,13 +1,13 @@
 """From a request to latents, on a warm pipeline."""
 
-from collections.abc import Callable
-from typing import Any, Protocol
+import contextlib
+from collections.abc import Callable, Iterator
+from typing import Protocol
 
 import torch
 
 from hidiffusion.methods import registry
-from hidiffusion.methods.passes import Progress
-from hidiffusion.methods.registry import Method
+from hidiffusion.methods.passes import Progress, Run
 from service.domain.generation import ResolvedRequest
 from service.worker.course import Course
 from service.worker.pipelines import WarmPipeline
@@ -62,67 +62,60 @@ def denoise(
         UnsupportedRequest: the scheduler is unknown here.
         HiDiffusionError: the method is unknown or does not fit the model.
     """
-
-    def after_step(pipe: Any, step: int, timestep: Any, tensors: dict[str, Any]) -> dict[str, Any]:  # noqa: ARG001
-        if step + 1 >= course.done_before:
-            latents, total = tensors["latents"], pipe.num_timesteps
-            snapshot = course.snapshot(step + 1, latents)
-            on_step(step + 1, total, latents, snapshot, left=total - step - 1)
-        return {}
-
     warm.use_scheduler(request.scheduler)
-    method = registry.get(request.method)
-    if not method.one_pass:
-        return _in_passes(method, warm, request, on_step, alive)
-    generator = torch.Generator("cpu").manual_seed(request.seed)
-    course = Course(warm.pipe, generator, begin)
-    options = request.method_options
-    with course.watched(), method.patched(warm.pipe, seed=request.seed, **options):
-        result = warm.pipe(
-            **_arguments(request),
-            height=request.height,
-            width=request.width,
-            generator=generator,
-            callback_on_step_end=after_step,
-            callback_on_step_end_tensor_inputs=["latents"],
-        )
-    latents: torch.Tensor = result.images
-    return latents
-
-
-def _in_passes(
-    method: Method,
-    warm: WarmPipeline,
-    request: ResolvedRequest,
-    on_step: OnStep,
-    alive: Callable[[], None],
-) -> torch.Tensor:
-    """Run a method that calls the pipeline more than once."""
-
-    def report(progress: Progress) -> None:
-        left = progress.step * (1 - progress.fraction) / progress.fraction
-        on_step(progress.step, progress.total, progress.latents, None, left=left)
-
-    result = method.generate(
+    passes = _Passes(on_step, begin)
+    result = registry.get(request.method).generate(
         warm.pipe,
         width=request.width,
         height=request.height,
         seed=request.seed,
         options=request.method_options,
-        on_progress=report,
+        on_progress=passes.report,
         alive=alive,
-        **_arguments(request),
+        around=passes.around,
+        earlier=() if begin is None else begin.earlier,
+        prompt=request.prompt,
+        negative_prompt=request.negative_prompt or None,
+        num_inference_steps=request.num_inference_steps,
+        guidance_scale=request.guidance_scale,
+        output_type="latent",
     )
     latents: torch.Tensor = result.images
     return latents
 
 
-def _arguments(request: ResolvedRequest) -> dict[str, Any]:
-    """Return the arguments of the pipeline that do not depend on the method."""
-    return {
-        "prompt": request.prompt,
-        "negative_prompt": request.negative_prompt or None,
-        "num_inference_steps": request.num_inference_steps,
-        "guidance_scale": request.guidance_scale,
-        "output_type": "latent",
-    }
+class _Passes:
+    """Follows the passes of a method, and takes up the one that an earlier run was left in.
+
+    Args:
+        on_step: hears of each step.
+        begin: where the earlier run was left, if there was one.
+    """
+
+    def __init__(self, on_step: OnStep, begin: Snapshot | None) -> None:
+        self._on_step = on_step
+        self._begin = begin
+
+    @contextlib.contextmanager
+    def around(self, run: Run) -> Iterator[None]:
+        """Watch one pass."""
+        begins_here = self._begin is not None and self._begin.stage == run.stage
+        begin = self._begin if begins_here else None
+        self._course = Course(run, begin)
+        with self._course.watched():
+            yield
+
+    def report(self, progress: Progress) -> None:
+        """Pass a step on, unless the earlier run has told of it."""
+        if progress.stage_step < self._course.done_before:
+            return
+        # What a pass leaves to the next may be seen in its last step alone, so none is left there.
+        leaves = progress.stage < progress.stages - 1
+        resumable = not (leaves and progress.stage_step == progress.stage_total)
+        self._on_step(
+            progress.step,
+            progress.total,
+            progress.latents,
+            self._course.snapshot(progress) if resumable else None,
+            left=progress.step * (1 - progress.fraction) / progress.fraction,
+        )

@@ -11,7 +11,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-_VERSION = 1
+_VERSION = 2
 
 #: A safetensors file begins with the length of its JSON header, 8 bytes, little-endian.
 _LENGTH_BYTES = 8
@@ -26,16 +26,22 @@ class Snapshot:
     """Where a denoising stands.
 
     Attributes:
-        step: steps done, as the pipeline's callback counts them.
+        step: steps done, over all passes of the method.
+        stage: the pass under way, from 0.
+        stage_step: steps of this pass that are done.
         latents: `[1, C, h, w]` after that step.
-        scheduler: what its scheduler has changed in itself since the run began, by attribute.
-        generator: state of the run's random generator.
+        scheduler: what its scheduler has changed in itself since the pass began, by attribute.
+        generator: state of the pass's random generator.
+        earlier: what the passes before it left, a tensor each.
     """
 
     step: int
+    stage: int
+    stage_step: int
     latents: torch.Tensor
     scheduler: dict[str, Any]
     generator: torch.Tensor
+    earlier: tuple[torch.Tensor, ...]
 
 
 def to_bytes(snapshot: Snapshot, recipe: dict[str, Any]) -> bytes:
@@ -50,6 +56,9 @@ def to_bytes(snapshot: Snapshot, recipe: dict[str, Any]) -> bytes:
         "version": _VERSION,
         "recipe": recipe,
         "step": snapshot.step,
+        "stage": snapshot.stage,
+        "stage_step": snapshot.stage_step,
+        "earlier": [_pack(tensor, tensors) for tensor in snapshot.earlier],
         "scheduler": scheduler,
         "on_host": snapshot.latents.device.type == "cpu",
     }
@@ -78,7 +87,15 @@ def from_bytes(data: bytes, recipe: dict[str, Any], device: torch.device) -> Sna
         name: _unpack(value, tensors, device) for name, value in header["scheduler"].items()
     }
     latents = tensors["latents"] if header["on_host"] else tensors["latents"].to(device)
-    return Snapshot(header["step"], latents, scheduler, tensors["generator"])
+    return Snapshot(
+        step=header["step"],
+        stage=header["stage"],
+        stage_step=header["stage_step"],
+        latents=latents,
+        scheduler=scheduler,
+        generator=tensors["generator"],
+        earlier=tuple(_unpack(packed, tensors, device) for packed in header["earlier"]),
+    )
 
 
 def _header(data: bytes) -> Any:
@@ -93,7 +110,7 @@ def _header(data: bytes) -> Any:
 def _pack(value: Any, tensors: dict[str, torch.Tensor]) -> dict[str, Any]:
     match value:
         case torch.Tensor():
-            name = f"scheduler.{len(tensors)}"
+            name = f"tensor.{len(tensors)}"
             tensors[name] = _stored(value)
             return {"tensor": name, "on_host": value.device.type == "cpu"}
         case list():

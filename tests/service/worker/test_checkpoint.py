@@ -69,6 +69,30 @@ def test_after_kill_9_the_next_attempt_goes_on_and_makes_the_same_picture(
     assert _digest(events) == whole
 
 
+def test_a_method_of_two_passes_goes_on_in_the_second(
+    start_child: Callable[..., Child],
+    store: StoreSettings,
+    child: Child,
+    new_generation: NewGeneration,
+) -> None:
+    guided = {"num_inference_steps": STEPS, "method": "hidiffusion-guided"}
+    unharmed = _digest(child.run(new_generation(**guided)))
+    generation = new_generation(**guided)
+    victim = start_child(store, checkpoint_every_steps=2, checkpoint_every_seconds=0)
+    victim.hear()
+    victim.process.send(Run(generation=generation))
+    for event in victim.events():
+        if isinstance(event, Stepped) and event.step == 2 * STEPS - 2:
+            break
+    victim.process.kill()
+
+    events = child.run(_again(generation, 2))
+    steps = _steps(events)
+    assert steps == [*range(steps[0], 2 * STEPS + 1)]
+    assert steps[0] > STEPS
+    assert _digest(events) == unharmed
+
+
 def test_a_suspended_attempt_loses_no_step(
     child: Child, new_generation: NewGeneration, whole: str
 ) -> None:

@@ -63,7 +63,7 @@ def calls(warm: WarmPipeline) -> Iterator[Calls]:
     counter.handle.remove()
 
 
-def _request(scheduler: str, method: str) -> ResolvedRequest:
+def _request(scheduler: str, method: str, **options: object) -> ResolvedRequest:
     return ResolvedRequest(
         prompt="a fox",
         negative_prompt="",
@@ -76,6 +76,7 @@ def _request(scheduler: str, method: str) -> ResolvedRequest:
         scheduler=scheduler,
         method=method,
         output_format="png",
+        method_options=options,
     )
 
 
@@ -93,10 +94,9 @@ def _run(
         *,
         left: float,
     ) -> None:
-        assert left == total - step
-        assert snapshot is not None
-        assert snapshot.step == step
-        stored.append(to_bytes(snapshot, RECIPE))
+        assert (left == 0) == (step == total)
+        assert snapshot is None or snapshot.step == step
+        stored.append(None if snapshot is None else to_bytes(snapshot, RECIPE))
 
     return denoise(warm, request, on_step, begin), stored
 
@@ -121,6 +121,39 @@ def test_every_method_of_one_pass(warm: WarmPipeline, method: str) -> None:
     whole, stored = _run(warm, request)
     rest, _ = _run(warm, request, from_bytes(stored[3], RECIPE, CPU))
     assert torch.equal(rest, whole)
+
+
+#: Methods of several passes, and after how many steps one of them ends that is not the last.
+PASSES = {
+    "hidiffusion-guided": ({}, [4]),
+    "diffuse-high": ({"noising_steps": 25, "num_stages": 2}, [4, 6]),
+    "hidiffusion-refresh": ({"refresh_at": 0.5, "num_stages": 1}, [2]),
+}
+
+
+@pytest.mark.parametrize("scheduler", ["DDIMScheduler", "UniPCMultistepScheduler"])
+@pytest.mark.parametrize("method", PASSES)
+def test_every_step_of_every_pass(
+    warm: WarmPipeline, calls: Calls, scheduler: str, method: str
+) -> None:
+    options, ends = PASSES[method]
+    request = _request(scheduler, method, **options)
+    whole, stored = _run(warm, request)
+    assert [step for step, data in enumerate(stored, 1) if data is None] == ends
+    assert calls.number == len(stored)
+    for done, data in enumerate(stored, 1):
+        if data is None:
+            continue
+        calls.number = 0
+        rest, later = _run(warm, request, from_bytes(data, RECIPE, CPU))
+        assert torch.equal(rest, whole), f"after step {done}"
+        assert calls.number == len(stored) - done
+        assert later == stored[done - 1 :]
+
+
+def test_a_pass_that_needs_the_steps_before_it_begins_anew(warm: WarmPipeline) -> None:
+    _, stored = _run(warm, _request("DDIMScheduler", "hidiffusion-guided", reference="trajectory"))
+    assert set(stored) == {None}
 
 
 def test_nothing_of_it_stays_behind(warm: WarmPipeline) -> None:
