@@ -104,7 +104,9 @@ class WorkerSettings(_Section):
     metrics_port: int | None = Field(
         None, description="Port of a worker's /metrics, which needs no key; unset: none."
     )
-    job_timeout_seconds: int = Field(1800, description="Longest run of one attempt.")
+    job_timeout_seconds: int = Field(
+        1800, description="Longest run of one attempt; requests may ask for less."
+    )
     max_attempts: int = Field(3, description="Attempts before a generation fails for good.")
     overtake_seconds: float = Field(
         60.0, description="How long a waiting generation may be overtaken by younger ones."

@@ -30,7 +30,11 @@ def now() -> datetime:
 
 
 def make_generation(
-    prompt: str = "paint", model: str = MODEL, priority: Priority = "normal", size: int = 64
+    prompt: str = "paint",
+    model: str = MODEL,
+    priority: Priority = "normal",
+    size: int = 64,
+    timeout_seconds: int | None = None,
 ) -> Generation:
     request = ResolvedRequest(
         prompt=prompt,
@@ -50,6 +54,7 @@ def make_generation(
         status=Status.QUEUED,
         request=request,
         priority=priority,
+        timeout_seconds=timeout_seconds,
         created_at=now(),
     )
 

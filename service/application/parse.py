@@ -13,6 +13,9 @@ MAX_KEY_CHARACTERS = 255
 #: Where a front end found a field; its name alone tells a client enough.
 _LOCATIONS = {"body", "query", "path", "header"}
 
+#: What pydantic adds where the name of an entry is wrong and not its value.
+_KEY = "[key]"
+
 
 def parse_request(fields: Mapping[str, Any]) -> GenerationRequest:
     """Read a request from decoded JSON or protobuf fields.
@@ -54,7 +57,7 @@ def violations_of(
 
 def _field(location: Sequence[str | int]) -> str:
     names = location[1:] if location and location[0] in _LOCATIONS else location
-    return ".".join(str(part) for part in names) or "body"
+    return ".".join(str(part) for part in names if part != _KEY) or "body"
 
 
 def _describe(error: Mapping[str, Any], model: type[BaseModel]) -> str:

@@ -54,6 +54,8 @@ class SubmitGeneration:
             status=Status.QUEUED,
             request=resolve(request, self._catalog),
             priority=request.priority,
+            timeout_seconds=request.timeout_seconds,
+            client_metadata=request.client_metadata,
             created_at=self._clock.now(),
         )
         claim = (

@@ -113,6 +113,7 @@ def generate(
         bool, typer.Option("--metadata/--no-metadata", help="Write the recipe into the file.")
     ] = True,
     priority: Annotated[str, typer.Option(help="high, normal or low.")] = "normal",
+    timeout: Annotated[int | None, typer.Option(help="Longest run of an attempt, in s.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
     server: _ServerOption = None,
     data: _DataOption = _DEFAULT_DATA,
@@ -135,6 +136,7 @@ def generate(
         "tile_format": tile_format,
         "metadata": metadata,
         "priority": priority,
+        "timeout_seconds": timeout,
     }
     given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     console = Console()

@@ -13,10 +13,17 @@ from service.domain.methods import OptionValue
 MAX_SEED = 2**53 - 1
 MAX_PROMPT_CHARACTERS = 4000
 MAX_STEPS = 150
+MAX_TIMEOUT_SECONDS = 24 * 3600
+MAX_CLIENT_METADATA = 16
 
 Priority = Literal["high", "normal", "low"]
 #: Every priority, the most urgent first.
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+
+
+ClientMetadata = dict[
+    Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=500)]
+]
 
 
 class Status(StrEnum):
@@ -125,6 +132,22 @@ class GenerationRequest(BaseModel):
     priority: Annotated[
         Priority, Field(description="Who is served first among those that wait.")
     ] = "normal"
+    timeout_seconds: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=MAX_TIMEOUT_SECONDS,
+            description="Longest run of one attempt; default, and limit: the worker's own.",
+        ),
+    ] = None
+    client_metadata: Annotated[
+        ClientMetadata,
+        Field(
+            max_length=MAX_CLIENT_METADATA,
+            description="What the client wants to find in the record again: 16 texts of up to 500 "
+            "characters, under names of up to 64. It changes nothing.",
+        ),
+    ] = Field(default_factory=dict)
 
 
 class ResolvedRequest(BaseModel):
@@ -187,6 +210,7 @@ class Generation(BaseModel):
 
     `tenant` is whose it is; empty where the service is open to all. `attempt` counts how often a
     worker has begun it. It fences every write: what an older attempt still has to say is dropped.
+    `priority`, `timeout_seconds` and `client_metadata` are as asked for.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -196,6 +220,8 @@ class Generation(BaseModel):
     status: Status
     request: ResolvedRequest
     priority: Priority = "normal"
+    timeout_seconds: int | None = None
+    client_metadata: ClientMetadata = Field(default_factory=dict)
     attempt: int = 0
     progress: Progress = Progress()
     cancel_requested: bool = False

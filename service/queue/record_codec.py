@@ -8,8 +8,8 @@ from service.domain.generation import Generation
 from service.queue.keys import queue_of
 
 _TEXT = ("id", "tenant", "status")
-_JSON = ("request", "progress", "result", "error")
-_PLAIN = ("priority", "attempt", "created_at", "started_at", "finished_at")
+_JSON = ("request", "progress", "result", "error", "client_metadata")
+_PLAIN = ("priority", "timeout_seconds", "attempt", "created_at", "started_at", "finished_at")
 
 
 def to_fields(generation: Generation) -> dict[str, str]:

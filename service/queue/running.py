@@ -76,7 +76,9 @@ class RunningAttempt:
         self._kill_at = 0.0
         self._look_at = 0.0
         self._deliver_at = 0.0
-        self._timeout_at = time.monotonic() + settings.job_timeout_seconds
+        asked = generation.timeout_seconds or settings.job_timeout_seconds
+        self._timeout_seconds = min(asked, settings.job_timeout_seconds)
+        self._timeout_at = time.monotonic() + self._timeout_seconds
         self._waiting_since: float | None = None
         self._over = False
 
@@ -183,10 +185,15 @@ class RunningAttempt:
                 self._outbox.append(lose)
 
     def _timeout(self) -> Failure:
+        limit, asked = self._settings.job_timeout_seconds, self._timeout_seconds
+        more = (
+            "a longer timeout_seconds"
+            if asked < limit
+            else "have HIDIFFUSION_WORKER__JOB_TIMEOUT_SECONDS raised"
+        )
         return Failure(
             reason="TIMED_OUT",
-            detail=f"not finished within {self._settings.job_timeout_seconds} s; "
-            "ask for fewer steps or pixels, or raise HIDIFFUSION_WORKER__JOB_TIMEOUT_SECONDS",
+            detail=f"not finished within {asked} s; ask for fewer steps or pixels, or {more}",
         )
 
     def _tell(self, event: Event) -> None:

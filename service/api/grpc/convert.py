@@ -40,6 +40,8 @@ def request_fields(message: rpc.CreateGenerationRequest) -> dict[str, Any]:
     """The fields a client set, under the names and with the values `parse_request` reads."""
     fields: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
     fields.pop("idempotency_key", None)
+    if "client_metadata" in fields:
+        fields["client_metadata"] = dict(message.client_metadata)
     if "method_options" in fields:
         fields["method_options"] = MessageToDict(message.method_options)
     enumerations = _FORMATS | {"priority": (pb.Priority, _PRIORITY_PREFIX)}
@@ -82,6 +84,8 @@ def generation_message(
         progress=_progress(generation.progress),
         cancel_requested=generation.cancel_requested,
         priority=pb.Priority.Value(_PRIORITY_PREFIX + generation.priority.upper()),
+        timeout_seconds=generation.timeout_seconds,
+        client_metadata=generation.client_metadata,
         created_at=_timestamp(generation.created_at),
     )
     if generation.started_at:

@@ -13,6 +13,7 @@ from service.application.query import ModelStatus
 from service.application.queue_place import QueuePlace
 from service.domain.artifacts import ArtifactRef, Manifest, PyramidLevel, TileFormat
 from service.domain.generation import (
+    ClientMetadata,
     Failure,
     Generation,
     Priority,
@@ -127,6 +128,8 @@ class GenerationView(View):
     status: Status
     request: ResolvedRequest = Field(description="What runs, with every default filled in.")
     priority: Priority = Field(description="Who is served first among those that wait.")
+    timeout_seconds: int | None = Field(description="Longest run of one attempt, as asked for.")
+    client_metadata: ClientMetadata = Field(description="As the client gave it.")
     attempt: int = Field(description="How often a worker has begun it.")
     progress: Progress
     cancel_requested: bool
@@ -148,6 +151,8 @@ class GenerationView(View):
             status=generation.status,
             request=generation.request,
             priority=generation.priority,
+            timeout_seconds=generation.timeout_seconds,
+            client_metadata=generation.client_metadata,
             attempt=generation.attempt,
             progress=generation.progress,
             cancel_requested=generation.cancel_requested,

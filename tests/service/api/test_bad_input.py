@@ -38,6 +38,9 @@ BAD = [
     ({"bit_depth": 10}, "bit_depth", "png holds 8 or 16 bits"),
     ({"quality": 90}, "quality", "png is lossless"),
     ({"quality": 101}, "quality", "less than or equal to 100"),
+    ({"timeout_seconds": 0}, "timeout_seconds", "greater than or equal to 1"),
+    ({"client_metadata": {"name": "x" * 501}}, "client_metadata.name", "at most 500"),
+    ({"client_metadata": {str(n): "" for n in range(17)}}, "client_metadata", "at most 16"),
     ({"method_options": {"t9": 1}}, "method_options.t9", "no such option; its options: t1_ratio"),
     ({"method_options": {"t1_ratio": 7}}, "method_options.t1_ratio", "a number from 0 to 1"),
     ({"method_options": {"window_grid": "big"}}, "method_options.window_grid", "one of native"),
@@ -53,6 +56,7 @@ BAD_JSON = [
     ({"prompt": ["a", "b"]}, "prompt", "valid string"),
     ({"output_format": "tiff"}, "output_format", "'png', 'webp', 'jpeg' or 'avif'"),
     ({"priority": "urgent"}, "priority", "'high', 'normal' or 'low'"),
+    ({"client_metadata": {"order": 7}}, "client_metadata.order", "valid string"),
     ({"method_options": [1]}, "method_options", "valid dictionary"),
     ({"steps": 20}, "steps", "known fields are prompt"),
     ({"prompt": "\ud800"}, "prompt", "valid"),
@@ -75,6 +79,15 @@ def test_json_of_the_wrong_shape_is_refused(
     stack: Stack, bad: dict[str, Any], field: str, allowed: str
 ) -> None:
     _check_http(stack, GOOD | bad, field, allowed)
+
+
+def test_the_name_of_an_entry_is_checked_too(stack: Stack) -> None:
+    name = "n" * 65
+    response = stack.http.post("/v1/generations", json=GOOD | {"client_metadata": {name: "x"}})
+    (violation,) = response.json()["errors"]
+    assert violation["field"] == f"client_metadata.{name}"
+    assert violation["value"] == repr(name)
+    assert "at most 64" in violation["description"]
 
 
 def _check_http(stack: Stack, body: dict[str, Any], field: str, allowed: str) -> None:

@@ -286,6 +286,18 @@ class TestCancel:
             assert desk.wait_for_end_of("paint").status is Status.SUCCEEDED
             assert len(worker.children) == children
 
+    @pytest.mark.parametrize(
+        ("asked", "limit", "remedy"),
+        [(1, 60, "a longer timeout_seconds"), (60, 1, "JOB_TIMEOUT_SECONDS raised")],
+    )
+    def test_the_shorter_of_the_two_limits_holds(self, desk, start_worker, asked, limit, remedy):
+        start_worker(job_timeout_seconds=limit, cancel_grace_seconds=0.3)
+        generation = make_generation("slow", timeout_seconds=asked)
+        failed = desk.wait_for_end(desk.records.accept(generation, None).id)
+        assert failed.error.reason == "TIMED_OUT"
+        assert "within 1 s" in failed.error.detail
+        assert remedy in failed.error.detail
+
     def test_waiting_for_the_store_does_not_count_against_the_limit(self, desk, start_worker):
         start_worker(job_timeout_seconds=1)
         shelved = desk.submit("shelve")

@@ -61,6 +61,7 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
         "quality": 55,
         "metadata": False,
     }
+    beside = {"timeout_seconds": 90, "client_metadata": {"order": "7", "shop": "ü"}}
 
     by_grpc = _create(
         stack,
@@ -68,15 +69,20 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
         output_format=pb.OUTPUT_FORMAT_AVIF,
         tile_format=pb.TILE_FORMAT_WEBP,
         priority=pb.PRIORITY_HIGH,
+        **beside,
     )
     formats = {"output_format": "avif", "tile_format": "webp"}
-    by_http = stack.submit(**fields, **formats, priority="high")
+    by_http = stack.submit(**fields, **formats, **beside, priority="high")
 
     first = stack.http.get(f"/v1/generations/{by_grpc.id}").json()
     second = stack.http.get(f"/v1/generations/{by_http}").json()
     assert first["request"] == second["request"] == fields | formats | {"method_options": {}}
     assert first["priority"] == second["priority"] == "high"
+    for record in (first, second):
+        assert {name: record[name] for name in beside} == beside
     assert by_grpc.priority == pb.PRIORITY_HIGH
+    assert by_grpc.timeout_seconds == 90
+    assert by_grpc.client_metadata == beside["client_metadata"]
     assert by_grpc.request.tile_format == pb.TILE_FORMAT_WEBP
     assert not by_grpc.request.metadata
 

@@ -3,11 +3,13 @@
 isort:skip_file
 A generation: what was asked for and where it stands."""
 
+from collections import abc as _abc
 from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
+from google.protobuf.internal import containers as _containers
 from google.protobuf.internal import enum_type_wrapper as _enum_type_wrapper
 from service.api.grpc._generated.hidiffusion.v1 import artifacts_pb2 as _artifacts_pb2
 import builtins as _builtins
@@ -365,6 +367,26 @@ class Generation(_message.Message):
 
     DESCRIPTOR: _descriptor.Descriptor
 
+    @_typing.final
+    class ClientMetadataEntry(_message.Message):
+        DESCRIPTOR: _descriptor.Descriptor
+
+        KEY_FIELD_NUMBER: _builtins.int
+        VALUE_FIELD_NUMBER: _builtins.int
+        key: _builtins.str
+        value: _builtins.str
+        def __init__(
+            self,
+            *,
+            key: _builtins.str = ...,
+            value: _builtins.str = ...,
+        ) -> None: ...
+        _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+        def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+        _ClearFieldArgType: _TypeAlias = _typing.Literal["key", b"key", "value", b"value"]  # noqa: Y015
+        def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+        def WhichOneof(self, oneof_group: _Never) -> None: ...
+
     ID_FIELD_NUMBER: _builtins.int
     STATUS_FIELD_NUMBER: _builtins.int
     REQUEST_FIELD_NUMBER: _builtins.int
@@ -378,6 +400,8 @@ class Generation(_message.Message):
     ERROR_FIELD_NUMBER: _builtins.int
     QUEUE_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
+    TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
+    CLIENT_METADATA_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identifier, a ULID."""
     status: Global___GenerationStatus.ValueType
@@ -388,6 +412,8 @@ class Generation(_message.Message):
     """Whether a client has asked for it to stop."""
     priority: Global___Priority.ValueType
     """Who is served first among those that wait."""
+    timeout_seconds: _builtins.int
+    """Longest run of one attempt, as asked for; absent: the worker's own limit."""
     @_builtins.property
     def request(self) -> Global___ResolvedRequest:
         """What runs, with every default filled in."""
@@ -420,6 +446,10 @@ class Generation(_message.Message):
     def queue(self) -> Global___QueuePlace:
         """Present while it is queued, in the answer of GetGeneration."""
 
+    @_builtins.property
+    def client_metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
+        """As the client gave it."""
+
     def __init__(
         self,
         *,
@@ -436,11 +466,15 @@ class Generation(_message.Message):
         error: Global___Failure | None = ...,
         queue: Global___QueuePlace | None = ...,
         priority: Global___Priority.ValueType = ...,
+        timeout_seconds: _builtins.int | None = ...,
+        client_metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["attempt", b"attempt", "cancel_requested", b"cancel_requested", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "id", b"id", "priority", b"priority", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at", "status", b"status"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "client_metadata", b"client_metadata", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "id", b"id", "priority", b"priority", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at", "status", b"status", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
-    def WhichOneof(self, oneof_group: _Never) -> None: ...
+    _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
+    _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_seconds) -> _WhichOneofReturnType__timeout_seconds | None: ...
 
 Global___Generation: _TypeAlias = Generation  # noqa: Y015

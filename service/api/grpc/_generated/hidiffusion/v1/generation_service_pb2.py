@@ -29,51 +29,55 @@ from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as hidiffu
 from service.api.grpc._generated.hidiffusion.v1 import models_pb2 as hidiffusion_dot_v1_dot_models__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'hidiffusion/v1/generation_service.proto\x12\x0ehidiffusion.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1ehidiffusion/v1/artifacts.proto\x1a\x1bhidiffusion/v1/events.proto\x1a\x1fhidiffusion/v1/generation.proto\x1a\x1bhidiffusion/v1/models.proto\"\xcb\x05\n\x17\x43reateGenerationRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x1c\n\x0fnegative_prompt\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05model\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05width\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x13\n\x06height\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12 \n\x13num_inference_steps\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12\x1b\n\x0eguidance_scale\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x06\x88\x01\x01\x12\x16\n\tscheduler\x18\t \x01(\tH\x07\x88\x01\x01\x12\x13\n\x06method\x18\n \x01(\tH\x08\x88\x01\x01\x12\x33\n\routput_format\x18\x0b \x01(\x0e\x32\x1c.hidiffusion.v1.OutputFormat\x12\x17\n\x0fidempotency_key\x18\x0c \x01(\t\x12\x16\n\tbit_depth\x18\x14 \x01(\x05H\t\x88\x01\x01\x12\x14\n\x07quality\x18\x15 \x01(\x05H\n\x88\x01\x01\x12/\n\x0btile_format\x18\x16 \x01(\x0e\x32\x1a.hidiffusion.v1.TileFormat\x12\x15\n\x08metadata\x18\x17 \x01(\x08H\x0b\x88\x01\x01\x12/\n\x0emethod_options\x18( \x01(\x0b\x32\x17.google.protobuf.Struct\x12*\n\x08priority\x18\x1e \x01(\x0e\x32\x18.hidiffusion.v1.PriorityB\x12\n\x10_negative_promptB\x08\n\x06_modelB\x08\n\x06_widthB\t\n\x07_heightB\x16\n\x14_num_inference_stepsB\x11\n\x0f_guidance_scaleB\x07\n\x05_seedB\x0c\n\n_schedulerB\t\n\x07_methodB\x0c\n\n_bit_depthB\n\n\x08_qualityB\x0b\n\t_metadata\"J\n\x18\x43reateGenerationResponse\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.hidiffusion.v1.Generation\"\"\n\x14GetGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"G\n\x15GetGenerationResponse\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.hidiffusion.v1.Generation\"q\n\x16ListGenerationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x30\n\x06status\x18\x03 \x01(\x0e\x32 .hidiffusion.v1.GenerationStatus\"c\n\x17ListGenerationsResponse\x12/\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x1a.hidiffusion.v1.Generation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x17\x43\x61ncelGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"J\n\x18\x43\x61ncelGenerationResponse\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.hidiffusion.v1.Generation\"%\n\x17\x44\x65leteGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteGenerationResponse\":\n\x16WatchGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"I\n\x17WatchGenerationResponse\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.hidiffusion.v1.GenerationEvent\"6\n\x12StreamTilesRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x9c\x01\n\tTileChunk\x12\"\n\x04tile\x18\x01 \x01(\x0b\x32\x14.hidiffusion.v1.Tile\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06offset\x18\x05 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\x12\x14\n\x0cresume_token\x18\x07 \x01(\t\"\x83\x01\n\x13StreamTilesResponse\x12*\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x19.hidiffusion.v1.TileChunkH\x00\x12\x38\n\x0c\x66inal_status\x18\x02 \x01(\x0e\x32 .hidiffusion.v1.GenerationStatusH\x00\x42\x06\n\x04part\"2\n\x14\x44ownloadImageRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"^\n\x15\x44ownloadImageResponse\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.hidiffusion.v1.Artifact\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x13\n\x11ListModelsRequest\";\n\x12ListModelsResponse\x12%\n\x06models\x18\x01 \x03(\x0b\x32\x15.hidiffusion.v1.Model2\xff\x06\n\x11GenerationService\x12\x65\n\x10\x43reateGeneration\x12\'.hidiffusion.v1.CreateGenerationRequest\x1a(.hidiffusion.v1.CreateGenerationResponse\x12\\\n\rGetGeneration\x12$.hidiffusion.v1.GetGenerationRequest\x1a%.hidiffusion.v1.GetGenerationResponse\x12\x62\n\x0fListGenerations\x12&.hidiffusion.v1.ListGenerationsRequest\x1a\'.hidiffusion.v1.ListGenerationsResponse\x12\x65\n\x10\x43\x61ncelGeneration\x12\'.hidiffusion.v1.CancelGenerationRequest\x1a(.hidiffusion.v1.CancelGenerationResponse\x12\x65\n\x10\x44\x65leteGeneration\x12\'.hidiffusion.v1.DeleteGenerationRequest\x1a(.hidiffusion.v1.DeleteGenerationResponse\x12\x64\n\x0fWatchGeneration\x12&.hidiffusion.v1.WatchGenerationRequest\x1a\'.hidiffusion.v1.WatchGenerationResponse0\x01\x12X\n\x0bStreamTiles\x12\".hidiffusion.v1.StreamTilesRequest\x1a#.hidiffusion.v1.StreamTilesResponse0\x01\x12^\n\rDownloadImage\x12$.hidiffusion.v1.DownloadImageRequest\x1a%.hidiffusion.v1.DownloadImageResponse0\x01\x12S\n\nListModels\x12!.hidiffusion.v1.ListModelsRequest\x1a\".hidiffusion.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'hidiffusion/v1/generation_service.proto\x12\x0ehidiffusion.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1ehidiffusion/v1/artifacts.proto\x1a\x1bhidiffusion/v1/events.proto\x1a\x1fhidiffusion/v1/generation.proto\x1a\x1bhidiffusion/v1/models.proto\"\x8a\x07\n\x17\x43reateGenerationRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x1c\n\x0fnegative_prompt\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05model\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05width\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x13\n\x06height\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12 \n\x13num_inference_steps\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12\x1b\n\x0eguidance_scale\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x06\x88\x01\x01\x12\x16\n\tscheduler\x18\t \x01(\tH\x07\x88\x01\x01\x12\x13\n\x06method\x18\n \x01(\tH\x08\x88\x01\x01\x12\x33\n\routput_format\x18\x0b \x01(\x0e\x32\x1c.hidiffusion.v1.OutputFormat\x12\x17\n\x0fidempotency_key\x18\x0c \x01(\t\x12\x16\n\tbit_depth\x18\x14 \x01(\x05H\t\x88\x01\x01\x12\x14\n\x07quality\x18\x15 \x01(\x05H\n\x88\x01\x01\x12/\n\x0btile_format\x18\x16 \x01(\x0e\x32\x1a.hidiffusion.v1.TileFormat\x12\x15\n\x08metadata\x18\x17 \x01(\x08H\x0b\x88\x01\x01\x12/\n\x0emethod_options\x18( \x01(\x0b\x32\x17.google.protobuf.Struct\x12*\n\x08priority\x18\x1e \x01(\x0e\x32\x18.hidiffusion.v1.Priority\x12\x1c\n\x0ftimeout_seconds\x18\x1f \x01(\x05H\x0c\x88\x01\x01\x12T\n\x0f\x63lient_metadata\x18  \x03(\x0b\x32;.hidiffusion.v1.CreateGenerationRequest.ClientMetadataEntry\x1a\x35\n\x13\x43lientMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x12\n\x10_negative_promptB\x08\n\x06_modelB\x08\n\x06_widthB\t\n\x07_heightB\x16\n\x14_num_inference_stepsB\x11\n\x0f_guidance_scaleB\x07\n\x05_seedB\x0c\n\n_schedulerB\t\n\x07_methodB\x0c\n\n_bit_depthB\n\n\x08_qualityB\x0b\n\t_metadataB\x12\n\x10_timeout_seconds\"J\n\x18\x43reateGenerationResponse\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.hidiffusion.v1.Generation\"\"\n\x14GetGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"G\n\x15GetGenerationResponse\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.hidiffusion.v1.Generation\"q\n\x16ListGenerationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x30\n\x06status\x18\x03 \x01(\x0e\x32 .hidiffusion.v1.GenerationStatus\"c\n\x17ListGenerationsResponse\x12/\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x1a.hidiffusion.v1.Generation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x17\x43\x61ncelGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"J\n\x18\x43\x61ncelGenerationResponse\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.hidiffusion.v1.Generation\"%\n\x17\x44\x65leteGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteGenerationResponse\":\n\x16WatchGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"I\n\x17WatchGenerationResponse\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.hidiffusion.v1.GenerationEvent\"6\n\x12StreamTilesRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x9c\x01\n\tTileChunk\x12\"\n\x04tile\x18\x01 \x01(\x0b\x32\x14.hidiffusion.v1.Tile\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06offset\x18\x05 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\x12\x14\n\x0cresume_token\x18\x07 \x01(\t\"\x83\x01\n\x13StreamTilesResponse\x12*\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x19.hidiffusion.v1.TileChunkH\x00\x12\x38\n\x0c\x66inal_status\x18\x02 \x01(\x0e\x32 .hidiffusion.v1.GenerationStatusH\x00\x42\x06\n\x04part\"2\n\x14\x44ownloadImageRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"^\n\x15\x44ownloadImageResponse\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.hidiffusion.v1.Artifact\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x13\n\x11ListModelsRequest\";\n\x12ListModelsResponse\x12%\n\x06models\x18\x01 \x03(\x0b\x32\x15.hidiffusion.v1.Model2\xff\x06\n\x11GenerationService\x12\x65\n\x10\x43reateGeneration\x12\'.hidiffusion.v1.CreateGenerationRequest\x1a(.hidiffusion.v1.CreateGenerationResponse\x12\\\n\rGetGeneration\x12$.hidiffusion.v1.GetGenerationRequest\x1a%.hidiffusion.v1.GetGenerationResponse\x12\x62\n\x0fListGenerations\x12&.hidiffusion.v1.ListGenerationsRequest\x1a\'.hidiffusion.v1.ListGenerationsResponse\x12\x65\n\x10\x43\x61ncelGeneration\x12\'.hidiffusion.v1.CancelGenerationRequest\x1a(.hidiffusion.v1.CancelGenerationResponse\x12\x65\n\x10\x44\x65leteGeneration\x12\'.hidiffusion.v1.DeleteGenerationRequest\x1a(.hidiffusion.v1.DeleteGenerationResponse\x12\x64\n\x0fWatchGeneration\x12&.hidiffusion.v1.WatchGenerationRequest\x1a\'.hidiffusion.v1.WatchGenerationResponse0\x01\x12X\n\x0bStreamTiles\x12\".hidiffusion.v1.StreamTilesRequest\x1a#.hidiffusion.v1.StreamTilesResponse0\x01\x12^\n\rDownloadImage\x12$.hidiffusion.v1.DownloadImageRequest\x1a%.hidiffusion.v1.DownloadImageResponse0\x01\x12S\n\nListModels\x12!.hidiffusion.v1.ListModelsRequest\x1a\".hidiffusion.v1.ListModelsResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
 _builder.BuildTopDescriptorsAndMessages(DESCRIPTOR, 'hidiffusion.v1.generation_service_pb2', _globals)
 if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
+  _globals['_CREATEGENERATIONREQUEST_CLIENTMETADATAENTRY']._loaded_options = None
+  _globals['_CREATEGENERATIONREQUEST_CLIENTMETADATAENTRY']._serialized_options = b'8\001'
   _globals['_CREATEGENERATIONREQUEST']._serialized_start=213
-  _globals['_CREATEGENERATIONREQUEST']._serialized_end=928
-  _globals['_CREATEGENERATIONRESPONSE']._serialized_start=930
-  _globals['_CREATEGENERATIONRESPONSE']._serialized_end=1004
-  _globals['_GETGENERATIONREQUEST']._serialized_start=1006
-  _globals['_GETGENERATIONREQUEST']._serialized_end=1040
-  _globals['_GETGENERATIONRESPONSE']._serialized_start=1042
-  _globals['_GETGENERATIONRESPONSE']._serialized_end=1113
-  _globals['_LISTGENERATIONSREQUEST']._serialized_start=1115
-  _globals['_LISTGENERATIONSREQUEST']._serialized_end=1228
-  _globals['_LISTGENERATIONSRESPONSE']._serialized_start=1230
-  _globals['_LISTGENERATIONSRESPONSE']._serialized_end=1329
-  _globals['_CANCELGENERATIONREQUEST']._serialized_start=1331
-  _globals['_CANCELGENERATIONREQUEST']._serialized_end=1368
-  _globals['_CANCELGENERATIONRESPONSE']._serialized_start=1370
-  _globals['_CANCELGENERATIONRESPONSE']._serialized_end=1444
-  _globals['_DELETEGENERATIONREQUEST']._serialized_start=1446
-  _globals['_DELETEGENERATIONREQUEST']._serialized_end=1483
-  _globals['_DELETEGENERATIONRESPONSE']._serialized_start=1485
-  _globals['_DELETEGENERATIONRESPONSE']._serialized_end=1511
-  _globals['_WATCHGENERATIONREQUEST']._serialized_start=1513
-  _globals['_WATCHGENERATIONREQUEST']._serialized_end=1571
-  _globals['_WATCHGENERATIONRESPONSE']._serialized_start=1573
-  _globals['_WATCHGENERATIONRESPONSE']._serialized_end=1646
-  _globals['_STREAMTILESREQUEST']._serialized_start=1648
-  _globals['_STREAMTILESREQUEST']._serialized_end=1702
-  _globals['_TILECHUNK']._serialized_start=1705
-  _globals['_TILECHUNK']._serialized_end=1861
-  _globals['_STREAMTILESRESPONSE']._serialized_start=1864
-  _globals['_STREAMTILESRESPONSE']._serialized_end=1995
-  _globals['_DOWNLOADIMAGEREQUEST']._serialized_start=1997
-  _globals['_DOWNLOADIMAGEREQUEST']._serialized_end=2047
-  _globals['_DOWNLOADIMAGERESPONSE']._serialized_start=2049
-  _globals['_DOWNLOADIMAGERESPONSE']._serialized_end=2143
-  _globals['_LISTMODELSREQUEST']._serialized_start=2145
-  _globals['_LISTMODELSREQUEST']._serialized_end=2164
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2166
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2225
-  _globals['_GENERATIONSERVICE']._serialized_start=2228
-  _globals['_GENERATIONSERVICE']._serialized_end=3123
+  _globals['_CREATEGENERATIONREQUEST']._serialized_end=1119
+  _globals['_CREATEGENERATIONREQUEST_CLIENTMETADATAENTRY']._serialized_start=879
+  _globals['_CREATEGENERATIONREQUEST_CLIENTMETADATAENTRY']._serialized_end=932
+  _globals['_CREATEGENERATIONRESPONSE']._serialized_start=1121
+  _globals['_CREATEGENERATIONRESPONSE']._serialized_end=1195
+  _globals['_GETGENERATIONREQUEST']._serialized_start=1197
+  _globals['_GETGENERATIONREQUEST']._serialized_end=1231
+  _globals['_GETGENERATIONRESPONSE']._serialized_start=1233
+  _globals['_GETGENERATIONRESPONSE']._serialized_end=1304
+  _globals['_LISTGENERATIONSREQUEST']._serialized_start=1306
+  _globals['_LISTGENERATIONSREQUEST']._serialized_end=1419
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_start=1421
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_end=1520
+  _globals['_CANCELGENERATIONREQUEST']._serialized_start=1522
+  _globals['_CANCELGENERATIONREQUEST']._serialized_end=1559
+  _globals['_CANCELGENERATIONRESPONSE']._serialized_start=1561
+  _globals['_CANCELGENERATIONRESPONSE']._serialized_end=1635
+  _globals['_DELETEGENERATIONREQUEST']._serialized_start=1637
+  _globals['_DELETEGENERATIONREQUEST']._serialized_end=1674
+  _globals['_DELETEGENERATIONRESPONSE']._serialized_start=1676
+  _globals['_DELETEGENERATIONRESPONSE']._serialized_end=1702
+  _globals['_WATCHGENERATIONREQUEST']._serialized_start=1704
+  _globals['_WATCHGENERATIONREQUEST']._serialized_end=1762
+  _globals['_WATCHGENERATIONRESPONSE']._serialized_start=1764
+  _globals['_WATCHGENERATIONRESPONSE']._serialized_end=1837
+  _globals['_STREAMTILESREQUEST']._serialized_start=1839
+  _globals['_STREAMTILESREQUEST']._serialized_end=1893
+  _globals['_TILECHUNK']._serialized_start=1896
+  _globals['_TILECHUNK']._serialized_end=2052
+  _globals['_STREAMTILESRESPONSE']._serialized_start=2055
+  _globals['_STREAMTILESRESPONSE']._serialized_end=2186
+  _globals['_DOWNLOADIMAGEREQUEST']._serialized_start=2188
+  _globals['_DOWNLOADIMAGEREQUEST']._serialized_end=2238
+  _globals['_DOWNLOADIMAGERESPONSE']._serialized_start=2240
+  _globals['_DOWNLOADIMAGERESPONSE']._serialized_end=2334
+  _globals['_LISTMODELSREQUEST']._serialized_start=2336
+  _globals['_LISTMODELSREQUEST']._serialized_end=2355
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2357
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2416
+  _globals['_GENERATIONSERVICE']._serialized_start=2419
+  _globals['_GENERATIONSERVICE']._serialized_end=3314
 # @@protoc_insertion_point(module_scope)
