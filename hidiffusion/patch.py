@@ -235,6 +235,7 @@ def _patch_unet(unet: nn.Module, request: Request, scheduler: Any) -> UNetRecord
             f"found {type(unet).__name__} without a scheduler, which tells RAU-Net where a step "
             "stands; apply to a pipeline, or give scheduler= or HiDiffusionConfig(timesteps=...)"
         )
+    upstream.guard_hooks()
     sites = dissect(unet, resolved)
     places = [WindowPlace(site.level, site.inner) for site in sites.windows]
     state = CallState(resolved, places, needs_position=needs_position)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 import torch
+import torch._dynamo
 from diffusers.models.attention import BasicTransformerBlock
 from diffusers.models.controlnets.controlnet import ControlNetModel, ControlNetOutput
 from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
@@ -36,6 +37,7 @@ __all__ = [
     "Upsample2D",
     "begin_index",
     "controlnets",
+    "guard_hooks",
     "run_length",
     "starts_from_image",
     "table_index",
@@ -45,6 +47,20 @@ __all__ = [
 #: Pipeline method that every Stable Diffusion pipeline calls once, after the timesteps are set and
 #: before the first U-Net call, with the generator as its first argument.
 RUN_START = "prepare_extra_step_kwargs"
+
+
+def guard_hooks() -> None:
+    """Let compiled graphs look at the hooks of their modules before they are used again.
+
+    torch.compile leaves hooks out of its guards unless told otherwise
+    (`torch._dynamo.config.skip_nnmodule_hook_guards`): a U-Net compiled without the method would
+    go on without it once applied, and with it once removed. Graphs that were made before this was
+    first called do not look, so they are dropped.
+    """
+    config = torch._dynamo.config
+    if config.skip_nnmodule_hook_guards:
+        config.skip_nnmodule_hook_guards = False
+        torch._dynamo.reset()
 
 
 def unwrap(module: nn.Module) -> nn.Module:

@@ -53,3 +53,35 @@ def test_a_run_makes_one_full_graph_a_stage(
     assert counter.frame_count == stages
     for ours, eager in zip(compiled, expected, strict=True):
         torch.testing.assert_close(ours, eager)
+
+
+@pytest.mark.slow
+@torch.no_grad()
+def test_a_compiled_unet_sees_what_is_applied_and_removed() -> None:
+    torch._dynamo.reset()
+    torch._dynamo.config.skip_nnmodule_hook_guards = True  # as a fresh process has it
+    unet, scheduler = small(tiny_models.SD15), tiny_models.scheduler()
+    scheduler.set_timesteps(STEPS)
+    inputs = tiny_models.unet_inputs(unet, 16, 16)
+
+    def call() -> torch.Tensor:
+        sample: torch.Tensor = unet(timestep=scheduler.timesteps[0], **inputs).sample
+        return sample
+
+    direct = call()
+    apply_hidiffusion(unet, scheduler=scheduler)
+    patched = call()
+    remove_hidiffusion(unet)
+    assert not torch.equal(patched, direct)
+    counter = CompileCounter()
+    unet.compile(backend=counter, fullgraph=True, dynamic=False)
+    torch._dynamo.config.skip_nnmodule_hook_guards = True
+    torch.testing.assert_close(call(), direct)
+    graphs = []
+    for _ in range(2):
+        apply_hidiffusion(unet, scheduler=scheduler)
+        torch.testing.assert_close(call(), patched)
+        remove_hidiffusion(unet)
+        torch.testing.assert_close(call(), direct)
+        graphs.append(counter.frame_count)
+    assert graphs[0] == graphs[1]  # each of the two is compiled once and found again
