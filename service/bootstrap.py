@@ -5,8 +5,8 @@ import logging
 import socket
 import threading
 import time
-from collections.abc import Callable
 from datetime import UTC, datetime
+from typing import Protocol
 
 from service.api.serve import serve
 from service.application.access import Access
@@ -15,6 +15,7 @@ from service.application.ports import Records
 from service.application.query import Query
 from service.application.retention import SweepStore, Swept
 from service.application.submit import SubmitGeneration
+from service.application.uploads import Uploads
 from service.application.use_cases import UseCases
 from service.application.watch import WatchGeneration
 from service.domain.errors import ServiceError
@@ -24,8 +25,10 @@ from service.queue import supervisor
 from service.queue.limiter import RedisLimiter
 from service.queue.records import RedisRecords
 from service.queue.retention import RedisRetained
+from service.queue.uploads import RedisUploads
 from service.settings import Settings
 from service.storage.key_file import KeyFile
+from service.storage.pictures import PictureReader
 from service.storage.store import open_store
 from service.telemetry import configure_logging
 
@@ -40,25 +43,39 @@ class SystemClock:
         return datetime.now(UTC)
 
 
-def use_cases_builder(settings: Settings) -> Callable[[Records], UseCases]:
+class BuildUseCases(Protocol):
+    """Makes every use case over some records, for a tenant (empty: where there are none)."""
+
+    def __call__(self, records: Records, tenant: str = "") -> UseCases:
+        """All that the tenant can do."""
+        ...
+
+
+def use_cases_builder(settings: Settings) -> BuildUseCases:
     """What makes every use case over some records and the store that `settings` name.
 
     Raises:
-        ValueError: the catalogue or a URL in the settings is wrong.
+        ValueError: the catalogue, a URL or another value in the settings is wrong.
     """
     catalog = settings.load_catalog()
     store, clock = open_store(settings.store), SystemClock()
     events = RedisEventLog(settings.redis.url)
+    known_uploads = RedisUploads(connect(settings.redis.url))
+    api = settings.api
+    read = PictureReader(api.max_upload_bytes, api.max_upload_pixels, api.upload_formats)
 
-    def build(records: Records) -> UseCases:
+    def build(records: Records, tenant: str = "") -> UseCases:
+        lifetime = settings.retention.upload_ttl_seconds
+        uploads = Uploads(known_uploads, store, read, clock, lifetime, tenant=tenant)
         return UseCases(
-            submit=SubmitGeneration(catalog, records, clock),
+            submit=SubmitGeneration(catalog, records, clock, uploads),
             cancel=CancelGeneration(records, clock),
             purge=PurgeGeneration(records, store),
             query=Query(
                 catalog, records, store, settings.worker.tile_size, settings.worker.tile_overlap
             ),
             watch=WatchGeneration(records, events),
+            uploads=uploads,
         )
 
     return build

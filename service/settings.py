@@ -63,6 +63,9 @@ class RetentionSettings(_Section):
     grace_seconds: float = Field(
         3600.0, description="Time from the end of a record to the deletion of its objects."
     )
+    upload_ttl_seconds: int = Field(
+        24 * 3600, description="Lifetime of an uploaded picture since it was last sent or used."
+    )
     interval_seconds: int = Field(
         600, description="Time between two sweeps of the store by the API; 0: it never sweeps."
     )
@@ -81,6 +84,11 @@ class ApiSettings(_Section):
         None, description="JSON file of API keys; unset: everybody may do everything."
     )
     max_body_bytes: int = Field(1024 * 1024, description="Longest request body accepted.")
+    max_upload_bytes: int = Field(20 * 1024 * 1024, description="Longest picture file accepted.")
+    max_upload_pixels: int = Field(25_000_000, description="Most pixels of an uploaded picture.")
+    upload_formats: tuple[str, ...] = Field(
+        ("png", "jpeg", "webp"), description="Formats of uploaded pictures: png, jpeg, webp."
+    )
     max_wait_seconds: int = Field(60, description="Longest `Prefer: wait=N` honoured.")
     image_wait_seconds: float = Field(
         570.0, description="Longest that `POST /v1/images/generations` waits for its pictures."

@@ -16,6 +16,8 @@ def describe() -> list[dict[str, Any]]:
             "min_scale": row.min_scale,
             "min_steps": row.min_steps,
             "one_pass": row.one_pass,
+            # Passes that start from a picture of the method's own cannot keep to a strength.
+            "takes_pictures": not row.starts_from_pictures,
             "options": row.schema,
         }
         for row in METHODS.values()

@@ -37,7 +37,7 @@ class Access:
         records: every tenant's generations.
         limiter: counts what each key asks for.
         clock: tells which keys have expired.
-        build: makes the use cases over some records.
+        build: makes the use cases over some records, for a tenant.
     """
 
     def __init__(
@@ -46,7 +46,7 @@ class Access:
         records: Records,
         limiter: Limiter,
         clock: Clock,
-        build: Callable[[Records], UseCases],
+        build: Callable[[Records, str], UseCases],
     ) -> None:
         self._keys = keys
         self._records = records
@@ -83,7 +83,7 @@ class Access:
 
     def use_cases(self, caller: Caller) -> UseCases:
         """Everything the service can do, over the caller's own work."""
-        return self._build(CallerRecords(self._records, caller, self._limiter))
+        return self._build(CallerRecords(self._records, caller, self._limiter), caller.tenant)
 
     def count_request(self, caller: Caller) -> Allowance | None:
         """Count a request that changes something; raises `RateLimited` when there were too many."""

@@ -3,13 +3,22 @@
 import hashlib
 import math
 import secrets
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import TypeVar
 
 from ulid import ULID
 
+from service.application.inputs import (
+    SIZE_MULTIPLE,
+    input_violations,
+    method_for,
+    references,
+    size_of,
+    strength_of,
+)
 from service.application.picture_options import picture_violations, resolved_quality
 from service.application.ports import Clock, IdempotencyClaim, Records
+from service.application.uploads import Given, Uploads
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.generation import (
@@ -23,17 +32,15 @@ from service.domain.methods import METHODS, method_violations, resolved_options
 
 _T = TypeVar("_T")
 
-#: Latents are an eighth of the picture on each side in every supported family.
-SIZE_MULTIPLE = 8
-
 
 class SubmitGeneration:
     """The one way in, whichever front end a request came through."""
 
-    def __init__(self, catalog: Catalog, records: Records, clock: Clock) -> None:
+    def __init__(self, catalog: Catalog, records: Records, clock: Clock, uploads: Uploads) -> None:
         self._catalog = catalog
         self._records = records
         self._clock = clock
+        self._uploads = uploads
 
     def __call__(
         self, request: GenerationRequest, idempotency_key: str | None = None
@@ -45,14 +52,19 @@ class SubmitGeneration:
             same request.
 
         Raises:
-            InvalidRequest: a rule of the catalogue is broken; nothing was recorded.
+            InvalidRequest: a rule of the catalogue is broken, or a picture is unknown or no good;
+                nothing was recorded.
             IdempotencyMismatch: the key came before with another request.
-            Unavailable: Redis cannot be reached; nothing was recorded.
+            Unavailable: Redis or the store cannot be reached; nothing was recorded.
+            StoreError: the store did not take a picture; nothing was recorded.
         """
+        given = self._uploads.open(references(request))
+        resolved = resolve(request, self._catalog, given)
         generation = Generation(
             id=str(ULID()),
             status=Status.QUEUED,
-            request=resolve(request, self._catalog),
+            request=resolved,
+            inputs=self._uploads.keep(given),
             priority=request.priority,
             timeout_seconds=request.timeout_seconds,
             client_metadata=request.client_metadata,
@@ -64,8 +76,15 @@ class SubmitGeneration:
         return self._records.accept(generation, claim)
 
 
-def resolve(request: GenerationRequest, catalog: Catalog) -> ResolvedRequest:
+def resolve(
+    request: GenerationRequest, catalog: Catalog, given: Mapping[str, Given] | None = None
+) -> ResolvedRequest:
     """Fill in the model's defaults and draw a seed.
+
+    Args:
+        request: what a client asks for.
+        catalog: the models there are.
+        given: the pictures that the request names, by field.
 
     Raises:
         InvalidRequest: naming every field that the model does not allow.
@@ -73,7 +92,8 @@ def resolve(request: GenerationRequest, catalog: Catalog) -> ResolvedRequest:
     model = catalog.default if request.model is None else catalog.find(request.model)
     if model is None:
         raise InvalidRequest([_not_among("model", request.model, catalog.names)])
-    width, height = _or(request.width, model.default_size), _or(request.height, model.default_size)
+    given = given or {}
+    width, height = size_of(request, model, given)
     resolved = ResolvedRequest(
         prompt=request.prompt,
         negative_prompt=request.negative_prompt,
@@ -84,15 +104,21 @@ def resolve(request: GenerationRequest, catalog: Catalog) -> ResolvedRequest:
         guidance_scale=_or(request.guidance_scale, model.default_guidance_scale),
         seed=_or(request.seed, secrets.randbelow(MAX_SEED + 1)),
         scheduler=request.scheduler or model.default_scheduler,
-        method=request.method or model.default_method_at(width, height),
+        method=request.method or method_for(model, width, height, given),
         output_format=request.output_format,
         bit_depth=request.bit_depth,
         quality=resolved_quality(request),
         tile_format=request.tile_format,
         metadata=request.metadata,
         method_options=request.method_options,
+        strength=strength_of(request, given),
+        **{field: picture.id for field, picture in given.items()},
     )
-    if violations := [*_violations(resolved, model), *picture_violations(resolved)]:
+    if violations := [
+        *_violations(resolved, model),
+        *picture_violations(resolved),
+        *input_violations(resolved, model, given),
+    ]:
         raise InvalidRequest(violations)
     if violations := list(_method_violations(resolved, model)):
         raise InvalidRequest(violations)

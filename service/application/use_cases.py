@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from service.application.cancel import CancelGeneration, PurgeGeneration
 from service.application.query import Query
 from service.application.submit import SubmitGeneration
+from service.application.uploads import Uploads
 from service.application.watch import WatchGeneration
 
 
@@ -17,3 +18,4 @@ class UseCases:
     purge: PurgeGeneration
     query: Query
     watch: WatchGeneration
+    uploads: Uploads

@@ -5,6 +5,7 @@
       + NotFound
       |   - GenerationNotFound  no generation has this id
       |   - ArtifactNotFound    the generation exists, this part of its result does not (yet)
+      |   - UploadNotFound      no upload has this id
       + Conflict
       |   - IdempotencyMismatch the key was used before with another request
       |   - GenerationCancelled somebody cancelled what the client waits for
@@ -90,6 +91,16 @@ class ArtifactNotFound(NotFound):
             f"generation {generation_id} has no {artifact} (its status is {status!r}); "
             "follow its events to learn when it appears"
         )
+
+
+class UploadNotFound(NotFound):
+    """No upload has this id."""
+
+    reason = "UPLOAD_NOT_FOUND"
+
+    def __init__(self, upload_id: str) -> None:
+        self.upload_id = upload_id
+        super().__init__(f"no upload has the id {upload_id!r}; it may have expired")
 
 
 class Conflict(ServiceError):

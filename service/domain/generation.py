@@ -16,6 +16,12 @@ MAX_STEPS = 150
 MAX_TIMEOUT_SECONDS = 24 * 3600
 MAX_CLIENT_METADATA = 16
 
+#: A black square of 8 x 8 pixels as a data URL, for examples.
+EXAMPLE_PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAQAAAADsdIMmAAAACXBIWXMAAA"
+    "PoAAAD6AG1e1JrAAAAC0lEQVQI12NgQAUAABAAAaHFIcEAAAAASUVORK5CYII="
+)
+
 Priority = Literal["high", "normal", "low"]
 #: Every priority, the most urgent first.
 PRIORITIES: tuple[Priority, ...] = get_args(Priority)
@@ -61,6 +67,7 @@ class GenerationRequest(BaseModel):
                     "seed": 7,
                     "method": "hidiffusion",
                 },
+                {"prompt": "a fox in snow", "image": EXAMPLE_PICTURE, "strength": 0.6},
             ]
         },
     )
@@ -107,6 +114,27 @@ class GenerationRequest(BaseModel):
             "their defaults.",
         ),
     ] = Field(default_factory=dict)
+    image: Annotated[
+        str | None,
+        Field(description="A picture to start from: an upload's id, or a data URL in base64."),
+    ] = None
+    mask: Annotated[
+        str | None,
+        Field(
+            description="White where `image` is to be drawn anew, black where it stays; of the "
+            "same size, and given in the same ways."
+        ),
+    ] = None
+    strength: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
+            description="How far to go from `image`: the share of the steps that is run. "
+            "Default: 0.8; with a mask, 1.",
+        ),
+    ] = None
     output_format: Annotated[
         OutputFormat, Field(description="Format of the full-size picture.")
     ] = "png"
@@ -151,7 +179,10 @@ class GenerationRequest(BaseModel):
 
 
 class ResolvedRequest(BaseModel):
-    """A request with nothing left open: run it again and the same picture comes out."""
+    """A request with nothing left open: run it again and the same picture comes out.
+
+    Pictures that it starts from are named by their uploads' ids, which follow from their content.
+    """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
@@ -171,6 +202,9 @@ class ResolvedRequest(BaseModel):
     tile_format: TileFormat = "png"
     metadata: bool = True
     method_options: dict[str, OptionValue] = Field(default_factory=dict)
+    image: str | None = None
+    mask: str | None = None
+    strength: float | None = None
 
     @property
     def pixels(self) -> int:
@@ -210,6 +244,7 @@ class Generation(BaseModel):
 
     `tenant` is whose it is; empty where the service is open to all. `attempt` counts how often a
     worker has begun it. It fences every write: what an older attempt still has to say is dropped.
+    `inputs` holds the object key of each picture that the request names, by the upload's id.
     `priority`, `timeout_seconds` and `client_metadata` are as asked for.
     """
 
@@ -219,6 +254,7 @@ class Generation(BaseModel):
     tenant: str = ""
     status: Status
     request: ResolvedRequest
+    inputs: dict[str, str] = Field(default_factory=dict)
     priority: Priority = "normal"
     timeout_seconds: int | None = None
     client_metadata: ClientMetadata = Field(default_factory=dict)

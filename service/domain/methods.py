@@ -31,6 +31,7 @@ class Method(BaseModel):
     one_pass: bool = Field(
         description="Whether it runs the model over one schedule; else in passes of rising size."
     )
+    takes_pictures: bool = Field(description="Whether it can start from a request's `image`.")
     options: dict[str, Any] = Field(description="JSON Schema of `method_options`.")
 
     def draws(self, scale: float) -> bool:

@@ -11,6 +11,7 @@
 | `hidiffusion:slots:<key>` | sorted set: unfinished generations of a key | until they are final |
 | `hidiffusion:leases` | sorted set: running ids by last sign of life | while running |
 | `hidiffusion:idempotency:[@<tenant>:]<key>` | hash: fingerprint and id | `idempotency_ttl` |
+| `hidiffusion:upload:[@<tenant>:]<id>` | string: the record of an upload as JSON | `upload_ttl` |
 | `hidiffusion:worker:<name>` | string: a worker's report as JSON | one heartbeat TTL |
 | `hidiffusion:workers` | set: names of workers that have reported | swept with the reports |
 | `rq:queue:generations:<model>:<priority>` | list of ids: one of RQ's queues | while queued |
@@ -75,6 +76,11 @@ def index_key(status: str, tenant: str = "") -> str:
 def idempotency_key(key: str, tenant: str = "") -> str:
     """What a client's idempotency key was used for; each tenant has its own."""
     return f"hidiffusion:idempotency:{_of(tenant)}{key}"
+
+
+def upload_key(upload_id: str, tenant: str = "") -> str:
+    """The record of one upload; each tenant has its own."""
+    return f"hidiffusion:upload:{_of(tenant)}{upload_id}"
 
 
 def rate_key(key_id: str, policy: str) -> str:

@@ -8,7 +8,7 @@ from service.domain.generation import Generation
 from service.queue.keys import queue_of
 
 _TEXT = ("id", "tenant", "status")
-_JSON = ("request", "progress", "result", "error", "client_metadata")
+_JSON = ("request", "inputs", "progress", "result", "error", "client_metadata")
 _PLAIN = ("priority", "timeout_seconds", "attempt", "created_at", "started_at", "finished_at")
 
 
@@ -16,7 +16,7 @@ def to_fields(generation: Generation) -> dict[str, str]:
     """The hash fields of a record; `queue` is for the scripts: which one it waits in."""
     document = generation.model_dump(mode="json", exclude_none=True)
     fields = {name: str(document[name]) for name in (*_TEXT, *_PLAIN) if name in document}
-    fields |= {name: compact(document[name]) for name in _JSON if name in document}
+    fields |= {name: compact(document[name]) for name in _JSON if document.get(name)}
     fields["cancel_requested"] = str(int(generation.cancel_requested))
     return {**fields, "queue": queue_of(generation)}
 

@@ -2,6 +2,7 @@
 
 import contextlib
 from collections.abc import Callable, Iterator
+from types import MappingProxyType
 from typing import Protocol
 
 import torch
@@ -10,6 +11,7 @@ from hidiffusion.methods import registry
 from hidiffusion.methods.passes import Progress, Run
 from service.domain.generation import ResolvedRequest
 from service.worker.course import Course
+from service.worker.inputs import Pictures, arguments, encoding_in_tiles, sibling
 from service.worker.pipelines import WarmPipeline
 from service.worker.snapshot import Snapshot
 
@@ -42,7 +44,9 @@ def denoise(
     request: ResolvedRequest,
     on_step: OnStep,
     begin: Snapshot | None = None,
+    *,
     alive: Callable[[], None] = lambda: None,
+    pictures: Pictures = MappingProxyType({}),
 ) -> torch.Tensor:
     """Run the pipeline up to the latents; equal requests give equal latents.
 
@@ -51,35 +55,39 @@ def denoise(
         request: all that decides the picture.
         on_step: hears of each denoising step; steps are calls of the U-Net, so a second-order
             scheduler takes more of them than `num_inference_steps`.
-        begin: where an earlier run of this very request was left; None: from pure noise. The
+        begin: where an earlier run of this very request was left; None: from the beginning. The
             first step that `on_step` hears of is then the last one of the earlier run.
-        alive: called between tiles of pictures that are decoded on the way; may raise likewise.
+        alive: called between tiles of pictures that are encoded or decoded on the way; may raise
+            likewise.
+        pictures: what to start from, of the request's size, by field; none: from pure noise.
 
     Returns:
         `[1, C, height / 8, width / 8]`, scaled as the pipeline holds them.
 
     Raises:
-        UnsupportedRequest: the scheduler is unknown here.
+        UnsupportedRequest: the scheduler is unknown here, or the model cannot start from pictures.
         HiDiffusionError: the method is unknown or does not fit the model.
     """
     warm.use_scheduler(request.scheduler)
     passes = _Passes(on_step, begin)
-    result = registry.get(request.method).generate(
-        warm.pipe,
-        width=request.width,
-        height=request.height,
-        seed=request.seed,
-        options=request.method_options,
-        on_progress=passes.report,
-        alive=alive,
-        around=passes.around,
-        earlier=() if begin is None else begin.earlier,
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt or None,
-        num_inference_steps=request.num_inference_steps,
-        guidance_scale=request.guidance_scale,
-        output_type="latent",
-    )
+    with encoding_in_tiles(warm.pipe.vae, alive) if pictures else contextlib.nullcontext():
+        result = registry.get(request.method).generate(
+            sibling(warm, pictures),
+            width=request.width,
+            height=request.height,
+            seed=request.seed,
+            options=request.method_options,
+            on_progress=passes.report,
+            alive=alive,
+            around=passes.around,
+            earlier=() if begin is None else begin.earlier,
+            prompt=request.prompt,
+            negative_prompt=request.negative_prompt or None,
+            num_inference_steps=request.num_inference_steps,
+            guidance_scale=request.guidance_scale,
+            output_type="latent",
+            **arguments(pictures, request.strength),
+        )
     latents: torch.Tensor = result.images
     return latents
 

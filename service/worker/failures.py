@@ -24,10 +24,18 @@ class UnsupportedRequest(Exception):
     """The request names something that this worker's catalogue or libraries do not have."""
 
 
+class InputNotFound(Exception):
+    """A picture that the request starts from is not in the store any more."""
+
+    def __init__(self, upload_id: str) -> None:
+        super().__init__(f"the picture {upload_id!r} is gone; upload it and ask again")
+
+
 _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (ModelUnavailable, "MODEL_UNAVAILABLE"),
     (UnsupportedRequest, "UNSUPPORTED_REQUEST"),
     (HiDiffusionError, "UNSUPPORTED_REQUEST"),
+    (InputNotFound, "INPUT_NOT_FOUND"),
     (Unavailable, "STORE_UNAVAILABLE"),
     (StoreError, "STORE_ERROR"),
 )

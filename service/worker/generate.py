@@ -16,6 +16,7 @@ from service.worker.checkpoint import Checkpoints, newest_checkpoint
 from service.worker.denoise import denoise
 from service.worker.failures import device_is_lost, failure_of, is_out_of_memory, out_of_memory
 from service.worker.frugal import frugal_denoising, parked
+from service.worker.inputs import Pictures, load_pictures
 from service.worker.memory import free_memory
 from service.worker.patience import PatientStore
 from service.worker.pipelines import Pipelines, WarmPipeline, release_memory
@@ -91,14 +92,22 @@ class Studio:
     def _make(self, attempt: Attempt, *, frugal: bool = False) -> Manifest:
         request, stopwatch = attempt.generation.request, Stopwatch()
         attempt.stop_if_cancelled()
+        patient = PatientStore(self._store, attempt, self._settings.store_wait_seconds)
         with stopwatch.phase("load"):
             warm = self._pipelines.get(request.model, request.pixels)
+            pictures = load_pictures(patient, attempt.generation)
         recipe = recipe_of(request, self._pipelines) | ({"low_memory": True} if frugal else {})
-        patient = PatientStore(self._store, attempt, self._settings.store_wait_seconds)
         begin = newest_checkpoint(patient, attempt.generation, recipe, self._pipelines.device)
         with Checkpoints(attempt, self._store, self._settings, recipe, begin) as checkpoints:
             with frugal_denoising(warm.pipe) if frugal else nullcontext():
-                latents = self._denoise(attempt, warm, begin, checkpoints, stopwatch)
+                latents = self._denoise(
+                    attempt,
+                    warm,
+                    pictures,
+                    begin=begin,
+                    checkpoints=checkpoints,
+                    stopwatch=stopwatch,
+                )
             with parked(warm.pipe.unet) if frugal else nullcontext():
                 manifest = render(
                     warm.pipe.vae,
@@ -117,6 +126,8 @@ class Studio:
         self,
         attempt: Attempt,
         warm: WarmPipeline,
+        pictures: Pictures,
+        *,
         begin: Snapshot | None,
         checkpoints: Checkpoints,
         stopwatch: Stopwatch,
@@ -125,7 +136,8 @@ class Studio:
         with stopwatch.phase("denoise"), previews.running():
             steps = _Steps(attempt, previews, checkpoints, self._settings.preview_every)
             request = attempt.generation.request
-            return denoise(warm, request, steps, begin, attempt.stop_if_cancelled)
+            alive = attempt.stop_if_cancelled
+            return denoise(warm, request, steps, begin, alive=alive, pictures=pictures)
 
 
 class _Steps:

@@ -23,6 +23,7 @@ from service.domain.errors import (
     StoreError,
     Unauthenticated,
     Unavailable,
+    UploadNotFound,
     WaitedTooLong,
 )
 
@@ -100,6 +101,13 @@ ARTIFACT_NOT_FOUND = ProblemType(
     "The generation has no such artifact",
     "It may not be stored yet: follow the generation's events, which tell when it is. Of a "
     "generation that failed or was cancelled, it never will be.",
+)
+UPLOAD_NOT_FOUND = ProblemType(
+    "upload-not-found",
+    404,
+    "There is no such upload",
+    "Check the id. Uploads are forgotten some time after they were last sent or used; send the "
+    "picture again.",
 )
 METHOD_NOT_ALLOWED = ProblemType(
     "method-not-allowed",
@@ -199,6 +207,7 @@ PROBLEM_TYPES = (
     NOT_FOUND,
     GENERATION_NOT_FOUND,
     ARTIFACT_NOT_FOUND,
+    UPLOAD_NOT_FOUND,
     METHOD_NOT_ALLOWED,
     CONFLICT,
     BODY_TOO_LARGE,
@@ -221,6 +230,7 @@ _BY_ERROR: dict[type[ServiceError], ProblemType] = {
     NotFound: NOT_FOUND,
     GenerationNotFound: GENERATION_NOT_FOUND,
     ArtifactNotFound: ARTIFACT_NOT_FOUND,
+    UploadNotFound: UPLOAD_NOT_FOUND,
     Conflict: CONFLICT,
     IdempotencyMismatch: IDEMPOTENCY_KEY_REUSED,
     GenerationCancelled: GENERATION_CANCELLED,

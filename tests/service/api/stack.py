@@ -1,7 +1,7 @@
 """Both front ends on real sockets, over a real Redis and a real folder."""
 
 import asyncio
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import closing, contextmanager
 from dataclasses import dataclass
@@ -17,16 +17,19 @@ from service.application.cancel import CancelGeneration, PurgeGeneration
 from service.application.ports import ObjectStore, Records, WorkerInfo
 from service.application.query import Query
 from service.application.submit import SubmitGeneration
+from service.application.uploads import Uploads
 from service.application.use_cases import UseCases
 from service.application.watch import WatchGeneration
-from service.bootstrap import SystemClock
+from service.bootstrap import BuildUseCases, SystemClock
 from service.domain.catalog import Catalog, Model
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.queue.attempts import Attempts
 from service.queue.limiter import RedisLimiter
 from service.queue.records import RedisRecords
+from service.queue.uploads import RedisUploads
 from service.settings import ApiSettings, RedisSettings, StoreSettings
+from service.storage.pictures import PictureReader
 from service.storage.store import open_store
 from tests.service.api.played_worker import PlayedWorker
 
@@ -48,6 +51,9 @@ CATALOG = Catalog(
 )
 
 MAX_BODY_BYTES = 64 * 1024
+MAX_UPLOAD_BYTES = 256 * 1024
+MAX_UPLOAD_PIXELS = 512 * 512
+UPLOAD_TTL_SECONDS = 60
 MAX_WAIT_SECONDS = 2
 IMAGE_WAIT_SECONDS = 1.5
 KEEP_ALIVE_SECONDS = 0.3
@@ -94,17 +100,21 @@ def use_cases(redis_url: str, store: ObjectStore) -> tuple[UseCases, RedisRecord
     return builder(redis_url, store)(records), records
 
 
-def builder(redis_url: str, store: ObjectStore) -> Callable[[Records], UseCases]:
+def builder(redis_url: str, store: ObjectStore) -> BuildUseCases:
     """What makes every use case over some records."""
     clock, events = SystemClock(), RedisEventLog(redis_url)
+    known_uploads = RedisUploads(connect(redis_url))
+    read = PictureReader(MAX_UPLOAD_BYTES, MAX_UPLOAD_PIXELS, ("png", "jpeg", "webp"))
 
-    def build(records: Records) -> UseCases:
+    def build(records: Records, tenant: str = "") -> UseCases:
+        uploads = Uploads(known_uploads, store, read, clock, UPLOAD_TTL_SECONDS, tenant=tenant)
         return UseCases(
-            submit=SubmitGeneration(CATALOG, records, clock),
+            submit=SubmitGeneration(CATALOG, records, clock, uploads),
             cancel=CancelGeneration(records, clock),
             purge=PurgeGeneration(records, store),
             query=Query(CATALOG, records, store),
             watch=WatchGeneration(records, events, KEEP_ALIVE_SECONDS),
+            uploads=uploads,
         )
 
     return build
@@ -125,6 +135,7 @@ def running_stack(
         http_port=0,
         grpc_port=0,
         max_body_bytes=MAX_BODY_BYTES,
+        max_upload_bytes=MAX_UPLOAD_BYTES,
         max_wait_seconds=MAX_WAIT_SECONDS,
         image_wait_seconds=IMAGE_WAIT_SECONDS,
     )

@@ -10,6 +10,7 @@ from grpc_status import rpc_status
 
 from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as pb
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from service.domain.generation import EXAMPLE_PICTURE
 from tests.service.api.played_worker import IMAGE
 from tests.service.api.stack import Stack
 
@@ -60,6 +61,9 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
         "bit_depth": 10,
         "quality": 55,
         "metadata": False,
+        "image": EXAMPLE_PICTURE,
+        "mask": EXAMPLE_PICTURE,
+        "strength": 0.5,
     }
     beside = {"timeout_seconds": 90, "client_metadata": {"order": "7", "shop": "ü"}}
 
@@ -76,7 +80,9 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
 
     first = stack.http.get(f"/v1/generations/{by_grpc.id}").json()
     second = stack.http.get(f"/v1/generations/{by_http}").json()
-    assert first["request"] == second["request"] == fields | formats | {"method_options": {}}
+    ids = dict.fromkeys(("image", "mask"), by_grpc.request.image)
+    resolved = fields | formats | {"method_options": {}} | ids
+    assert first["request"] == second["request"] == resolved
     assert first["priority"] == second["priority"] == "high"
     for record in (first, second):
         assert {name: record[name] for name in beside} == beside

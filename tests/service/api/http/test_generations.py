@@ -39,6 +39,9 @@ def test_accepted_request_is_queued_with_every_default_filled_in(stack: Stack) -
         "quality": None,
         "tile_format": "png",
         "metadata": True,
+        "image": None,
+        "mask": None,
+        "strength": None,
     }
     assert body["links"] == {
         "self": f"/v1/generations/{body['id']}",

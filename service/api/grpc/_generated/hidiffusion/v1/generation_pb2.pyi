@@ -205,6 +205,9 @@ class ResolvedRequest(_message.Message):
     TILE_FORMAT_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     METHOD_OPTIONS_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    MASK_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What the picture shows."""
     negative_prompt: _builtins.str
@@ -235,6 +238,12 @@ class ResolvedRequest(_message.Message):
     """File format of the tiles."""
     metadata: _builtins.bool
     """Whether the picture's file carries its recipe."""
+    image: _builtins.str
+    """Id of the picture to start from, which follows from its content; absent where there is none."""
+    mask: _builtins.str
+    """Id of the picture that is white where `image` is drawn anew; absent where there is none."""
+    strength: _builtins.float
+    """Share of the steps that is run, from `image`; absent where there is none."""
     @_builtins.property
     def method_options(self) -> _struct_pb2.Struct:
         """Every option of the method."""
@@ -258,14 +267,30 @@ class ResolvedRequest(_message.Message):
         tile_format: Global___TileFormat.ValueType = ...,
         metadata: _builtins.bool = ...,
         method_options: _struct_pb2.Struct | None = ...,
+        image: _builtins.str | None = ...,
+        mask: _builtins.str | None = ...,
+        strength: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "method_options", b"method_options", "quality", b"quality"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_strength", b"_strength", "image", b"image", "mask", b"mask", "method_options", b"method_options", "quality", b"quality", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_quality", b"_quality", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "tile_format", b"tile_format", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_strength", b"_strength", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__image: _TypeAlias = _typing.Literal["image"]  # noqa: Y015
+    _WhichOneofArgType__image: _TypeAlias = _typing.Literal["_image", b"_image"]  # noqa: Y015
+    _WhichOneofReturnType__mask: _TypeAlias = _typing.Literal["mask"]  # noqa: Y015
+    _WhichOneofArgType__mask: _TypeAlias = _typing.Literal["_mask", b"_mask"]  # noqa: Y015
     _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
     _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
+    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image) -> _WhichOneofReturnType__image | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mask) -> _WhichOneofReturnType__mask | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
 
 Global___ResolvedRequest: _TypeAlias = ResolvedRequest  # noqa: Y015
 

@@ -71,6 +71,9 @@ class CreateGenerationRequest(_message.Message):
     TILE_FORMAT_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     METHOD_OPTIONS_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    MASK_FIELD_NUMBER: _builtins.int
+    STRENGTH_FIELD_NUMBER: _builtins.int
     PRIORITY_FIELD_NUMBER: _builtins.int
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     CLIENT_METADATA_FIELD_NUMBER: _builtins.int
@@ -108,6 +111,16 @@ class CreateGenerationRequest(_message.Message):
     """Format of the tiles; default: PNG."""
     metadata: _builtins.bool
     """Whether the picture's file carries its recipe, the prompt included; default: true."""
+    image: _builtins.str
+    """A picture to start from: an upload's id, or a data URL in base64."""
+    mask: _builtins.str
+    """White where `image` is to be drawn anew, black where it stays; of the same size, and given in
+    the same ways.
+    """
+    strength: _builtins.float
+    """How far to go from `image`, 0 to 1: the share of the steps that is run; default: 0.8, with a
+    mask 1.
+    """
     priority: _generation_pb2.Priority.ValueType
     """Who is served first among those that wait; default: NORMAL."""
     timeout_seconds: _builtins.int
@@ -142,13 +155,16 @@ class CreateGenerationRequest(_message.Message):
         tile_format: _generation_pb2.TileFormat.ValueType = ...,
         metadata: _builtins.bool | None = ...,
         method_options: _struct_pb2.Struct | None = ...,
+        image: _builtins.str | None = ...,
+        mask: _builtins.str | None = ...,
+        strength: _builtins.float | None = ...,
         priority: _generation_pb2.Priority.ValueType = ...,
         timeout_seconds: _builtins.int | None = ...,
         client_metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "timeout_seconds", b"timeout_seconds", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "timeout_seconds", b"timeout_seconds", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "client_metadata", b"client_metadata", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "tile_format", b"tile_format", "timeout_seconds", b"timeout_seconds", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "client_metadata", b"client_metadata", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "image", b"image", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "timeout_seconds", b"timeout_seconds", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bit_depth: _TypeAlias = _typing.Literal["bit_depth"]  # noqa: Y015
     _WhichOneofArgType__bit_depth: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth"]  # noqa: Y015
@@ -156,6 +172,10 @@ class CreateGenerationRequest(_message.Message):
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
     _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
     _WhichOneofArgType__height: _TypeAlias = _typing.Literal["_height", b"_height"]  # noqa: Y015
+    _WhichOneofReturnType__image: _TypeAlias = _typing.Literal["image"]  # noqa: Y015
+    _WhichOneofArgType__image: _TypeAlias = _typing.Literal["_image", b"_image"]  # noqa: Y015
+    _WhichOneofReturnType__mask: _TypeAlias = _typing.Literal["mask"]  # noqa: Y015
+    _WhichOneofArgType__mask: _TypeAlias = _typing.Literal["_mask", b"_mask"]  # noqa: Y015
     _WhichOneofReturnType__metadata: _TypeAlias = _typing.Literal["metadata"]  # noqa: Y015
     _WhichOneofArgType__metadata: _TypeAlias = _typing.Literal["_metadata", b"_metadata"]  # noqa: Y015
     _WhichOneofReturnType__method: _TypeAlias = _typing.Literal["method"]  # noqa: Y015
@@ -172,6 +192,8 @@ class CreateGenerationRequest(_message.Message):
     _WhichOneofArgType__scheduler: _TypeAlias = _typing.Literal["_scheduler", b"_scheduler"]  # noqa: Y015
     _WhichOneofReturnType__seed: _TypeAlias = _typing.Literal["seed"]  # noqa: Y015
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
+    _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
+    _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
     _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
     _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
     _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
@@ -182,6 +204,10 @@ class CreateGenerationRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__height) -> _WhichOneofReturnType__height | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__image) -> _WhichOneofReturnType__image | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__mask) -> _WhichOneofReturnType__mask | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__metadata) -> _WhichOneofReturnType__metadata | None: ...
     @_typing.overload
@@ -198,6 +224,8 @@ class CreateGenerationRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__scheduler) -> _WhichOneofReturnType__scheduler | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_seconds) -> _WhichOneofReturnType__timeout_seconds | None: ...
     @_typing.overload

@@ -31,6 +31,7 @@ class Method(_message.Message):
     MIN_STEPS_FIELD_NUMBER: _builtins.int
     ONE_PASS_FIELD_NUMBER: _builtins.int
     OPTIONS_FIELD_NUMBER: _builtins.int
+    TAKES_PICTURES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name to use in requests."""
     summary: _builtins.str
@@ -41,6 +42,8 @@ class Method(_message.Message):
     """Least number of denoising steps."""
     one_pass: _builtins.bool
     """Whether it runs the model over one schedule; else in passes of rising size."""
+    takes_pictures: _builtins.bool
+    """Whether it can start from a request's `image`."""
     @_builtins.property
     def options(self) -> _struct_pb2.Struct:
         """JSON Schema of `method_options`."""
@@ -54,10 +57,11 @@ class Method(_message.Message):
         min_steps: _builtins.int = ...,
         one_pass: _builtins.bool = ...,
         options: _struct_pb2.Struct | None = ...,
+        takes_pictures: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["options", b"options"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_scale", b"min_scale", "min_steps", b"min_steps", "name", b"name", "one_pass", b"one_pass", "options", b"options", "summary", b"summary"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["min_scale", b"min_scale", "min_steps", b"min_steps", "name", b"name", "one_pass", b"one_pass", "options", b"options", "summary", b"summary", "takes_pictures", b"takes_pictures"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

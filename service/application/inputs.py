@@ -1,0 +1,109 @@
+"""What a request that starts from a picture takes from it, and what it may not ask."""
+
+import math
+from collections.abc import Iterator, Mapping
+
+from service.application.uploads import Given
+from service.domain.catalog import Model
+from service.domain.errors import FieldViolation
+from service.domain.generation import GenerationRequest, ResolvedRequest
+from service.domain.methods import METHODS
+
+#: Fields of a request that name a picture.
+PICTURES = ("image", "mask")
+
+#: Share of the steps that is run when a request does not say: as diffusers' pipelines have it.
+DEFAULT_STRENGTH = 0.8
+DEFAULT_MASK_STRENGTH = 1.0
+
+#: Latents are an eighth of the picture on each side in every supported family.
+SIZE_MULTIPLE = 8
+
+
+def references(request: GenerationRequest) -> dict[str, str]:
+    """The pictures that a request names, by field."""
+    named = {field: getattr(request, field) for field in PICTURES}
+    return {field: reference for field, reference in named.items() if reference is not None}
+
+
+def size_of(
+    request: GenerationRequest, model: Model, given: Mapping[str, Given]
+) -> tuple[int, int]:
+    """Width and height asked for; what is left open follows the picture, or is the default.
+
+    Of a picture too large or too small for the model the shape is kept.
+    """
+    picture = given.get("image")
+    if picture is None:
+        return (
+            model.default_size if request.width is None else request.width,
+            model.default_size if request.height is None else request.height,
+        )
+    if request.width is not None and request.height is not None:
+        return request.width, request.height
+    if request.width is not None:
+        factor = request.width / picture.width
+    elif request.height is not None:
+        factor = request.height / picture.height
+    else:
+        factor = _fitting(picture, model)
+    width, height = (_side(side * factor, model) for side in (picture.width, picture.height))
+    return request.width or width, request.height or height
+
+
+def _fitting(picture: Given, model: Model) -> float:
+    """What a picture has to be enlarged by, if at all, to lie within the model's limits."""
+    shrunk = min(1.0, model.max_size / max(picture.width, picture.height))
+    return max(shrunk, model.min_size / min(picture.width, picture.height))
+
+
+def _side(pixels: float, model: Model) -> int:
+    sides = range(
+        math.ceil(model.min_size / SIZE_MULTIPLE), math.floor(model.max_size / SIZE_MULTIPLE) + 1
+    )
+    return min(max(round(pixels / SIZE_MULTIPLE), sides[0]), sides[-1]) * SIZE_MULTIPLE
+
+
+def method_for(model: Model, width: int, height: int, given: Mapping[str, Given]) -> str:
+    """The model's method for such a size; with a picture, the first that can start from one."""
+    usual = model.default_method_at(width, height)
+    if "image" not in given:
+        return usual
+    scale = math.sqrt(max(0, width * height)) / model.native_size
+    able = [name for name in (usual, *model.methods) if METHODS[name].takes_pictures]
+    return next((name for name in able if METHODS[name].draws(scale)), usual)
+
+
+def strength_of(request: GenerationRequest, given: Mapping[str, Given]) -> float | None:
+    """The strength asked for, else the usual one; None where there is no picture to start from."""
+    if "image" not in given or request.strength is not None:
+        return request.strength
+    return DEFAULT_MASK_STRENGTH if "mask" in given else DEFAULT_STRENGTH
+
+
+def input_violations(
+    request: ResolvedRequest, model: Model, given: Mapping[str, Given]
+) -> Iterator[FieldViolation]:
+    """Name what does not go together with the pictures given, or with there being none."""
+    image, mask = given.get("image"), given.get("mask")
+    if image is None:
+        for field, value in (("mask", request.mask), ("strength", request.strength)):
+            if value is not None:
+                rule = "it needs a picture to work on; give one as image"
+                yield FieldViolation(field, repr(value), rule)
+        return
+    if mask is not None and (mask.width, mask.height) != (image.width, image.height):
+        rule = f"it must have the size of image, {image.width} x {image.height} pixels"
+        yield FieldViolation("mask", f"a picture of {mask.width} x {mask.height} pixels", rule)
+    if request.strength is not None and request.num_inference_steps * request.strength < 1:
+        steps = request.num_inference_steps
+        rule = f"of {steps} steps it leaves none to run; give {1 / steps:.3g} or more"
+        yield FieldViolation("strength", repr(request.strength), rule)
+    method = METHODS.get(request.method)
+    if method is not None and not method.takes_pictures:
+        able = ", ".join(name for name in model.methods if METHODS[name].takes_pictures) or "none"
+        rule = (
+            "its later passes start from pictures of its own, so it cannot keep to the strength; "
+            f"methods of {model.name} that can start from image: {able}"
+        )
+        yield FieldViolation("method", repr(request.method), rule)

@@ -1,0 +1,188 @@
+"""Take pictures in, keep them for a while, and find those that requests name.
+
+A request names a picture by the id of an upload, or holds it as a data URL, which becomes an upload
+when the request is accepted. Nothing is stored before it was decoded, and each tenant has its own.
+"""
+
+import base64
+import binascii
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import Protocol
+
+from ulid import ULID
+
+from service.application.ports import Clock, ObjectStore
+from service.domain.artifacts import MEDIA_TYPES
+from service.domain.errors import FieldViolation, InvalidRequest, UploadNotFound
+from service.domain.uploads import BadPicture, Picture, Upload, upload_key
+
+_DATA = "data:"
+_BASE64 = ";base64"
+
+
+class UploadRecords(Protocol):
+    """What is known of uploads. Raises `Unavailable` when unreachable."""
+
+    def find(self, tenant: str, upload_id: str) -> Upload | None:
+        """The tenant's upload of this id, or None."""
+        ...
+
+    def keep(self, tenant: str, upload: Upload) -> None:
+        """Record an upload until it expires, in place of an earlier record."""
+        ...
+
+    def forget(self, tenant: str, upload_id: str) -> bool:
+        """Forget an upload; returns whether there was one."""
+        ...
+
+
+@dataclass(frozen=True)
+class Given:
+    """A picture that a request names, decoded or known from before; sizes in pixels.
+
+    Attributes:
+        id: of its upload, whether that is stored already or not.
+        source: the upload, or the picture that becomes one.
+    """
+
+    id: str
+    width: int
+    height: int
+    source: Upload | Picture
+
+
+class Uploads:
+    """The pictures of one tenant.
+
+    Args:
+        records: what is known of them.
+        store: where they are.
+        read: decodes and cleans a file; raises `BadPicture`.
+        clock: tells when they expire.
+        ttl_seconds: how long one is kept since it was last sent or used.
+        tenant: whose they are.
+    """
+
+    def __init__(
+        self,
+        records: UploadRecords,
+        store: ObjectStore,
+        read: Callable[[bytes], Picture],
+        clock: Clock,
+        ttl_seconds: float,
+        *,
+        tenant: str = "",
+    ) -> None:
+        self._records = records
+        self._store = store
+        self._read = read
+        self._clock = clock
+        self._lifetime = timedelta(seconds=ttl_seconds)
+        self._tenant = tenant
+
+    def add(self, data: bytes, field: str = "file") -> Upload:
+        """Take a picture in; one that is there already is kept for longer.
+
+        Raises:
+            InvalidRequest: naming `field`, when `data` is no picture that is taken.
+            Unavailable, StoreError: it could not be stored.
+        """
+        return self._keep(self._decoded(data, field))
+
+    def get(self, upload_id: str) -> Upload:
+        """What is known of an upload; raises `UploadNotFound`."""
+        upload = self._records.find(self._tenant, upload_id)
+        if upload is None:
+            raise UploadNotFound(upload_id)
+        return upload
+
+    def delete(self, upload_id: str) -> None:
+        """Forget an upload; accepted generations keep the use of it. Raises `UploadNotFound`."""
+        if not self._records.forget(self._tenant, upload_id):
+            raise UploadNotFound(upload_id)
+
+    def open(self, references: Mapping[str, str]) -> dict[str, Given]:
+        """Find or decode each picture that a request names, by field; nothing is stored yet.
+
+        Raises:
+            InvalidRequest: naming every field whose picture is unknown or no good.
+        """
+        given, violations = {}, []
+        for field, reference in references.items():
+            try:
+                given[field] = self._open(field, reference)
+            except InvalidRequest as error:
+                violations += error.violations
+        if violations:
+            raise InvalidRequest(violations)
+        return given
+
+    def keep(self, given: Mapping[str, Given]) -> dict[str, str]:
+        """Store what is not stored yet, and keep the rest for longer.
+
+        Returns:
+            The object key of each picture, by its id.
+        """
+        kept: dict[str, str] = {}
+        for each in given.values():
+            if each.id not in kept:
+                kept[each.id] = self._keep(each.source).key
+        return kept
+
+    def _open(self, field: str, reference: str) -> Given:
+        if reference.startswith(_DATA):
+            picture = self._decoded(_bytes_of(reference, field), field)
+            return Given(picture.id, picture.width, picture.height, picture)
+        upload = self._records.find(self._tenant, reference)
+        if upload is None:
+            rule = "no upload has this id, or it has expired; upload the picture again"
+            raise InvalidRequest([FieldViolation(field, _shown(reference), rule)])
+        return Given(upload.id, upload.width, upload.height, upload)
+
+    def _decoded(self, data: bytes, field: str) -> Picture:
+        try:
+            return self._read(data)
+        except BadPicture as error:
+            value = f"a file of {len(data)} bytes"
+            raise InvalidRequest([FieldViolation(field, value, str(error))]) from None
+
+    def _keep(self, source: Upload | Picture) -> Upload:
+        now = self._clock.now()
+        expires = now + self._lifetime
+        known = self._records.find(self._tenant, source.id)
+        if known is not None:
+            upload = known.model_copy(update={"expires_at": expires})
+        elif isinstance(source, Upload):
+            upload = source.model_copy(update={"expires_at": expires})
+        else:
+            key = upload_key(self._tenant, source.id, str(ULID()))
+            self._store.put(key, source.png, MEDIA_TYPES["png"])
+            upload = Upload(
+                id=source.id,
+                key=key,
+                width=source.width,
+                height=source.height,
+                bytes=len(source.png),
+                created_at=now,
+                expires_at=expires,
+            )
+        self._records.keep(self._tenant, upload)
+        return upload
+
+
+def _bytes_of(url: str, field: str) -> bytes:
+    """The bytes in a data URL (RFC 2397); what it says of their type is not believed."""
+    head, comma, body = url.partition(",")
+    try:
+        if not comma or not head.endswith(_BASE64):
+            raise ValueError
+        return base64.b64decode(body, validate=True)
+    except (ValueError, binascii.Error):
+        rule = "a data URL must read data:image/png;base64, and then valid base64"
+        raise InvalidRequest([FieldViolation(field, _shown(url), rule)]) from None
+
+
+def _shown(text: str, limit: int = 80) -> str:
+    return repr(text) if len(text) <= limit else repr(text[:limit] + "…")

@@ -1,0 +1,133 @@
+"""The pictures that a generation names: from the store to pixels of its size.
+
+A request names pictures by their uploads' ids; its generation knows where each of them lies. Any
+field that names one is read in the same way.
+"""
+
+import contextlib
+import io
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+import PIL.Image
+from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
+from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
+from diffusers.models.modeling_outputs import AutoencoderKLOutput
+from PIL import ImageOps
+
+from hidiffusion.decode import encode_tiles
+from service.application.ports import ObjectStore
+from service.domain.errors import NotFound
+from service.domain.generation import Generation
+from service.worker.failures import InputNotFound, UnsupportedRequest
+from service.worker.pipelines import WarmPipeline
+
+#: Fields of a request that name a picture, and what Pillow calls the pixels that each is read as.
+_MODES = {"image": "RGB", "mask": "L"}
+
+#: What shows through where an uploaded picture is transparent.
+_GROUND = "white"
+
+#: The pictures of a generation, by the field that names them.
+Pictures = Mapping[str, PIL.Image.Image]
+
+
+def load_pictures(store: ObjectStore, generation: Generation) -> Pictures:
+    """Every picture that a generation names, filling its width and height.
+
+    Raises:
+        InputNotFound: the store has lost one.
+        Unavailable, StoreError: the store cannot be asked.
+    """
+    request, pictures = generation.request, {}
+    for field, mode in _MODES.items():
+        if (upload_id := getattr(request, field)) is not None:
+            whole = load_picture(store, generation, upload_id, mode)
+            pictures[field] = filling(whole, request.width, request.height)
+    return pictures
+
+
+def load_picture(
+    store: ObjectStore, generation: Generation, upload_id: str, mode: str = "RGB"
+) -> PIL.Image.Image:
+    """One picture that a generation names, of its own size.
+
+    Args:
+        store: where it is.
+        generation: knows under which key.
+        upload_id: what the request calls it.
+        mode: what Pillow calls the pixels wanted: "RGB" or "L".
+
+    Raises:
+        InputNotFound: the store has lost it.
+        Unavailable, StoreError: the store cannot be asked.
+    """
+    try:
+        data = store.get(generation.inputs[upload_id])
+    except (KeyError, NotFound):
+        raise InputNotFound(upload_id) from None
+    picture: PIL.Image.Image = PIL.Image.open(io.BytesIO(data))
+    if picture.has_transparency_data:
+        ground = PIL.Image.new("RGBA", picture.size, _GROUND)
+        picture = PIL.Image.alpha_composite(ground, picture.convert("RGBA"))
+    return picture.convert(mode)
+
+
+def filling(picture: PIL.Image.Image, width: int, height: int) -> PIL.Image.Image:
+    """A picture brought to a size in pixels, undistorted: what sticks out is cut off evenly."""
+    if picture.size == (width, height):
+        return picture
+    return ImageOps.fit(picture, (width, height), PIL.Image.Resampling.LANCZOS)
+
+
+def sibling(warm: WarmPipeline, pictures: Pictures) -> Any:
+    """The pipeline that starts from these pictures, on the modules that are loaded already.
+
+    Raises:
+        UnsupportedRequest: diffusers has none for the model.
+    """
+    if "image" not in pictures:
+        return warm.pipe
+    build: Any = AutoPipelineForInpainting if "mask" in pictures else AutoPipelineForImage2Image
+    try:
+        pipe = build.from_pipe(warm.pipe)
+    except ValueError as error:
+        raise UnsupportedRequest(
+            f"model {warm.model.name!r} cannot start from a picture: {error}; leave image out"
+        ) from error
+    pipe.set_progress_bar_config(disable=True)
+    return pipe
+
+
+def arguments(pictures: Pictures, strength: float | None) -> dict[str, Any]:
+    """What `sibling` is called with beside a prompt."""
+    names = {"image": "image", "mask": "mask_image"}
+    given: dict[str, Any] = {names[field]: picture for field, picture in pictures.items()}
+    return given | ({"strength": strength} if "image" in pictures else {})
+
+
+@contextlib.contextmanager
+def encoding_in_tiles(vae: Any, alive: Callable[[], None]) -> Iterator[None]:
+    """Have an autoencoder encode in bounded memory inside the block, wherever its weights wait.
+
+    Pipelines may leave it in another dtype than they found it in; it gets back its own.
+    """
+    dtype = vae.dtype
+
+    def encode(picture: Any) -> AutoencoderKLOutput:
+        home = vae.device
+        vae.to(picture.device)
+        try:
+            posterior = encode_tiles(vae, picture, progress=lambda *_: alive())
+        finally:
+            vae.to(home)
+        parameters = posterior.parameters.to(picture.device)
+        return AutoencoderKLOutput(latent_dist=DiagonalGaussianDistribution(parameters))
+
+    vae.encode = encode
+    try:
+        yield
+    finally:
+        del vae.encode
+        if vae.dtype is not dtype:
+            vae.to(dtype)
