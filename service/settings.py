@@ -101,6 +101,11 @@ class WorkerSettings(_Section):
     device: str = Field("auto", description="torch device, or auto: cuda when there is one.")
     dtype: str = Field("auto", description="torch dtype, or auto: float16 on cuda, else float32.")
     models: tuple[str, ...] = Field((), description="Models to serve; empty: the whole catalogue.")
+    compile: str | None = Field(
+        None,
+        description="torch.compile backend for U-Nets, such as inductor; unset: none. With "
+        "preload, a model's default request is compiled before the worker takes jobs.",
+    )
     preload: bool = Field(True, description="Load and warm every model before taking jobs.")
     warm_up_seconds: float = Field(
         900.0, description="A pipeline process that is not ready after this long is replaced."

@@ -16,6 +16,7 @@ import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook
 
 from hidiffusion.methods.passes import Progress, Run
+from service.worker.compiling import uncompiled
 from service.worker.snapshot import Snapshot
 
 _HOOK = "hidiffusion_service_fast_forward"
@@ -38,16 +39,12 @@ class Course:
         self._begin = begin
         self._initial: dict[str, Any] | None = None
         self._taken = 0
+        self._hurry = contextlib.ExitStack()
 
     @property
     def done_before(self) -> int:
         """Steps of the pass that an earlier attempt has done."""
         return 0 if self._begin is None else self._begin.stage_step
-
-    @property
-    def hurrying(self) -> bool:
-        """Whether the next step is one that an earlier attempt has done."""
-        return self._taken < self.done_before
 
     @contextlib.contextmanager
     def watched(self) -> Iterator["Course"]:
@@ -59,13 +56,14 @@ class Course:
         self._scheduler.step = functools.wraps(step)(functools.partial(self._step, step))
         if self._begin is not None:
             registry = HookRegistry.check_if_exists_or_initialize(self._pipe.unet)
-            registry.register_hook(_SkipUNet(self), _HOOK)
+            registry.register_hook(_SkipUNet(), _HOOK)  # type: ignore[no-untyped-call]
+            self._hurry.callback(registry.remove_hook, _HOOK, recurse=False)
+            self._hurry.enter_context(uncompiled())
         try:
             yield self
         finally:
             del self._scheduler.step
-            if self._begin is not None:
-                registry.remove_hook(_HOOK, recurse=False)
+            self._hurry.close()
 
     def snapshot(self, progress: Progress) -> Snapshot | None:
         """The state after a step, taken before the next begins; None if not resumable.
@@ -92,12 +90,13 @@ class Course:
     def _step(self, step: Any, output: Any, timestep: Any, sample: Any, **options: Any) -> Any:
         if self._initial is None:
             self._initial = dict(vars(self._scheduler))
-        if not self.hurrying:
+        if self._taken == self.done_before:
             return step(output, timestep, sample, **options)
         self._taken += 1
-        if self.hurrying:
+        if self._taken < self.done_before:
             return (sample,)
         assert self._begin is not None
+        self._hurry.close()
         for name, value in self._begin.scheduler.items():
             setattr(self._scheduler, name, value)
         self._generator.set_state(self._begin.generator)
@@ -105,18 +104,11 @@ class Course:
 
 
 class _SkipUNet(ModelHook):
-    """Answers for a U-Net whose prediction nobody will look at."""
-
-    def __init__(self, course: Course) -> None:
-        super().__init__()  # type: ignore[no-untyped-call]
-        self._course = course
+    """Answers for a U-Net whose prediction nobody will look at: with zeros of its shape."""
 
     def new_forward(self, module: torch.nn.Module, sample: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
-        """The U-Net's own prediction, or zeros of its shape."""
-        if self._course.hurrying:
-            return (torch.zeros_like(sample),)
-        forward: Any = self.fn_ref.original_forward
-        return forward(sample, *args, **kwargs)
+        """Compute nothing."""
+        return (torch.zeros_like(sample),)
 
 
 def _is_plain(value: Any) -> bool:

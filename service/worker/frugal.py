@@ -13,6 +13,8 @@ from typing import Any
 import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook
 
+from service.worker.compiling import uncompiled
+
 _HOOK = "hidiffusion_service_one_by_one"
 
 #: Side of the decoder's tiles in pixels; half of what it takes otherwise.
@@ -25,7 +27,7 @@ def frugal_denoising(pipe: Any) -> Iterator[None]:
     registry = HookRegistry.check_if_exists_or_initialize(pipe.unet)
     registry.register_hook(_OneByOne(), _HOOK)
     try:
-        with parked(pipe.vae):
+        with parked(pipe.vae), uncompiled():
             yield
     finally:
         registry.remove_hook(_HOOK, recurse=False)

@@ -13,6 +13,7 @@ from torch import nn
 from hidiffusion.decode import PreviewFactors, fit_preview, known_preview
 from service.domain.catalog import Model
 from service.settings import Settings
+from service.worker.compiling import checked_backend, compile_unet
 from service.worker.failures import (
     ModelUnavailable,
     UnsupportedRequest,
@@ -36,12 +37,14 @@ class WarmPipeline:
         pipe: a diffusers text-to-image pipeline, on its device; one run at a time.
         scheduler_config: of the scheduler that came with the model.
         preview: the map from its latents to a small picture.
+        compiled: whether its U-Net is compiled.
     """
 
     model: Model
     pipe: Any
     scheduler_config: dict[str, Any]
     preview: PreviewFactors
+    compiled: bool = False
 
     @property
     def weights(self) -> int:
@@ -82,6 +85,7 @@ class Pipelines:
     def __init__(self, settings: Settings) -> None:
         self.device = _device(settings.worker.device)
         self.dtype = _dtype(settings.worker.dtype, self.device)
+        self._compile = checked_backend(settings.worker.compile)
         self.loads = 0
         self.evictions = 0
         self._catalog = settings.load_catalog()
@@ -171,7 +175,10 @@ class Pipelines:
         if self.dtype is torch.float16 and pipe.vae.config.force_upcast:
             pipe.vae.to(torch.float32)
         pipe.set_progress_bar_config(disable=True)
-        return WarmPipeline(model, pipe, dict(pipe.scheduler.config), _preview(model, pipe.vae))
+        if self._compile is not None:
+            compile_unet(pipe.unet, self._compile)
+        scheduler, preview = dict(pipe.scheduler.config), _preview(model, pipe.vae)
+        return WarmPipeline(model, pipe, scheduler, preview, compiled=self._compile is not None)
 
 
 def release_memory() -> None:

@@ -10,20 +10,23 @@ from service.worker.pipelines import WarmPipeline
 
 @torch.no_grad()
 def warm_up(warm: WarmPipeline) -> None:
-    """Make one small picture with the model's defaults and throw it away.
+    """Make one picture with the model's defaults and throw it away.
 
     Kernels are chosen, memory pools filled and lazy imports done; a model that cannot make a
-    picture shows it here.
+    picture shows it here. One small step is enough for that. A compiled model makes a whole picture
+    of default size, so that the graph of every stage of its method is there.
     """
     model = warm.model
-    side = model.native_size
+    side, steps = (
+        (model.default_size, model.default_steps) if warm.compiled else (model.native_size, 1)
+    )
     request = ResolvedRequest(
         prompt="warm up",
         negative_prompt="",
         model=model.name,
         width=side,
         height=side,
-        num_inference_steps=1,
+        num_inference_steps=steps,
         guidance_scale=model.default_guidance_scale,
         seed=0,
         scheduler=model.default_scheduler,
