@@ -15,6 +15,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.domain.catalog import Catalog, Model
+from service.domain.uploads import FORMATS
 
 
 class _Section(BaseModel):
@@ -87,7 +88,7 @@ class ApiSettings(_Section):
     max_upload_bytes: int = Field(20 * 1024 * 1024, description="Longest picture file accepted.")
     max_upload_pixels: int = Field(25_000_000, description="Most pixels of an uploaded picture.")
     upload_formats: tuple[str, ...] = Field(
-        ("png", "jpeg", "webp"), description="Formats of uploaded pictures: png, jpeg, webp."
+        FORMATS, description="Formats of uploaded pictures: png, jpeg, webp."
     )
     max_wait_seconds: int = Field(60, description="Longest `Prefer: wait=N` honoured.")
     image_wait_seconds: float = Field(

@@ -141,6 +141,14 @@ class Retained(Protocol):
         """Forget a final generation, its events and its idempotency key."""
         ...
 
+    def find_uploads(self, keys: Sequence[str]) -> set[str]:
+        """Those of the object keys that the record of an upload refers to."""
+        ...
+
+    def inputs_in_use(self) -> set[str]:
+        """Object keys of the pictures that unfinished generations start from."""
+        ...
+
     def condemn(self, prefixes: Collection[str], grace_seconds: float) -> list[str]:
         """Condemn objects by their prefixes; whatever else was condemned is pardoned.
 

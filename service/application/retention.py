@@ -14,14 +14,16 @@ from dataclasses import dataclass
 from service.application.ports import ObjectStore, Retained
 from service.domain.artifacts import GENERATIONS_PREFIX, ArtifactKeys
 from service.domain.generation import Generation
+from service.domain.uploads import UPLOADS_PREFIX
 
 _log = logging.getLogger(__name__)
 
 #: Records looked up at a time.
 BATCH = 100
 
-#: Keys of attempts; whatever else lies beside them is not ours to delete.
+#: Keys of attempts and of uploads; whatever else lies beside them is not ours to delete.
 _KEY = re.compile(r"generations/[^/]+/\d+/.")
+_UPLOAD = re.compile(r"uploads/[^/]+/[^/]+/[^/]+$")
 
 
 @dataclass(frozen=True)
@@ -71,7 +73,9 @@ class SweepStore:
         sizes = self._sizes()
         records = self._records(sorted({key.split("/")[1] for key in sizes}))
         condemned = {key: size for key, size in sizes.items() if _is_left_over(key, records)}
-        kept = sum(sizes.values()) - sum(condemned.values())
+        uploads = self._uploads()
+        condemned |= self._left_over_uploads(uploads)
+        kept = sum(sizes.values()) + sum(uploads.values()) - sum(condemned.values())
         ended = 0
         for generation_id, mine in _oldest_first(sizes, records):
             if self._max_bytes is None or kept <= self._max_bytes:
@@ -94,6 +98,20 @@ class SweepStore:
         for start in range(0, len(ids), BATCH):
             found |= self._retained.find(ids[start : start + BATCH])
         return found
+
+    def _left_over_uploads(self, uploads: dict[str, int]) -> dict[str, int]:
+        """Uploads that have expired, but for those that a generation still has to start from."""
+        keys = sorted(uploads)
+        left = set(keys)
+        for start in range(0, len(keys), BATCH):
+            left -= self._retained.find_uploads(keys[start : start + BATCH])
+        if left:
+            left -= self._retained.inputs_in_use()
+        return {key: uploads[key] for key in left}
+
+    def _uploads(self) -> dict[str, int]:
+        sizes = self._store.sizes(UPLOADS_PREFIX)
+        return {key: size for key, size in sizes.items() if _UPLOAD.match(key)}
 
     def _delete(self, condemned: Iterable[str]) -> int:
         """Delete what has been condemned for long enough."""
@@ -129,7 +147,9 @@ def _oldest_first(
 
 
 def _unit(key: str) -> str:
-    """What is condemned and deleted together: a checkpoint alone, anything else by its attempt."""
+    """What is deleted together: a checkpoint or an upload alone, anything else by its attempt."""
+    if key.startswith(UPLOADS_PREFIX):
+        return key
     _, generation_id, attempt, *_ = key.split("/")
     keys = ArtifactKeys(generation_id, int(attempt))
     return key if key == keys.checkpoint else keys.prefix

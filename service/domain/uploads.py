@@ -9,6 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 #: Begin of the keys of all uploads.
 UPLOADS_PREFIX = "uploads/"
 
+#: Formats that can be read.
+FORMATS = ("png", "jpeg", "webp")
+
 #: Begin of every upload's id; the rest is the SHA-256 of the stored picture.
 ID_PREFIX = "img_"
 

@@ -2,9 +2,11 @@
 
 from collections.abc import Collection, Sequence
 
-from service.domain.generation import Generation
+from service.application.retention import BATCH
+from service.domain.generation import Generation, Status
+from service.domain.uploads import Upload, owner_of
 from service.events.connection import unavailable_when_down
-from service.queue.keys import CONDEMNED, SWEEPER
+from service.queue.keys import CONDEMNED, SWEEPER, index_key, upload_key
 from service.queue.records import RedisRecords
 
 
@@ -24,6 +26,24 @@ class RedisRetained:
         with unavailable_when_down():
             found = self._records.fetch(generation_ids)
         return {generation.id: generation for generation in found}
+
+    def find_uploads(self, keys: Sequence[str]) -> set[str]:
+        """Those of the object keys that the record of an upload refers to."""
+        owners = [owner_of(key) for key in keys]
+        with unavailable_when_down():
+            texts = self._redis.mget(upload_key(upload, tenant) for tenant, upload in owners)
+        return {Upload.model_validate_json(text).key for text in texts if text}.intersection(keys)
+
+    def inputs_in_use(self) -> set[str]:
+        """Object keys of the pictures that unfinished generations start from."""
+        used: set[str] = set()
+        with unavailable_when_down():
+            for status in (Status.QUEUED, Status.RUNNING):
+                ids = self._redis.zrange(index_key(status), 0, -1)
+                for start in range(0, len(ids), BATCH):
+                    for generation in self._records.fetch(ids[start : start + BATCH]):
+                        used |= set(generation.inputs.values())
+        return used
 
     def delete(self, generation_id: str) -> None:
         """Forget a final generation, its events and its idempotency key."""

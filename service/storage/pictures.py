@@ -126,11 +126,10 @@ def _upright(image: Any) -> Any:
 
 
 def _plain(image: Any) -> Any:
-    """The picture in sRGB, 8 bits per channel, three or four bands."""
+    """The picture in sRGB, 8 bits per channel, three or four bands, of no size on paper."""
     if image.get_typeof("icc-profile-data"):
         try:
             image = image.icc_transform("srgb", embedded=True)
         except pyvips.Error:
             image = image.copy_memory()  # the profile is broken; the pixels need not be
-    image = image.colourspace("srgb")
-    return image.cast("uchar")
+    return image.colourspace("srgb").cast("uchar").copy(xres=1.0, yres=1.0)

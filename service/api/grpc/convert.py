@@ -7,7 +7,12 @@ from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from service.api.grpc._generated.hidiffusion.v1 import artifacts_pb2, events_pb2, models_pb2
+from service.api.grpc._generated.hidiffusion.v1 import (
+    artifacts_pb2,
+    events_pb2,
+    models_pb2,
+    uploads_pb2,
+)
 from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as pb
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
 from service.application.query import ModelStatus
@@ -27,6 +32,7 @@ from service.domain.events import (
     WaitingForStore,
 )
 from service.domain.generation import Failure, Generation, Progress, ResolvedRequest, Status
+from service.domain.uploads import Upload
 
 #: Fields of resolved requests that are enumerations, and what the names of the values begin with.
 _FORMATS: dict[str, tuple[Any, str]] = {
@@ -155,6 +161,16 @@ def model_message(status: ModelStatus) -> models_pb2.Model:
     for method in status.model.method_details:
         details = message.method_details.add(**method.model_dump(exclude={"options"}))
         details.options.update(method.options)
+    return message
+
+
+def upload_message(upload: Upload) -> uploads_pb2.Upload:
+    """An upload without its object key."""
+    message = uploads_pb2.Upload(
+        id=upload.id, width=upload.width, height=upload.height, size_bytes=upload.bytes
+    )
+    message.created_at.CopyFrom(_timestamp(upload.created_at))
+    message.expires_at.CopyFrom(_timestamp(upload.expires_at))
     return message
 
 

@@ -32,7 +32,7 @@ logger = logging.getLogger(__name__)
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-_Calls: TypeAlias = Callable[[Message, _Context], AbstractAsyncContextManager[None]]
+_Calls: TypeAlias = Callable[[Message | None, _Context], AbstractAsyncContextManager[None]]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -57,6 +57,12 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
                 _wrapped_stream(handler.unary_stream, calls),
+                handler.request_deserializer,
+                handler.response_serializer,
+            )
+        if handler.request_streaming:
+            return grpc.stream_unary_rpc_method_handler(
+                _wrapped_pieces(handler.stream_unary, calls),
                 handler.request_deserializer,
                 handler.response_serializer,
             )
@@ -87,9 +93,27 @@ def _wrapped_stream(behaviour: Any, calls: _Calls) -> Any:
     return call
 
 
+def _wrapped_pieces(behaviour: Any, calls: _Calls) -> Any:
+    async def checked(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
+        async for request in requests:
+            _refuse_unknown_fields(request)
+            yield request
+
+    async def call(requests: AsyncIterator[Message], context: _Context) -> Any:
+        async with calls(None, context):
+            return await behaviour(checked(requests), context)
+
+    return call
+
+
 @asynccontextmanager
 async def _call(
-    request: Message, context: _Context, *, callers: Callers, metrics: ApiMetrics, method: str
+    request: Message | None,
+    context: _Context,
+    *,
+    callers: Callers,
+    metrics: ApiMetrics,
+    method: str,
 ) -> AsyncIterator[None]:
     """Everything around one call; whatever it raises, the client is told as a rich status."""
     with metrics.call(method) as measured:
@@ -97,7 +121,8 @@ async def _call(
             _answering(context, measured),
             callers.calling(method, _metadata(context, "authorization")),
         ):
-            _refuse_unknown_fields(request)
+            if request is not None:
+                _refuse_unknown_fields(request)
             yield
 
 

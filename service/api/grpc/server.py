@@ -73,7 +73,7 @@ class GrpcServer:
             ),
         )
         generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationServicer(callers, stopping), self._server
+            GenerationServicer(callers, stopping, settings.max_upload_bytes), self._server
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

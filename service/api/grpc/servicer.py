@@ -21,6 +21,7 @@ from service.api.grpc.convert import (
     status_filter,
     status_value,
     tile_message,
+    upload_message,
 )
 from service.api.streams import until
 from service.application.parse import parse_idempotency_key, parse_request
@@ -42,9 +43,10 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class GenerationServicer(stubs.GenerationServiceServicer):
     """The gRPC front end over the use cases of `callers`; errors leave through the interceptor."""
 
-    def __init__(self, callers: Callers, stopping: asyncio.Event) -> None:
+    def __init__(self, callers: Callers, stopping: asyncio.Event, max_upload_bytes: int) -> None:
         self._callers = callers
         self._stopping = stopping
+        self._max_upload_bytes = max_upload_bytes
 
     @property
     def _use_cases(self) -> UseCases:
@@ -144,6 +146,33 @@ class GenerationServicer(stubs.GenerationServiceServicer):
         async for offset, data in self._chunks(info, request.offset):
             first = whole if offset == request.offset else None
             yield rpc.DownloadImageResponse(image=first, offset=offset, data=data)
+
+    async def UploadImage(
+        self, request_iterator: AsyncIterator[rpc.UploadImageRequest], context: _Context
+    ) -> rpc.UploadImageResponse:
+        """Store a picture."""
+        data = bytearray()
+        async for request in request_iterator:
+            data += request.data
+            if len(data) > self._max_upload_bytes:
+                rule = f"a picture of up to {self._max_upload_bytes} bytes is allowed"
+                raise InvalidRequest([FieldViolation("data", f"{len(data)} bytes", rule)])
+        upload = await _threaded(self._use_cases.uploads.add, bytes(data), "data")
+        return rpc.UploadImageResponse(upload=upload_message(upload))
+
+    async def GetUpload(
+        self, request: rpc.GetUploadRequest, context: _Context
+    ) -> rpc.GetUploadResponse:
+        """Read what is known of an upload."""
+        upload = await _threaded(self._use_cases.uploads.get, request.id)
+        return rpc.GetUploadResponse(upload=upload_message(upload))
+
+    async def DeleteUpload(
+        self, request: rpc.DeleteUploadRequest, context: _Context
+    ) -> rpc.DeleteUploadResponse:
+        """Forget an upload."""
+        await _threaded(self._use_cases.uploads.delete, request.id)
+        return rpc.DeleteUploadResponse()
 
     async def _events(self, generation_id: str, resume_token: str) -> AsyncGenerator[StoredEvent]:
         after = event_position(resume_token, "resume_token")

@@ -7,7 +7,9 @@ from fastapi import FastAPI
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
+from service.api.http import links
 from service.api.http.error_handlers import install_error_handlers
+from service.api.http.forms import OVERHEAD_BYTES
 from service.api.http.middleware import BodyLimit, Measure, RequestId
 from service.api.http.openapi import install_openapi
 from service.api.http.routes import (
@@ -20,6 +22,7 @@ from service.api.http.routes import (
     operations,
     problems,
     session,
+    uploads,
     web,
 )
 from service.api.metrics import ApiMetrics
@@ -37,6 +40,7 @@ _ROUTES = (
     operations,
     problems,
     session,
+    uploads,
     web,
 )
 
@@ -75,7 +79,7 @@ def create_app(
             Middleware(Measure, metrics=metrics),
             *_cross_origin(settings.cors_origins),
             Middleware(RequestId),
-            Middleware(BodyLimit, max_bytes=settings.max_body_bytes),
+            Middleware(BodyLimit, max_bytes=settings.max_body_bytes, longer=_longer(settings)),
         ],
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
@@ -91,6 +95,11 @@ def create_app(
     install_error_handlers(app)
     install_openapi(app)
     return app
+
+
+def _longer(settings: ApiSettings) -> dict[str, int]:
+    """The paths that take pictures, and the longest body of each: one picture for an upload."""
+    return {links.UPLOADS: settings.max_upload_bytes + OVERHEAD_BYTES}
 
 
 def _cross_origin(origins: Sequence[str]) -> list[Middleware]:

@@ -3,8 +3,14 @@
 from service.domain.artifacts import TileRef
 
 GENERATIONS = "/v1/generations"
+UPLOADS = "/v1/uploads"
 PROBLEMS = "/problems"
 IIIF = "/iiif"
+
+
+def upload(upload_id: str) -> str:
+    """What is known of an uploaded picture."""
+    return f"{UPLOADS}/{upload_id}"
 
 
 def generation(generation_id: str) -> str:

@@ -2,6 +2,7 @@
 
 import re
 import time
+from collections.abc import Mapping
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
@@ -77,36 +78,39 @@ class Measure:
 
 
 class BodyLimit:
-    """Refuses bodies longer than `max_bytes`, counting what arrives.
+    """Refuses bodies longer than `max_bytes`, or than `longer` has for a path; counts what arrives.
 
     A declared length over the limit is refused before anything is read; a wrong or missing one
     cannot get around the count.
     """
 
-    def __init__(self, app: ASGIApp, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, max_bytes: int, longer: Mapping[str, int]) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._longer = longer
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on with a `receive` that counts."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
+        limit = self._longer.get(scope["path"], self._max_bytes)
         declared = Headers(scope=scope).get("content-length", "")
-        excessive = declared.isdigit() and int(declared) > self._max_bytes
+        excessive = declared.isdigit() and int(declared) > limit
         received = 0
 
         async def receive_counted() -> Message:
             nonlocal received
             if excessive:
-                raise self._too_large()
+                raise _too_large(limit)
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                raise self._too_large()
+            if received > limit:
+                raise _too_large(limit)
             return message
 
         await self._app(scope, receive_counted, send)
 
-    def _too_large(self) -> HTTPException:
-        return HTTPException(413, f"the body is longer than the {self._max_bytes} bytes allowed")
+
+def _too_large(limit: int) -> HTTPException:
+    return HTTPException(413, f"the body is longer than the {limit} bytes allowed")

@@ -45,7 +45,7 @@ CATALOG = Catalog(
             default_size=512,
             default_scheduler="DDIMScheduler",
             schedulers=("DDIMScheduler", "EulerDiscreteScheduler"),
-            methods=("hidiffusion", "hidiffusion-guided", "direct"),
+            methods=("hidiffusion", "hidiffusion-guided", "hidiffusion-refresh", "direct"),
         ),
     )
 )

@@ -1,5 +1,6 @@
 """Keys and tenants: every route and every method, asked by everybody who might ask."""
 
+import base64
 import concurrent.futures
 import re
 from collections.abc import Iterator
@@ -21,6 +22,7 @@ from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as
 from service.application.access import new_key
 from service.cli.app import app
 from service.domain.access import KeyLimits, Scope
+from service.domain.generation import EXAMPLE_PICTURE
 from service.settings import StoreSettings
 from service.storage.key_file import KeyFile
 from tests.servers import RedisServer
@@ -39,8 +41,10 @@ PARAMETERS = {
     "size": "max",
     "rotation": "0",
     "quality": "default",
+    "upload_id": "img_0",
 }
 READING = {"get", "head"}
+PICTURE = base64.b64decode(EXAMPLE_PICTURE.partition(",")[2])
 SERVICE = rpc.DESCRIPTOR.services_by_name["GenerationService"]
 
 
@@ -180,6 +184,28 @@ def test_every_route_hides_the_work_of_others(service: Service) -> None:
         assert str(known).replace(generation_id, nobody) == str(unknown)
 
 
+def test_an_upload_is_seen_and_used_by_its_tenant_alone(service: Service) -> None:
+    with service.http(service.owner) as client:
+        upload_id = client.post("/v1/uploads", content=PICTURE).json()["id"]
+
+    def answers(token: str, upload: str) -> list[str]:
+        with service.http(token) as client:
+            asked = {"prompt": "a fox", "image": upload}
+            said = (
+                client.get(f"/v1/uploads/{upload}"),
+                client.post("/v1/generations", json=asked),
+                client.delete(f"/v1/uploads/{upload}"),
+            )
+        return [
+            re.sub(r'"request_id":"\w+"', "", f"{each.status_code} {each.text}") for each in said
+        ]
+
+    theirs, never = answers(service.stranger, upload_id), answers(service.stranger, "img_0")
+    assert [text.replace(upload_id, "img_0") for text in theirs] == never
+    assert [text[:3] for text in theirs] == ["404", "422", "404"]
+    assert [text[:3] for text in answers(service.colleague, upload_id)] == ["200", "202", "204"]
+
+
 def test_lists_are_the_tenants_own_in_every_status(service: Service) -> None:
     generation_id = service.finished()
     waiting = service.post(service.owner).json()["id"]
@@ -223,12 +249,15 @@ def _call(service: Service, token: str | None, name: str, generation_id: str) ->
     request = getattr(rpc, method.input_type.name)()
     if "id" in method.input_type.fields_by_name:
         request.id = generation_id
+    if name == "UploadImage":
+        request.data = PICTURE
     if name == "CreateGeneration":
         request.prompt = "a fox"
     metadata = [("authorization", f"Bearer {token}")] if token else []
     stub = getattr(service.stack.stub, name)
     try:
-        answer = stub(request, metadata=metadata, timeout=20)
+        sent = iter([request]) if method.client_streaming else request
+        answer = stub(sent, metadata=metadata, timeout=20)
         if hasattr(answer, "__next__"):
             list(answer)
     except grpc.RpcError as error:
@@ -240,7 +269,10 @@ def _call(service: Service, token: str | None, name: str, generation_id: str) ->
 @pytest.mark.parametrize("name", SERVICE.methods_by_name)
 def test_every_method_over_every_role(service: Service, name: str) -> None:
     generation_id = service.finished()
-    reads = not name.startswith(("Create", "Cancel", "Delete"))
+    if name.endswith("Upload"):
+        with service.http(service.owner) as client:
+            generation_id = client.post("/v1/uploads", content=PICTURE).json()["id"]
+    reads = not name.startswith(("Create", "Cancel", "Delete", "Upload"))
     named = "id" in SERVICE.methods_by_name[name].input_type.fields_by_name
 
     for token in service.strangers():

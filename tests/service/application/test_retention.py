@@ -7,12 +7,16 @@ import pytest
 
 from service.application.ports import ObjectStore
 from service.application.retention import SweepStore
+from service.application.uploads import Uploads
+from service.bootstrap import SystemClock
 from service.domain.artifacts import ArtifactKeys
 from service.domain.events import Failed, Queued, Succeeded
 from service.domain.generation import Failure, Generation
+from service.domain.uploads import Picture
 from service.events.connection import connect
 from service.queue.records import RedisRecords
 from service.queue.retention import RedisRetained
+from service.queue.uploads import RedisUploads
 from service.settings import RedisSettings, StoreSettings
 from service.storage.store import open_store
 from tests.generations import make_generation, make_manifest, now
@@ -145,3 +149,45 @@ def test_one_sweeper_at_a_time(records: RedisRecords) -> None:
     first, second = RedisRetained(records), RedisRetained(records)
     assert first.take_turn(60)
     assert not second.take_turn(60)
+
+
+def _upload(records: RedisRecords, store: ObjectStore, *, tenant: str = "") -> Uploads:
+    uploads = RedisUploads(records.redis)
+    return Uploads(
+        uploads, store, lambda data: Picture(data, 8, 8), SystemClock(), 60, tenant=tenant
+    )
+
+
+def test_an_upload_goes_when_it_has_expired_but_not_from_under_a_generation(
+    records: RedisRecords, store: ObjectStore, sweep: Sweep
+) -> None:
+    mine, theirs = _upload(records, store), _upload(records, store, tenant="acme")
+    kept, used, free = (mine.add(data) for data in (b"kept", b"used", b"free"))
+    other = theirs.add(b"free")
+    store.put("uploads/readme.json", b"{}", "application/json")
+    waiting = make_generation().model_copy(update={"inputs": {used.id: used.key}})
+    records.accept(waiting, None)
+    for upload in (used, free):
+        mine.delete(upload.id)
+
+    assert sweep(grace_seconds=60) == 0
+    assert sweep() == 1
+    left = {kept.key, used.key, other.key, "uploads/readme.json"}
+    assert set(store.keys("uploads/")) == left
+
+    records.request_cancel(waiting.id, now())
+    assert sweep() == 1
+    assert set(store.keys("uploads/")) == left - {used.key}
+
+
+def test_the_same_picture_after_it_expired_is_another_object(
+    records: RedisRecords, store: ObjectStore, sweep: Sweep
+) -> None:
+    uploads = _upload(records, store)
+    first = uploads.add(b"same")
+    assert uploads.add(b"same").key == first.key
+    uploads.delete(first.id)
+    second = uploads.add(b"same")
+    assert (second.id, second.key == first.key) == (first.id, False)
+    assert sweep() == 1
+    assert store.keys("uploads/") == [second.key]

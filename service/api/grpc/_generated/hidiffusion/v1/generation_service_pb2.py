@@ -27,9 +27,10 @@ from service.api.grpc._generated.hidiffusion.v1 import artifacts_pb2 as hidiffus
 from service.api.grpc._generated.hidiffusion.v1 import events_pb2 as hidiffusion_dot_v1_dot_events__pb2
 from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as hidiffusion_dot_v1_dot_generation__pb2
 from service.api.grpc._generated.hidiffusion.v1 import models_pb2 as hidiffusion_dot_v1_dot_models__pb2
+from service.api.grpc._generated.hidiffusion.v1 import uploads_pb2 as hidiffusion_dot_v1_dot_uploads__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'hidiffusion/v1/generation_service.proto\x12\x0ehidiffusion.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1ehidiffusion/v1/artifacts.proto\x1a\x1bhidiffusion/v1/events.proto\x1a\x1fhidiffusion/v1/generation.proto\x1a\x1bhidiffusion/v1/models.proto\"\xe8\x07\n\x17\x43reateGenerationRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x1c\n\x0fnegative_prompt\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05model\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05width\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x13\n\x06height\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12 \n\x13num_inference_steps\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12\x1b\n\x0eguidance_scale\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x06\x88\x01\x01\x12\x16\n\tscheduler\x18\t \x01(\tH\x07\x88\x01\x01\x12\x13\n\x06method\x18\n \x01(\tH\x08\x88\x01\x01\x12\x33\n\routput_format\x18\x0b \x01(\x0e\x32\x1c.hidiffusion.v1.OutputFormat\x12\x17\n\x0fidempotency_key\x18\x0c \x01(\t\x12\x16\n\tbit_depth\x18\x14 \x01(\x05H\t\x88\x01\x01\x12\x14\n\x07quality\x18\x15 \x01(\x05H\n\x88\x01\x01\x12/\n\x0btile_format\x18\x16 \x01(\x0e\x32\x1a.hidiffusion.v1.TileFormat\x12\x15\n\x08metadata\x18\x17 \x01(\x08H\x0b\x88\x01\x01\x12/\n\x0emethod_options\x18( \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\x05image\x18\x46 \x01(\tH\x0c\x88\x01\x01\x12\x11\n\x04mask\x18G \x01(\tH\r\x88\x01\x01\x12\x15\n\x08strength\x18H \x01(\x01H\x0e\x88\x01\x01\x12*\n\x08priority\x18\x1e \x01(\x0e\x32\x18.hidiffusion.v1.Priority\x12\x1c\n\x0ftimeout_seconds\x18\x1f \x01(\x05H\x0f\x88\x01\x01\x12T\n\x0f\x63lient_metadata\x18  \x03(\x0b\x32;.hidiffusion.v1.CreateGenerationRequest.ClientMetadataEntry\x1a\x35\n\x13\x43lientMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x12\n\x10_negative_promptB\x08\n\x06_modelB\x08\n\x06_widthB\t\n\x07_heightB\x16\n\x14_num_inference_stepsB\x11\n\x0f_guidance_scaleB\x07\n\x05_seedB\x0c\n\n_schedulerB\t\n\x07_methodB\x0c\n\n_bit_depthB\n\n\x08_qualityB\x0b\n\t_metadataB\x08\n\x06_imageB\x07\n\x05_maskB\x0b\n\t_strengthB\x12\n\x10_timeout_seconds\"J\n\x18\x43reateGenerationResponse\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.hidiffusion.v1.Generation\"\"\n\x14GetGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"G\n\x15GetGenerationResponse\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.hidiffusion.v1.Generation\"q\n\x16ListGenerationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x30\n\x06status\x18\x03 \x01(\x0e\x32 .hidiffusion.v1.GenerationStatus\"c\n\x17ListGenerationsResponse\x12/\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x1a.hidiffusion.v1.Generation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x17\x43\x61ncelGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"J\n\x18\x43\x61ncelGenerationResponse\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.hidiffusion.v1.Generation\"%\n\x17\x44\x65leteGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteGenerationResponse\":\n\x16WatchGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"I\n\x17WatchGenerationResponse\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.hidiffusion.v1.GenerationEvent\"6\n\x12StreamTilesRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x9c\x01\n\tTileChunk\x12\"\n\x04tile\x18\x01 \x01(\x0b\x32\x14.hidiffusion.v1.Tile\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06offset\x18\x05 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\x12\x14\n\x0cresume_token\x18\x07 \x01(\t\"\x83\x01\n\x13StreamTilesResponse\x12*\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x19.hidiffusion.v1.TileChunkH\x00\x12\x38\n\x0c\x66inal_status\x18\x02 \x01(\x0e\x32 .hidiffusion.v1.GenerationStatusH\x00\x42\x06\n\x04part\"2\n\x14\x44ownloadImageRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"^\n\x15\x44ownloadImageResponse\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.hidiffusion.v1.Artifact\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x13\n\x11ListModelsRequest\";\n\x12ListModelsResponse\x12%\n\x06models\x18\x01 \x03(\x0b\x32\x15.hidiffusion.v1.Model2\xff\x06\n\x11GenerationService\x12\x65\n\x10\x43reateGeneration\x12\'.hidiffusion.v1.CreateGenerationRequest\x1a(.hidiffusion.v1.CreateGenerationResponse\x12\\\n\rGetGeneration\x12$.hidiffusion.v1.GetGenerationRequest\x1a%.hidiffusion.v1.GetGenerationResponse\x12\x62\n\x0fListGenerations\x12&.hidiffusion.v1.ListGenerationsRequest\x1a\'.hidiffusion.v1.ListGenerationsResponse\x12\x65\n\x10\x43\x61ncelGeneration\x12\'.hidiffusion.v1.CancelGenerationRequest\x1a(.hidiffusion.v1.CancelGenerationResponse\x12\x65\n\x10\x44\x65leteGeneration\x12\'.hidiffusion.v1.DeleteGenerationRequest\x1a(.hidiffusion.v1.DeleteGenerationResponse\x12\x64\n\x0fWatchGeneration\x12&.hidiffusion.v1.WatchGenerationRequest\x1a\'.hidiffusion.v1.WatchGenerationResponse0\x01\x12X\n\x0bStreamTiles\x12\".hidiffusion.v1.StreamTilesRequest\x1a#.hidiffusion.v1.StreamTilesResponse0\x01\x12^\n\rDownloadImage\x12$.hidiffusion.v1.DownloadImageRequest\x1a%.hidiffusion.v1.DownloadImageResponse0\x01\x12S\n\nListModels\x12!.hidiffusion.v1.ListModelsRequest\x1a\".hidiffusion.v1.ListModelsResponseb\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n\'hidiffusion/v1/generation_service.proto\x12\x0ehidiffusion.v1\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1ehidiffusion/v1/artifacts.proto\x1a\x1bhidiffusion/v1/events.proto\x1a\x1fhidiffusion/v1/generation.proto\x1a\x1bhidiffusion/v1/models.proto\x1a\x1chidiffusion/v1/uploads.proto\"\xe8\x07\n\x17\x43reateGenerationRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x1c\n\x0fnegative_prompt\x18\x02 \x01(\tH\x00\x88\x01\x01\x12\x12\n\x05model\x18\x03 \x01(\tH\x01\x88\x01\x01\x12\x12\n\x05width\x18\x04 \x01(\x05H\x02\x88\x01\x01\x12\x13\n\x06height\x18\x05 \x01(\x05H\x03\x88\x01\x01\x12 \n\x13num_inference_steps\x18\x06 \x01(\x05H\x04\x88\x01\x01\x12\x1b\n\x0eguidance_scale\x18\x07 \x01(\x01H\x05\x88\x01\x01\x12\x11\n\x04seed\x18\x08 \x01(\x03H\x06\x88\x01\x01\x12\x16\n\tscheduler\x18\t \x01(\tH\x07\x88\x01\x01\x12\x13\n\x06method\x18\n \x01(\tH\x08\x88\x01\x01\x12\x33\n\routput_format\x18\x0b \x01(\x0e\x32\x1c.hidiffusion.v1.OutputFormat\x12\x17\n\x0fidempotency_key\x18\x0c \x01(\t\x12\x16\n\tbit_depth\x18\x14 \x01(\x05H\t\x88\x01\x01\x12\x14\n\x07quality\x18\x15 \x01(\x05H\n\x88\x01\x01\x12/\n\x0btile_format\x18\x16 \x01(\x0e\x32\x1a.hidiffusion.v1.TileFormat\x12\x15\n\x08metadata\x18\x17 \x01(\x08H\x0b\x88\x01\x01\x12/\n\x0emethod_options\x18( \x01(\x0b\x32\x17.google.protobuf.Struct\x12\x12\n\x05image\x18\x46 \x01(\tH\x0c\x88\x01\x01\x12\x11\n\x04mask\x18G \x01(\tH\r\x88\x01\x01\x12\x15\n\x08strength\x18H \x01(\x01H\x0e\x88\x01\x01\x12*\n\x08priority\x18\x1e \x01(\x0e\x32\x18.hidiffusion.v1.Priority\x12\x1c\n\x0ftimeout_seconds\x18\x1f \x01(\x05H\x0f\x88\x01\x01\x12T\n\x0f\x63lient_metadata\x18  \x03(\x0b\x32;.hidiffusion.v1.CreateGenerationRequest.ClientMetadataEntry\x1a\x35\n\x13\x43lientMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x12\n\x10_negative_promptB\x08\n\x06_modelB\x08\n\x06_widthB\t\n\x07_heightB\x16\n\x14_num_inference_stepsB\x11\n\x0f_guidance_scaleB\x07\n\x05_seedB\x0c\n\n_schedulerB\t\n\x07_methodB\x0c\n\n_bit_depthB\n\n\x08_qualityB\x0b\n\t_metadataB\x08\n\x06_imageB\x07\n\x05_maskB\x0b\n\t_strengthB\x12\n\x10_timeout_seconds\"J\n\x18\x43reateGenerationResponse\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.hidiffusion.v1.Generation\"\"\n\x14GetGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"G\n\x15GetGenerationResponse\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.hidiffusion.v1.Generation\"q\n\x16ListGenerationsRequest\x12\x11\n\tpage_size\x18\x01 \x01(\x05\x12\x12\n\npage_token\x18\x02 \x01(\t\x12\x30\n\x06status\x18\x03 \x01(\x0e\x32 .hidiffusion.v1.GenerationStatus\"c\n\x17ListGenerationsResponse\x12/\n\x0bgenerations\x18\x01 \x03(\x0b\x32\x1a.hidiffusion.v1.Generation\x12\x17\n\x0fnext_page_token\x18\x02 \x01(\t\"%\n\x17\x43\x61ncelGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"J\n\x18\x43\x61ncelGenerationResponse\x12.\n\ngeneration\x18\x01 \x01(\x0b\x32\x1a.hidiffusion.v1.Generation\"%\n\x17\x44\x65leteGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x1a\n\x18\x44\x65leteGenerationResponse\":\n\x16WatchGenerationRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"I\n\x17WatchGenerationResponse\x12.\n\x05\x65vent\x18\x01 \x01(\x0b\x32\x1f.hidiffusion.v1.GenerationEvent\"6\n\x12StreamTilesRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x14\n\x0cresume_token\x18\x02 \x01(\t\"\x9c\x01\n\tTileChunk\x12\"\n\x04tile\x18\x01 \x01(\x0b\x32\x14.hidiffusion.v1.Tile\x12\x0f\n\x07\x61ttempt\x18\x02 \x01(\x05\x12\x12\n\nmedia_type\x18\x03 \x01(\t\x12\x12\n\nsize_bytes\x18\x04 \x01(\x03\x12\x0e\n\x06offset\x18\x05 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x06 \x01(\x0c\x12\x14\n\x0cresume_token\x18\x07 \x01(\t\"\x83\x01\n\x13StreamTilesResponse\x12*\n\x05\x63hunk\x18\x01 \x01(\x0b\x32\x19.hidiffusion.v1.TileChunkH\x00\x12\x38\n\x0c\x66inal_status\x18\x02 \x01(\x0e\x32 .hidiffusion.v1.GenerationStatusH\x00\x42\x06\n\x04part\"2\n\x14\x44ownloadImageRequest\x12\n\n\x02id\x18\x01 \x01(\t\x12\x0e\n\x06offset\x18\x02 \x01(\x03\"^\n\x15\x44ownloadImageResponse\x12\'\n\x05image\x18\x01 \x01(\x0b\x32\x18.hidiffusion.v1.Artifact\x12\x0e\n\x06offset\x18\x02 \x01(\x03\x12\x0c\n\x04\x64\x61ta\x18\x03 \x01(\x0c\"\x13\n\x11ListModelsRequest\";\n\x12ListModelsResponse\x12%\n\x06models\x18\x01 \x03(\x0b\x32\x15.hidiffusion.v1.Model\"\"\n\x12UploadImageRequest\x12\x0c\n\x04\x64\x61ta\x18\x01 \x01(\x0c\"=\n\x13UploadImageResponse\x12&\n\x06upload\x18\x01 \x01(\x0b\x32\x16.hidiffusion.v1.Upload\"\x1e\n\x10GetUploadRequest\x12\n\n\x02id\x18\x01 \x01(\t\";\n\x11GetUploadResponse\x12&\n\x06upload\x18\x01 \x01(\x0b\x32\x16.hidiffusion.v1.Upload\"!\n\x13\x44\x65leteUploadRequest\x12\n\n\x02id\x18\x01 \x01(\t\"\x16\n\x14\x44\x65leteUploadResponse2\x86\t\n\x11GenerationService\x12\x65\n\x10\x43reateGeneration\x12\'.hidiffusion.v1.CreateGenerationRequest\x1a(.hidiffusion.v1.CreateGenerationResponse\x12\\\n\rGetGeneration\x12$.hidiffusion.v1.GetGenerationRequest\x1a%.hidiffusion.v1.GetGenerationResponse\x12\x62\n\x0fListGenerations\x12&.hidiffusion.v1.ListGenerationsRequest\x1a\'.hidiffusion.v1.ListGenerationsResponse\x12\x65\n\x10\x43\x61ncelGeneration\x12\'.hidiffusion.v1.CancelGenerationRequest\x1a(.hidiffusion.v1.CancelGenerationResponse\x12\x65\n\x10\x44\x65leteGeneration\x12\'.hidiffusion.v1.DeleteGenerationRequest\x1a(.hidiffusion.v1.DeleteGenerationResponse\x12\x64\n\x0fWatchGeneration\x12&.hidiffusion.v1.WatchGenerationRequest\x1a\'.hidiffusion.v1.WatchGenerationResponse0\x01\x12X\n\x0bStreamTiles\x12\".hidiffusion.v1.StreamTilesRequest\x1a#.hidiffusion.v1.StreamTilesResponse0\x01\x12^\n\rDownloadImage\x12$.hidiffusion.v1.DownloadImageRequest\x1a%.hidiffusion.v1.DownloadImageResponse0\x01\x12S\n\nListModels\x12!.hidiffusion.v1.ListModelsRequest\x1a\".hidiffusion.v1.ListModelsResponse\x12X\n\x0bUploadImage\x12\".hidiffusion.v1.UploadImageRequest\x1a#.hidiffusion.v1.UploadImageResponse(\x01\x12P\n\tGetUpload\x12 .hidiffusion.v1.GetUploadRequest\x1a!.hidiffusion.v1.GetUploadResponse\x12Y\n\x0c\x44\x65leteUpload\x12#.hidiffusion.v1.DeleteUploadRequest\x1a$.hidiffusion.v1.DeleteUploadResponseb\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -38,46 +39,58 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_CREATEGENERATIONREQUEST_CLIENTMETADATAENTRY']._loaded_options = None
   _globals['_CREATEGENERATIONREQUEST_CLIENTMETADATAENTRY']._serialized_options = b'8\001'
-  _globals['_CREATEGENERATIONREQUEST']._serialized_start=213
-  _globals['_CREATEGENERATIONREQUEST']._serialized_end=1213
-  _globals['_CREATEGENERATIONREQUEST_CLIENTMETADATAENTRY']._serialized_start=941
-  _globals['_CREATEGENERATIONREQUEST_CLIENTMETADATAENTRY']._serialized_end=994
-  _globals['_CREATEGENERATIONRESPONSE']._serialized_start=1215
-  _globals['_CREATEGENERATIONRESPONSE']._serialized_end=1289
-  _globals['_GETGENERATIONREQUEST']._serialized_start=1291
-  _globals['_GETGENERATIONREQUEST']._serialized_end=1325
-  _globals['_GETGENERATIONRESPONSE']._serialized_start=1327
-  _globals['_GETGENERATIONRESPONSE']._serialized_end=1398
-  _globals['_LISTGENERATIONSREQUEST']._serialized_start=1400
-  _globals['_LISTGENERATIONSREQUEST']._serialized_end=1513
-  _globals['_LISTGENERATIONSRESPONSE']._serialized_start=1515
-  _globals['_LISTGENERATIONSRESPONSE']._serialized_end=1614
-  _globals['_CANCELGENERATIONREQUEST']._serialized_start=1616
-  _globals['_CANCELGENERATIONREQUEST']._serialized_end=1653
-  _globals['_CANCELGENERATIONRESPONSE']._serialized_start=1655
-  _globals['_CANCELGENERATIONRESPONSE']._serialized_end=1729
-  _globals['_DELETEGENERATIONREQUEST']._serialized_start=1731
-  _globals['_DELETEGENERATIONREQUEST']._serialized_end=1768
-  _globals['_DELETEGENERATIONRESPONSE']._serialized_start=1770
-  _globals['_DELETEGENERATIONRESPONSE']._serialized_end=1796
-  _globals['_WATCHGENERATIONREQUEST']._serialized_start=1798
-  _globals['_WATCHGENERATIONREQUEST']._serialized_end=1856
-  _globals['_WATCHGENERATIONRESPONSE']._serialized_start=1858
-  _globals['_WATCHGENERATIONRESPONSE']._serialized_end=1931
-  _globals['_STREAMTILESREQUEST']._serialized_start=1933
-  _globals['_STREAMTILESREQUEST']._serialized_end=1987
-  _globals['_TILECHUNK']._serialized_start=1990
-  _globals['_TILECHUNK']._serialized_end=2146
-  _globals['_STREAMTILESRESPONSE']._serialized_start=2149
-  _globals['_STREAMTILESRESPONSE']._serialized_end=2280
-  _globals['_DOWNLOADIMAGEREQUEST']._serialized_start=2282
-  _globals['_DOWNLOADIMAGEREQUEST']._serialized_end=2332
-  _globals['_DOWNLOADIMAGERESPONSE']._serialized_start=2334
-  _globals['_DOWNLOADIMAGERESPONSE']._serialized_end=2428
-  _globals['_LISTMODELSREQUEST']._serialized_start=2430
-  _globals['_LISTMODELSREQUEST']._serialized_end=2449
-  _globals['_LISTMODELSRESPONSE']._serialized_start=2451
-  _globals['_LISTMODELSRESPONSE']._serialized_end=2510
-  _globals['_GENERATIONSERVICE']._serialized_start=2513
-  _globals['_GENERATIONSERVICE']._serialized_end=3408
+  _globals['_CREATEGENERATIONREQUEST']._serialized_start=243
+  _globals['_CREATEGENERATIONREQUEST']._serialized_end=1243
+  _globals['_CREATEGENERATIONREQUEST_CLIENTMETADATAENTRY']._serialized_start=971
+  _globals['_CREATEGENERATIONREQUEST_CLIENTMETADATAENTRY']._serialized_end=1024
+  _globals['_CREATEGENERATIONRESPONSE']._serialized_start=1245
+  _globals['_CREATEGENERATIONRESPONSE']._serialized_end=1319
+  _globals['_GETGENERATIONREQUEST']._serialized_start=1321
+  _globals['_GETGENERATIONREQUEST']._serialized_end=1355
+  _globals['_GETGENERATIONRESPONSE']._serialized_start=1357
+  _globals['_GETGENERATIONRESPONSE']._serialized_end=1428
+  _globals['_LISTGENERATIONSREQUEST']._serialized_start=1430
+  _globals['_LISTGENERATIONSREQUEST']._serialized_end=1543
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_start=1545
+  _globals['_LISTGENERATIONSRESPONSE']._serialized_end=1644
+  _globals['_CANCELGENERATIONREQUEST']._serialized_start=1646
+  _globals['_CANCELGENERATIONREQUEST']._serialized_end=1683
+  _globals['_CANCELGENERATIONRESPONSE']._serialized_start=1685
+  _globals['_CANCELGENERATIONRESPONSE']._serialized_end=1759
+  _globals['_DELETEGENERATIONREQUEST']._serialized_start=1761
+  _globals['_DELETEGENERATIONREQUEST']._serialized_end=1798
+  _globals['_DELETEGENERATIONRESPONSE']._serialized_start=1800
+  _globals['_DELETEGENERATIONRESPONSE']._serialized_end=1826
+  _globals['_WATCHGENERATIONREQUEST']._serialized_start=1828
+  _globals['_WATCHGENERATIONREQUEST']._serialized_end=1886
+  _globals['_WATCHGENERATIONRESPONSE']._serialized_start=1888
+  _globals['_WATCHGENERATIONRESPONSE']._serialized_end=1961
+  _globals['_STREAMTILESREQUEST']._serialized_start=1963
+  _globals['_STREAMTILESREQUEST']._serialized_end=2017
+  _globals['_TILECHUNK']._serialized_start=2020
+  _globals['_TILECHUNK']._serialized_end=2176
+  _globals['_STREAMTILESRESPONSE']._serialized_start=2179
+  _globals['_STREAMTILESRESPONSE']._serialized_end=2310
+  _globals['_DOWNLOADIMAGEREQUEST']._serialized_start=2312
+  _globals['_DOWNLOADIMAGEREQUEST']._serialized_end=2362
+  _globals['_DOWNLOADIMAGERESPONSE']._serialized_start=2364
+  _globals['_DOWNLOADIMAGERESPONSE']._serialized_end=2458
+  _globals['_LISTMODELSREQUEST']._serialized_start=2460
+  _globals['_LISTMODELSREQUEST']._serialized_end=2479
+  _globals['_LISTMODELSRESPONSE']._serialized_start=2481
+  _globals['_LISTMODELSRESPONSE']._serialized_end=2540
+  _globals['_UPLOADIMAGEREQUEST']._serialized_start=2542
+  _globals['_UPLOADIMAGEREQUEST']._serialized_end=2576
+  _globals['_UPLOADIMAGERESPONSE']._serialized_start=2578
+  _globals['_UPLOADIMAGERESPONSE']._serialized_end=2639
+  _globals['_GETUPLOADREQUEST']._serialized_start=2641
+  _globals['_GETUPLOADREQUEST']._serialized_end=2671
+  _globals['_GETUPLOADRESPONSE']._serialized_start=2673
+  _globals['_GETUPLOADRESPONSE']._serialized_end=2732
+  _globals['_DELETEUPLOADREQUEST']._serialized_start=2734
+  _globals['_DELETEUPLOADREQUEST']._serialized_end=2767
+  _globals['_DELETEUPLOADRESPONSE']._serialized_start=2769
+  _globals['_DELETEUPLOADRESPONSE']._serialized_end=2791
+  _globals['_GENERATIONSERVICE']._serialized_start=2794
+  _globals['_GENERATIONSERVICE']._serialized_end=3952
 # @@protoc_insertion_point(module_scope)

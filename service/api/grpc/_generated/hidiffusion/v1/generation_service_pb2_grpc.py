@@ -80,6 +80,21 @@ class GenerationServiceStub:
                 request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.ListModelsRequest.SerializeToString,
                 response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
+        self.UploadImage = channel.stream_unary(
+                '/hidiffusion.v1.GenerationService/UploadImage',
+                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.UploadImageRequest.SerializeToString,
+                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.UploadImageResponse.FromString,
+                _registered_method=True)
+        self.GetUpload = channel.unary_unary(
+                '/hidiffusion.v1.GenerationService/GetUpload',
+                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetUploadRequest.SerializeToString,
+                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetUploadResponse.FromString,
+                _registered_method=True)
+        self.DeleteUpload = channel.unary_unary(
+                '/hidiffusion.v1.GenerationService/DeleteUpload',
+                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.DeleteUploadRequest.SerializeToString,
+                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.DeleteUploadResponse.FromString,
+                _registered_method=True)
 
 
 class GenerationServiceServicer:
@@ -150,6 +165,28 @@ class GenerationServiceServicer:
         context.set_details('Method not implemented!')
         raise NotImplementedError('Method not implemented!')
 
+    def UploadImage(self, request_iterator, context):
+        """Stores a picture that is sent in pieces, and returns once it is stored. INVALID_ARGUMENT when it
+        is no PNG, JPEG or WebP, or too large.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def GetUpload(self, request, context):
+        """Returns what is known of an upload. NOT_FOUND when the id is unknown, or has expired.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def DeleteUpload(self, request, context):
+        """Forgets an upload; generations that were accepted with it still have it.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
 
 def add_GenerationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
@@ -197,6 +234,21 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     servicer.ListModels,
                     request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.ListModelsRequest.FromString,
                     response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.ListModelsResponse.SerializeToString,
+            ),
+            'UploadImage': grpc.stream_unary_rpc_method_handler(
+                    servicer.UploadImage,
+                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.UploadImageRequest.FromString,
+                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.UploadImageResponse.SerializeToString,
+            ),
+            'GetUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.GetUpload,
+                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetUploadRequest.FromString,
+                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetUploadResponse.SerializeToString,
+            ),
+            'DeleteUpload': grpc.unary_unary_rpc_method_handler(
+                    servicer.DeleteUpload,
+                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.DeleteUploadRequest.FromString,
+                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.DeleteUploadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
@@ -443,6 +495,87 @@ class GenerationService:
             '/hidiffusion.v1.GenerationService/ListModels',
             hidiffusion_dot_v1_dot_generation__service__pb2.ListModelsRequest.SerializeToString,
             hidiffusion_dot_v1_dot_generation__service__pb2.ListModelsResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def UploadImage(request_iterator,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.stream_unary(
+            request_iterator,
+            target,
+            '/hidiffusion.v1.GenerationService/UploadImage',
+            hidiffusion_dot_v1_dot_generation__service__pb2.UploadImageRequest.SerializeToString,
+            hidiffusion_dot_v1_dot_generation__service__pb2.UploadImageResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def GetUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hidiffusion.v1.GenerationService/GetUpload',
+            hidiffusion_dot_v1_dot_generation__service__pb2.GetUploadRequest.SerializeToString,
+            hidiffusion_dot_v1_dot_generation__service__pb2.GetUploadResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def DeleteUpload(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hidiffusion.v1.GenerationService/DeleteUpload',
+            hidiffusion_dot_v1_dot_generation__service__pb2.DeleteUploadRequest.SerializeToString,
+            hidiffusion_dot_v1_dot_generation__service__pb2.DeleteUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -58,6 +58,14 @@ class GenerationServiceStub:
     """Streams the full-size picture. NOT_FOUND until there is one."""
     ListModels: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.ListModelsRequest, _generation_service_pb2.ListModelsResponse]
     """Returns every model on offer."""
+    UploadImage: _grpc.StreamUnaryMultiCallable[_generation_service_pb2.UploadImageRequest, _generation_service_pb2.UploadImageResponse]
+    """Stores a picture that is sent in pieces, and returns once it is stored. INVALID_ARGUMENT when it
+    is no PNG, JPEG or WebP, or too large.
+    """
+    GetUpload: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.GetUploadRequest, _generation_service_pb2.GetUploadResponse]
+    """Returns what is known of an upload. NOT_FOUND when the id is unknown, or has expired."""
+    DeleteUpload: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.DeleteUploadRequest, _generation_service_pb2.DeleteUploadResponse]
+    """Forgets an upload; generations that were accepted with it still have it."""
 
 @_typing.type_check_only
 class GenerationServiceAsyncStub(GenerationServiceStub):
@@ -84,6 +92,14 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     """Streams the full-size picture. NOT_FOUND until there is one."""
     ListModels: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.ListModelsRequest, _generation_service_pb2.ListModelsResponse]  # type: ignore[assignment]
     """Returns every model on offer."""
+    UploadImage: _aio.StreamUnaryMultiCallable[_generation_service_pb2.UploadImageRequest, _generation_service_pb2.UploadImageResponse]  # type: ignore[assignment]
+    """Stores a picture that is sent in pieces, and returns once it is stored. INVALID_ARGUMENT when it
+    is no PNG, JPEG or WebP, or too large.
+    """
+    GetUpload: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.GetUploadRequest, _generation_service_pb2.GetUploadResponse]  # type: ignore[assignment]
+    """Returns what is known of an upload. NOT_FOUND when the id is unknown, or has expired."""
+    DeleteUpload: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.DeleteUploadRequest, _generation_service_pb2.DeleteUploadResponse]  # type: ignore[assignment]
+    """Forgets an upload; generations that were accepted with it still have it."""
 
 class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
     """Makes pictures from prompts."""
@@ -161,5 +177,31 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generation_service_pb2.ListModelsResponse, _abc.Awaitable[_generation_service_pb2.ListModelsResponse]]:
         """Returns every model on offer."""
+
+    @_abc_1.abstractmethod
+    def UploadImage(
+        self,
+        request_iterator: _MaybeAsyncIterator[_generation_service_pb2.UploadImageRequest],
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_service_pb2.UploadImageResponse, _abc.Awaitable[_generation_service_pb2.UploadImageResponse]]:
+        """Stores a picture that is sent in pieces, and returns once it is stored. INVALID_ARGUMENT when it
+        is no PNG, JPEG or WebP, or too large.
+        """
+
+    @_abc_1.abstractmethod
+    def GetUpload(
+        self,
+        request: _generation_service_pb2.GetUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_service_pb2.GetUploadResponse, _abc.Awaitable[_generation_service_pb2.GetUploadResponse]]:
+        """Returns what is known of an upload. NOT_FOUND when the id is unknown, or has expired."""
+
+    @_abc_1.abstractmethod
+    def DeleteUpload(
+        self,
+        request: _generation_service_pb2.DeleteUploadRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_service_pb2.DeleteUploadResponse, _abc.Awaitable[_generation_service_pb2.DeleteUploadResponse]]:
+        """Forgets an upload; generations that were accepted with it still have it."""
 
 def add_GenerationServiceServicer_to_server(servicer: GenerationServiceServicer, server: _typing.Union[_grpc.Server, _aio.Server]) -> None: ...

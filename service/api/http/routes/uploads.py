@@ -1,0 +1,71 @@
+"""Take in pictures that generations start from, tell of them, forget them."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Path, Request, Response
+from fastapi.concurrency import run_in_threadpool
+
+from service.api.http import links
+from service.api.http.dependencies import UseCasesDep
+from service.api.http.forms import file_of, is_form, read_form
+from service.api.http.openapi import problem_responses
+from service.api.http.schemas import UploadView
+from service.domain.uploads import FORMATS
+
+router = APIRouter(prefix=links.UPLOADS, tags=["uploads"])
+
+#: The form field that holds the picture; broken rules name it also when there is no form.
+_FIELD = "file"
+
+_LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type": "string"}}}
+_BINARY = {"type": "string", "format": "binary"}
+_BODY = {
+    "required": True,
+    "content": {
+        "multipart/form-data": {
+            "schema": {"type": "object", "required": [_FIELD], "properties": {_FIELD: _BINARY}}
+        },
+        **{f"image/{name}": {"schema": _BINARY} for name in FORMATS},
+    },
+}
+
+UploadId = Annotated[
+    str, Path(description="Identifier of the upload.", examples=["img_" + "0f" * 32])
+]
+
+
+@router.post(
+    "",
+    status_code=201,
+    openapi_extra={"requestBody": _BODY},
+    responses={
+        201: {"description": "Stored.", "headers": _LOCATION},
+        **problem_responses(400, 413, 422, 503),
+    },
+)
+async def create_upload(http: Request, response: Response, use_cases: UseCasesDep) -> UploadView:
+    """Store a picture, sent as the form field `file` or as the whole body."""
+    data = await _data(http)
+    upload = await run_in_threadpool(use_cases.uploads.add, data, _FIELD)
+    response.headers["location"] = links.upload(upload.id)
+    return UploadView.of(upload)
+
+
+@router.get("/{upload_id}", responses=problem_responses(404, 503))
+def get_upload(upload_id: UploadId, use_cases: UseCasesDep) -> UploadView:
+    """Read what is known of an upload."""
+    return UploadView.of(use_cases.uploads.get(upload_id))
+
+
+@router.delete("/{upload_id}", status_code=204, responses=problem_responses(404, 503))
+def delete_upload(upload_id: UploadId, use_cases: UseCasesDep) -> Response:
+    """Forget an upload; generations that were accepted with it still have it."""
+    use_cases.uploads.delete(upload_id)
+    return Response(status_code=204)
+
+
+async def _data(http: Request) -> bytes:
+    if not is_form(http):
+        return await http.body()
+    async with read_form(http, files=1) as form:
+        return await file_of(form, _FIELD)
