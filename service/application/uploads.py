@@ -6,7 +6,7 @@ when the request is accepted. Nothing is stored before it was decoded, and each 
 
 import base64
 import binascii
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -38,6 +38,18 @@ class UploadRecords(Protocol):
         ...
 
 
+class Pictures(Protocol):
+    """Reads pictures."""
+
+    def __call__(self, data: bytes) -> Picture:
+        """Decode and clean a file; raises `BadPicture`."""
+        ...
+
+    def clear_parts(self, picture: Picture) -> Picture | None:
+        """A mask that is white where a picture is transparent; None where it nowhere is."""
+        ...
+
+
 @dataclass(frozen=True)
 class Given:
     """A picture that a request names, decoded or known from before; sizes in pixels.
@@ -59,7 +71,7 @@ class Uploads:
     Args:
         records: what is known of them.
         store: where they are.
-        read: decodes and cleans a file; raises `BadPicture`.
+        read: decodes and cleans files.
         clock: tells when they expire.
         ttl_seconds: how long one is kept since it was last sent or used.
         tenant: whose they are.
@@ -69,7 +81,7 @@ class Uploads:
         self,
         records: UploadRecords,
         store: ObjectStore,
-        read: Callable[[bytes], Picture],
+        read: Pictures,
         clock: Clock,
         ttl_seconds: float,
         *,
@@ -90,6 +102,25 @@ class Uploads:
             Unavailable, StoreError: it could not be stored.
         """
         return self._keep(self._decoded(data, field))
+
+    def add_for_edit(self, image: bytes, mask: bytes | None) -> tuple[str, str | None]:
+        """Take in a picture, and a mask that is transparent where it is to be drawn anew.
+
+        Without a mask, the picture's own transparent parts are; without these, all of it is.
+
+        Returns:
+            The ids of the picture and of a mask as requests have it, white where this is clear.
+
+        Raises:
+            InvalidRequest: one of the files is no picture that is taken, or the mask is opaque.
+            Unavailable, StoreError: they could not be stored.
+        """
+        picture = self._decoded(image, "image")
+        clear = self._read.clear_parts(picture if mask is None else self._decoded(mask, "mask"))
+        if mask is not None and clear is None:
+            rule = "it must be transparent where the picture is to be edited"
+            raise InvalidRequest([FieldViolation("mask", "an opaque picture", rule)])
+        return self._keep(picture).id, None if clear is None else self._keep(clear).id
 
     def get(self, upload_id: str) -> Upload:
         """What is known of an upload; raises `UploadNotFound`."""

@@ -71,6 +71,18 @@ class PictureReader:
                 raise BadPicture(f"it is a broken or incomplete {name}; send it whole") from None
         return Picture(bytes(png), image.width, image.height)
 
+    def clear_parts(self, picture: Picture) -> Picture | None:
+        """A mask that is white where a picture is transparent; None where it nowhere is."""
+        image = pyvips.Image.pngload_buffer(picture.png)
+        if not image.hasalpha():
+            return None
+        alpha = image[image.bands - 1]
+        if alpha.min() == 255:
+            return None
+        mask = alpha.invert().copy(interpretation="b-w")
+        png = mask.pngsave_buffer(compression=_PNG_COMPRESSION, keep="none")
+        return Picture(bytes(png), picture.width, picture.height)
+
     def _format_of(self, data: bytes) -> str:
         for name in self._formats:
             if all(data[at : at + len(magic)] == magic for at, magic in _MAGIC[name].items()):
@@ -92,15 +104,6 @@ _LOADERS = {
     "jpeg": pyvips.Image.jpegload_buffer,
     "webp": pyvips.Image.webpload_buffer,
 }
-
-
-def inverted_alpha(png: bytes) -> bytes | None:
-    """A greyscale PNG that is white where `png` is transparent; None where it has no alpha."""
-    image = pyvips.Image.pngload_buffer(png)
-    if not image.hasalpha():
-        return None
-    alpha = image[image.bands - 1].copy(interpretation="b-w")
-    return bytes(alpha.invert().pngsave_buffer(compression=_PNG_COMPRESSION, keep="none"))
 
 
 def _refuse_animated(data: bytes, name: str, image: Any) -> None:

@@ -98,8 +98,9 @@ def create_app(
 
 
 def _longer(settings: ApiSettings) -> dict[str, int]:
-    """The paths that take pictures, and the longest body of each: one picture for an upload."""
-    return {links.UPLOADS: settings.max_upload_bytes + OVERHEAD_BYTES}
+    """The paths that take pictures, and the longest body of each: an edit may have a mask too."""
+    one = settings.max_upload_bytes
+    return {links.UPLOADS: one + OVERHEAD_BYTES, links.EDITS: 2 * one + OVERHEAD_BYTES}
 
 
 def _cross_origin(origins: Sequence[str]) -> list[Middleware]:

@@ -106,7 +106,7 @@ def _preview_event(
     request: ImageRequest, generation: Generation, index: int, preview: ObjectInfo
 ) -> list[Piece]:
     event = ImageEvent(
-        type="image_generation.partial_image",
+        type=request.partial_event,
         created_at=unix_time(datetime.now(UTC)),
         size=size_text(generation),
         quality=request.answered_quality,
@@ -119,7 +119,7 @@ def _preview_event(
 
 def _final_event(request: ImageRequest, generation: Generation, picture: ObjectInfo) -> list[Piece]:
     event = ImageEvent(
-        type="image_generation.completed",
+        type=request.completed_event,
         created_at=unix_time(datetime.now(UTC)),
         size=size_text(generation),
         quality=request.answered_quality,

@@ -3,7 +3,7 @@
 import re
 from collections.abc import Sequence
 from datetime import datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
@@ -16,6 +16,13 @@ MAX_IMAGES = 10
 MAX_PARTIAL_IMAGES = 3
 
 ImageQuality = Literal["auto", "standard", "hd", "low", "medium", "high", "xhigh", "max"]
+
+EventName = Literal[
+    "image_generation.partial_image",
+    "image_generation.completed",
+    "image_edit.partial_image",
+    "image_edit.completed",
+]
 
 #: Denoising steps, as a multiple of the model's default, that each quality stands for.
 QUALITY_STEPS: dict[str, float] = {
@@ -57,6 +64,10 @@ class ImageRequest(BaseModel):
             ]
         },
     )
+
+    #: Names of the events of a stream.
+    partial_event: ClassVar[EventName] = "image_generation.partial_image"
+    completed_event: ClassVar[EventName] = "image_generation.completed"
 
     prompt: str = Field(description="What the picture shows.")
     model: str | None = Field(None, description="A model that `GET /v1/models` lists.")
@@ -180,7 +191,7 @@ class ImagesResponse(BaseModel):
 class ImageEvent(BaseModel):
     """One server-sent event of a request that streams: a preview, or the finished picture."""
 
-    type: Literal["image_generation.partial_image", "image_generation.completed"]
+    type: EventName
     created_at: int = Field(description="Unix time in seconds.")
     size: str = Field(description="Of the finished picture.", examples=["1024x1024"])
     quality: str

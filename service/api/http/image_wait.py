@@ -44,6 +44,11 @@ class ImageWait:
         self._stopping = stopping
         self._keep = keep
 
+    @property
+    def first(self) -> Generation:
+        """The first picture, as it was accepted."""
+        return self._accepted[0]
+
     async def all(self, http: Request) -> list[Generation]:
         """The records, each of them succeeded.
 

@@ -4,6 +4,7 @@ from service.domain.artifacts import TileRef
 
 GENERATIONS = "/v1/generations"
 UPLOADS = "/v1/uploads"
+EDITS = "/v1/images/edits"
 PROBLEMS = "/problems"
 IIIF = "/iiif"
 

@@ -131,7 +131,7 @@ def _ask(
     service: Service, token: str | None, method: str, path: str, generation_id: str
 ) -> httpx.Response:
     body = {"prompt": "a fox"} if method == "post" and "{" not in path else None
-    if path == "/v1/images/generations":
+    if path.startswith("/v1/images/"):
         body = {"prompt": "a fox", "size": "1x1"}
     with service.http(token) as client:
         return client.request(method.upper(), _filled(path, generation_id), json=body)

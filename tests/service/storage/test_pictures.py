@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
 from service.domain.uploads import BadPicture
-from service.storage.pictures import PictureReader, inverted_alpha
+from service.storage.pictures import PictureReader
 
 READER = PictureReader(1 << 20, 1_000_000, ("png", "jpeg", "webp"))
 FORMATS = ["PNG", "JPEG", "WEBP"]
@@ -168,11 +168,13 @@ def test_only_the_formats_that_are_set_are_read() -> None:
         PictureReader(1, 1, ("gif",))
 
 
-def test_inverted_alpha_is_white_where_a_picture_is_transparent() -> None:
+def test_the_clear_parts_of_a_picture_are_white_in_a_mask() -> None:
     picture = photo().convert("RGBA")
+    opaque = READER(encoded(picture, "PNG"))
     picture.paste((0, 0, 0, 0), (0, 0, 30, 40))
-    mask = inverted_alpha(READER(encoded(picture, "PNG")).png)
+    mask = READER.clear_parts(READER(encoded(picture, "PNG")))
     assert mask is not None
-    pixels = np.asarray(Image.open(io.BytesIO(mask)))
+    pixels = np.asarray(Image.open(io.BytesIO(mask.png)))
     assert (pixels.shape, pixels[:, :30].min(), pixels[:, 30:].max()) == ((40, 60), 255, 0)
-    assert inverted_alpha(READER(encoded(photo(), "PNG")).png) is None
+    assert READER.clear_parts(opaque) is None
+    assert READER.clear_parts(READER(encoded(photo(), "PNG"))) is None

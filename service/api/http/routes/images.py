@@ -8,16 +8,29 @@ from fastapi.concurrency import run_in_threadpool
 from service.api.http.dependencies import SettingsDep, StoppingDep, UseCasesDep
 from service.api.http.headers import idempotency_key
 from service.api.http.image_answers import picture_answer, streamed, url_answer
+from service.api.http.image_edits import edit_schema, read_edit
 from service.api.http.image_schemas import ImageError, ImageRequest, ImagesResponse
 from service.api.http.image_wait import ImageWait
 from service.application.batch import GenerateBatch
 from service.application.parse import parse_request
+from service.application.query import Query
+from service.application.use_cases import UseCases
 from service.domain.errors import FieldViolation, InvalidRequest
+from service.domain.generation import Generation, GenerationRequest
 
 router = APIRouter(prefix="/v1/images", tags=["openai"])
 
+IdempotencyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="With a key, the work goes on when the client leaves, and repeating the "
+        "request finds it; without one, leaving cancels it.",
+    ),
+]
+
 _ERRORS = {
-    400: "A rule is broken, or the body is not JSON.",
+    400: "A rule is broken, or the body cannot be read.",
     409: "Somebody cancelled the generation.",
     413: "The body is too large.",
     415: "The body is not JSON.",
@@ -46,28 +59,66 @@ async def generate_images(
     use_cases: UseCasesDep,
     settings: SettingsDep,
     stopping: StoppingDep,
-    idempotency: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            description="With a key, the work goes on when the client leaves, and repeating the "
-            "request finds it; without one, leaving cancels it.",
-        ),
-    ] = None,
+    idempotency: IdempotencyHeader = None,
 ) -> Response:
     """Make pictures and wait for them, as the OpenAI Images API does."""
-    key, count = idempotency_key(idempotency), request.n or 1
-    if request.stream and count > 1:
-        rule = "a stream shows one picture; send n=1, or a request for each"
-        raise InvalidRequest([FieldViolation("n", repr(count), rule)])
+    key = idempotency_key(idempotency)
+    _refuse_several_streams(request)
     asked = parse_request(request.fields(use_cases.query.model(request.model)))
-    batch = GenerateBatch(use_cases)
-    accepted = await run_in_threadpool(batch.submit, asked, count, key)
+    accepted = await _accepted(use_cases, request, asked, key)
     seconds = settings.image_wait_seconds
     wait = ImageWait(use_cases, accepted, seconds, stopping, keep=key is not None)
+    return await _answer(http, use_cases.query, request, wait)
+
+
+@router.post(
+    "/edits",
+    response_class=Response,
+    responses=_RESPONSES,
+    openapi_extra={
+        "requestBody": {
+            "required": True,
+            "content": {"multipart/form-data": {"schema": edit_schema()}},
+        }
+    },
+)
+async def edit_images(
+    *,
+    http: Request,
+    use_cases: UseCasesDep,
+    settings: SettingsDep,
+    stopping: StoppingDep,
+    idempotency: IdempotencyHeader = None,
+) -> Response:
+    """Make pictures from a picture and wait for them, as the OpenAI Images API does."""
+    key = idempotency_key(idempotency)
+    request, image, mask = await read_edit(http)
+    _refuse_several_streams(request)
+    uploads = await run_in_threadpool(use_cases.uploads.add_for_edit, image, mask)
+    model = use_cases.query.model(request.model)
+    asked = parse_request(request.fields_with(model, *uploads))
+    accepted = await _accepted(use_cases, request, asked, key)
+    seconds = settings.image_wait_seconds
+    wait = ImageWait(use_cases, accepted, seconds, stopping, keep=key is not None)
+    return await _answer(http, use_cases.query, request, wait)
+
+
+def _refuse_several_streams(request: ImageRequest) -> None:
+    if request.stream and (request.n or 1) > 1:
+        rule = "a stream shows one picture; send n=1, or a request for each"
+        raise InvalidRequest([FieldViolation("n", repr(request.n), rule)])
+
+
+async def _accepted(
+    use_cases: UseCases, request: ImageRequest, asked: GenerationRequest, key: str | None
+) -> list[Generation]:
+    return await run_in_threadpool(GenerateBatch(use_cases).submit, asked, request.n or 1, key)
+
+
+async def _answer(http: Request, query: Query, request: ImageRequest, wait: ImageWait) -> Response:
     if request.stream:
-        return streamed(use_cases.query, request, accepted[0], wait.events())
+        return streamed(query, request, wait.first, wait.events())
     done = await wait.all(http)
     if request.response_format == "url":
-        return await run_in_threadpool(url_answer, http, use_cases.query, request, done)
-    return await run_in_threadpool(picture_answer, use_cases.query, request, done)
+        return await run_in_threadpool(url_answer, http, query, request, done)
+    return await run_in_threadpool(picture_answer, query, request, done)

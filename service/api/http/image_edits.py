@@ -1,0 +1,102 @@
+"""Edits of the OpenAI Images API: their form, read field by field."""
+
+from typing import Any, ClassVar, Literal
+
+from fastapi import Request
+from pydantic import Field, ValidationError
+from starlette.datastructures import FormData, UploadFile
+
+from service.api.http.forms import is_form, read_form
+from service.api.http.image_schemas import EventName, ImageRequest
+from service.application.parse import violations_of
+from service.domain.catalog import Model
+from service.domain.errors import FieldViolation, InvalidRequest
+
+#: Pictures that a form may hold before it is refused unread; one and a mask are of use.
+_MAX_FILES = 17
+
+#: Clients write a list as `image[]`, also a list of one.
+_PICTURES = ("image", "image[]")
+
+#: Strength that stands for keeping close to the picture.
+_HIGH_FIDELITY_STRENGTH = 0.5
+
+_BINARY = {"type": "string", "format": "binary"}
+
+
+class ImageEditRequest(ImageRequest):
+    """What OpenAI's clients send beside the files, and the extensions."""
+
+    partial_event: ClassVar[EventName] = "image_edit.partial_image"
+    completed_event: ClassVar[EventName] = "image_edit.completed"
+
+    input_fidelity: Literal["low", "high"] | None = Field(
+        None, description="`high` stands for a strength of 0.5; with a mask it changes nothing."
+    )
+    strength: float | None = Field(
+        None, description="Comes before `input_fidelity`; default: 0.8, with a mask 1."
+    )
+
+    def fields_with(self, model: Model | None, image: str, mask: str | None) -> dict[str, Any]:
+        """The fields of a `GenerationRequest` for `model` that starts from uploads."""
+        given = self.fields(model) | {"image": image}
+        if mask is not None:
+            return given | {"mask": mask}
+        if self.input_fidelity == "high":
+            return {"strength": _HIGH_FIDELITY_STRENGTH} | given
+        return given
+
+
+async def read_edit(http: Request) -> tuple[ImageEditRequest, bytes, bytes | None]:
+    """The fields of an edit, its picture, and its mask if there is one.
+
+    Raises:
+        InvalidRequest: the body is no form, a field breaks a rule, or there is not one picture.
+    """
+    if not is_form(http):
+        sent = http.headers.get("content-type", "nothing")
+        raise _refusal("image", f"a body of the type {sent!r}", "send a multipart/form-data form")
+    async with read_form(http, files=_MAX_FILES) as form:
+        request = _fields(form)
+        pictures = [value for name in _PICTURES for value in form.getlist(name)]
+        if len(pictures) != 1:
+            rule = "models here start from one picture; send one"
+            raise _refusal("image", f"{len(pictures)} pictures", rule)
+        mask = form.get("mask")
+        return (
+            request,
+            await _file("image", pictures[0]),
+            None if mask is None else await _file("mask", mask),
+        )
+
+
+def edit_schema() -> dict[str, Any]:
+    """The form as the OpenAPI document has it."""
+    schema = ImageEditRequest.model_json_schema()
+    mask = _BINARY | {"description": "PNG or WebP of the same size, transparent where to edit."}
+    schema["properties"] = {"image": _BINARY, "mask": mask} | schema["properties"]
+    schema["required"] = ["image", "prompt"]
+    del schema["examples"]
+    return schema
+
+
+def _fields(form: FormData) -> ImageEditRequest:
+    fields = {
+        name: "a file" if isinstance(value, UploadFile) else value
+        for name, value in form.multi_items()
+        if name not in {*_PICTURES, "mask"}
+    }
+    try:
+        return ImageEditRequest.model_validate_strings(fields)
+    except ValidationError as error:
+        raise InvalidRequest(violations_of(error.errors(), ImageEditRequest)) from None
+
+
+async def _file(field: str, part: UploadFile | str) -> bytes:
+    if isinstance(part, str):
+        raise _refusal(field, "a field that is no file", "send it as a file with a filename")
+    return await part.read()
+
+
+def _refusal(field: str, value: str, rule: str) -> InvalidRequest:
+    return InvalidRequest([FieldViolation(field, value, rule)])
