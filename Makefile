@@ -11,7 +11,7 @@ PROFILE ?= cpu
 
 .PHONY: help
 help:  ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-8s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / {printf "  make %-13s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
 
 .PHONY: demo
 demo: $(VENV)/.service  ## Make one picture end to end: make demo PROMPT="a red guitar" SIZE=1024
@@ -46,6 +46,10 @@ format: $(VENV)/.dev  ## Format the code and apply safe fixes
 .PHONY: proto
 proto: $(VENV)/.dev  ## Regenerate the gRPC stubs from proto/
 	$(BIN)/python -m service.api.grpc.generate
+
+.PHONY: proto-release
+proto-release: $(VENV)/.dev  ## At a release: later protos must understand clients of these
+	$(BIN)/buf build proto --exclude-source-info -o proto/released.binpb
 
 .PHONY: bench
 bench: $(VENV)/.dev  ## Run the CPU benchmarks of benchmarks/README.md

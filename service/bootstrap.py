@@ -87,7 +87,7 @@ def run_api(settings: Settings) -> None:
     Raises:
         ValueError: a setting is wrong, or the file of API keys cannot be read.
     """
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format, prompts=settings.log_prompts)
     build = use_cases_builder(settings)
     client = connect(settings.redis.url)
     records = RedisRecords(client, settings.redis)
@@ -150,5 +150,5 @@ def worker_is_alive(settings: Settings) -> bool:
 
 def run_worker(settings: Settings) -> None:
     """Run one worker until told to stop."""
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format, prompts=settings.log_prompts)
     supervisor.run_worker(settings)

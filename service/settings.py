@@ -8,14 +8,15 @@ import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.domain.catalog import Catalog, Model
 from service.domain.uploads import FORMATS
+from service.telemetry import LogFormat
 
 
 class _Section(BaseModel):
@@ -78,6 +79,13 @@ class ApiSettings(_Section):
     host: str = Field("127.0.0.1", description="Address both front ends listen on.")
     http_port: int = Field(8000, description="HTTP port; 0 takes a free one.")
     grpc_port: int = Field(50051, description="gRPC port; 0 takes a free one.")
+    tls_certificate: Path | None = Field(
+        None, description="PEM file of both front ends' certificate chain; unset: no TLS."
+    )
+    tls_key: Path | None = Field(None, description="PEM file of the certificate's private key.")
+    tls_client_ca: Path | None = Field(
+        None, description="PEM file of authorities; clients need a certificate by one of them."
+    )
     cors_origins: tuple[str, ...] = Field(
         (), description="Origins whose pages may call the API from a browser; empty: none."
     )
@@ -94,6 +102,14 @@ class ApiSettings(_Section):
     image_wait_seconds: float = Field(
         570.0, description="Longest that `POST /v1/images/generations` waits for its pictures."
     )
+
+    @model_validator(mode="after")
+    def _certificate_is_whole(self) -> Self:
+        if (self.tls_certificate is None) != (self.tls_key is None):
+            raise ValueError("tls_certificate and tls_key go together; set both or neither")
+        if self.tls_client_ca is not None and self.tls_certificate is None:
+            raise ValueError("tls_client_ca asks clients for certificates; set tls_certificate too")
+        return self
 
 
 class WorkerSettings(_Section):
@@ -173,6 +189,15 @@ class Settings(BaseSettings):
         Path("models/catalog.json"), description="JSON file of the models on offer."
     )
     log_level: str = Field("INFO", description="Lowest level that is logged.")
+    log_format: LogFormat = Field(
+        "auto", description="json: one document a line; auto: console on a terminal, else json."
+    )
+    log_prompts: bool = Field(False, description="Whether accepted prompts are logged.")
+    tracing_endpoint: str | None = Field(
+        None,
+        description="OTLP/HTTP collector of traces, such as http://127.0.0.1:4318; unset: as "
+        "OTEL_EXPORTER_OTLP_ENDPOINT says, else none.",
+    )
 
     def load_catalog(self) -> Catalog:
         """Read the catalogue; a model's relative `source` is a folder beside the catalogue file.

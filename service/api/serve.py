@@ -14,6 +14,7 @@ from fastapi import FastAPI
 from service.api.grpc.server import GrpcServer
 from service.api.http.app import create_app
 from service.api.metrics import ApiMetrics
+from service.api.tls import Certificates
 from service.application.access import Access
 from service.application.use_cases import UseCases
 from service.settings import ApiSettings
@@ -51,6 +52,7 @@ async def serve(
     Raises:
         OSError: the HTTP port is taken.
         RuntimeError: the gRPC port is taken.
+        ValueError: the certificate, its key or the clients' authority is no good.
     """
     asked_to_stop = asyncio.Event()
     loop = asyncio.get_running_loop()
@@ -74,10 +76,13 @@ async def front_ends(
     address = (settings.host, settings.http_port)
     with socket.create_server(address, family=family, backlog=_BACKLOG) as listener:
         metrics = ApiMetrics(use_cases.query)
-        grpc_server = GrpcServer(use_cases, settings, stopping, access=access, metrics=metrics)
+        certificates = Certificates.of(settings)
+        grpc_server = GrpcServer(
+            use_cases, settings, stopping, access=access, metrics=metrics, certificates=certificates
+        )
         settings = settings.model_copy(update={"grpc_port": grpc_server.port})
         app = create_app(use_cases, settings, stopping, access=access, metrics=metrics)
-        http_server = _http_server(app)
+        http_server = _http_server(app, certificates)
         await grpc_server.start()
         http_task = asyncio.create_task(http_server.serve(sockets=[listener]))
         try:
@@ -85,7 +90,8 @@ async def front_ends(
                 await asyncio.sleep(0.01)
             host = f"[{settings.host}]" if family is socket.AF_INET6 else settings.host
             http_port = listener.getsockname()[1]
-            yield Endpoints(f"http://{host}:{http_port}", f"{host}:{grpc_server.port}")
+            scheme = "http" if certificates is None else "https"
+            yield Endpoints(f"{scheme}://{host}:{http_port}", f"{host}:{grpc_server.port}")
         finally:
             stopping.set()
             http_server.should_exit = True
@@ -101,7 +107,7 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-def _http_server(app: FastAPI) -> uvicorn.Server:
+def _http_server(app: FastAPI, certificates: Certificates | None) -> uvicorn.Server:
     config = uvicorn.Config(
         app,
         lifespan="off",
@@ -110,5 +116,8 @@ def _http_server(app: FastAPI) -> uvicorn.Server:
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=DRAIN_SECONDS,
+        ssl_context_factory=None
+        if certificates is None
+        else lambda _config, _default: certificates.http_context(),
     )
     return _HttpServer(config)

@@ -219,7 +219,8 @@ def _plain_errors() -> Iterator[None]:
 
 def _local_service() -> str | None:
     settings = _settings().api
-    url = f"http://{settings.host}:{settings.http_port}"
+    scheme = "http" if settings.tls_certificate is None else "https"
+    url = f"{scheme}://{settings.host}:{settings.http_port}"
     try:
         ready = httpx.get(f"{url}/readyz", timeout=1.0)
     except httpx.TransportError:

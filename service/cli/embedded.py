@@ -78,8 +78,13 @@ def embedded_service(data: Path, settings: Settings) -> Iterator[Embedded]:
             taken are replaced by free ones.
 
     Raises:
-        StartError: a part did not come up.
+        StartError: a part did not come up, or TLS is set.
     """
+    if settings.api.tls_certificate is not None:
+        raise StartError(
+            "the embedded service is for this machine alone and serves without TLS; unset "
+            "HIDIFFUSION_API__TLS_CERTIFICATE, or run `hidiffusion api` and `hidiffusion worker`"
+        )
     data = data.resolve()
     for folder in (data / "redis", data / "store", data / "logs"):
         folder.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,11 @@ class RedisRecords:
                 except redis.WatchError:
                     continue
                 with bind_generation(generation.id):
-                    _log.info("accepted for %s", generation.request.model)
+                    _log.info(
+                        "accepted for %s",
+                        generation.request.model,
+                        extra={"prompt": generation.request.prompt},
+                    )
                 return generation
 
     def _accepted_before(

@@ -25,7 +25,7 @@ def main(arguments: list[str] | None = None) -> None:
             f"store {settings.store.url!r} is private to each process, so nobody could read what "
             "this one writes; set HIDIFFUSION_STORE__URL to file:// or s3://"
         )
-    configure_logging(settings.log_level)
+    configure_logging(settings.log_level, settings.log_format, prompts=settings.log_prompts)
     # Signals to the whole group are the supervisor's business: it drains, then says Stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

@@ -16,6 +16,7 @@ from service.api.grpc.interceptors import CallInterceptor
 from service.api.grpc.reflection import add_reflection
 from service.api.grpc.servicer import GenerationServicer
 from service.api.metrics import ApiMetrics
+from service.api.tls import Certificates
 from service.application.access import Access
 from service.application.query import Query
 from service.application.use_cases import UseCases
@@ -51,6 +52,10 @@ class GrpcServer:
         stopping: set it to end every stream, so that `stop` need not wait for them.
         access: decides who may call; None: everybody may do everything.
         metrics: what to count with; None: figures of its own.
+        certificates: for TLS; None: without.
+
+    Raises:
+        RuntimeError: the port is taken.
     """
 
     def __init__(
@@ -61,6 +66,7 @@ class GrpcServer:
         *,
         access: Access | None = None,
         metrics: ApiMetrics | None = None,
+        certificates: Certificates | None = None,
     ) -> None:
         metrics = metrics or ApiMetrics(use_cases.query)
         callers = Callers(use_cases, access)
@@ -79,9 +85,14 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_reflection(self._server, (SERVICE_NAME, health.SERVICE_NAME))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.port = self._server.add_insecure_port(f"{host}:{settings.grpc_port}")
+        self.port = self._listen(f"{host}:{settings.grpc_port}", certificates)
         self._query = use_cases.query
         self._readiness: asyncio.Task[None] | None = None
+
+    def _listen(self, address: str, certificates: Certificates | None) -> int:
+        if certificates is None:
+            return self._server.add_insecure_port(address)
+        return self._server.add_secure_port(address, certificates.grpc_credentials())
 
     async def start(self) -> None:
         """Begin to serve."""

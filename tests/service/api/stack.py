@@ -141,7 +141,7 @@ def running_stack(
     )
     with (
         closing(records.redis),
-        _serving(settings, cases, access) as endpoints,
+        serving(settings, cases, access) as endpoints,
         httpx.Client(base_url=endpoints.http_url, timeout=20) as http,
         grpc.insecure_channel(endpoints.grpc_address) as channel,
     ):
@@ -158,7 +158,7 @@ def running_stack(
 
 
 @contextmanager
-def _serving(settings: ApiSettings, cases: UseCases, access: Access | None) -> Iterator[Endpoints]:
+def serving(settings: ApiSettings, cases: UseCases, access: Access | None) -> Iterator[Endpoints]:
     """The front ends in an event loop of their own thread."""
     loop_and_stop: Future[tuple[asyncio.AbstractEventLoop, asyncio.Event]] = Future()
     ready: Future[Endpoints] = Future()
