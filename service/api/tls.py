@@ -70,7 +70,7 @@ class Certificates:
         """Credentials for a gRPC server, which asks for the newest at each handshake."""
         return grpc.dynamic_ssl_server_credentials(
             self._loaded.configuration,
-            self._for_grpc,  # type: ignore[arg-type] - it may answer None: nothing changed
+            self._for_grpc,  # type: ignore[arg-type]  # the stubs know no None
             require_client_authentication=self._client_ca is not None,
         )
 
