@@ -64,12 +64,14 @@ class ObjectInfo:
 class Records(Protocol):
     """The generations and their place in the queue. Raises `Unavailable` when unreachable."""
 
-    def accept(self, generation: Generation, claim: IdempotencyClaim | None) -> Generation:
-        """Record, announce (`queued` event) and enqueue a generation, all or nothing.
+    def accept_all(
+        self, generations: Sequence[Generation], claim: IdempotencyClaim | None
+    ) -> list[Generation]:
+        """Record, announce (`queued` event) and enqueue generations, all or nothing.
 
         Returns:
-            The stored generation: the one given, or, when `claim` was seen before with the same
-            fingerprint, the one accepted then.
+            The stored generations: those given, or, when `claim` was seen before with the same
+            fingerprint, those accepted then that still have a record.
 
         Raises:
             IdempotencyMismatch: the claim's key was used with another fingerprint.

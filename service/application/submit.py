@@ -22,11 +22,13 @@ from service.application.uploads import Given, Uploads
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.generation import (
+    MAX_BATCH,
     MAX_SEED,
     Generation,
     GenerationRequest,
     ResolvedRequest,
     Status,
+    derived_seed,
 )
 from service.domain.methods import METHODS, method_violations, resolved_options
 
@@ -52,15 +54,32 @@ class SubmitGeneration:
             same request.
 
         Raises:
+            ServiceError: as `batch` does.
+        """
+        return self.batch(request, 1, idempotency_key)[0]
+
+    def batch(
+        self, request: GenerationRequest, count: int, idempotency_key: str | None = None
+    ) -> list[Generation]:
+        """Accept `count` pictures of `request` durably, all or none; see `derived_seed`.
+
+        Returns:
+            The generations, queued, the one with the seed asked for first; or the earlier ones
+            when `idempotency_key` came before with the same request and count.
+
+        Raises:
             InvalidRequest: a rule of the catalogue is broken, or a picture is unknown or no good;
                 nothing was recorded.
-            IdempotencyMismatch: the key came before with another request.
+            IdempotencyMismatch: the key came before with another request or count.
             Unavailable: Redis or the store cannot be reached; nothing was recorded.
             StoreError: the store did not take a picture; nothing was recorded.
         """
+        if not 1 <= count <= MAX_BATCH:
+            rule = f"1 to {MAX_BATCH} pictures are allowed"
+            raise InvalidRequest([FieldViolation("n", repr(count), rule)])
         given = self._uploads.open(references(request))
         resolved = resolve(request, self._catalog, given)
-        generation = Generation(
+        first = Generation(
             id=str(ULID()),
             status=Status.QUEUED,
             request=resolved,
@@ -70,10 +89,22 @@ class SubmitGeneration:
             client_metadata=request.client_metadata,
             created_at=self._clock.now(),
         )
-        claim = (
-            IdempotencyClaim(idempotency_key, _fingerprint(request)) if idempotency_key else None
+        claim = None
+        if idempotency_key:
+            claim = IdempotencyClaim(idempotency_key, _fingerprint(request, count))
+        return self._records.accept_all(_copies(first, count), claim)
+
+
+def _copies(first: Generation, count: int) -> list[Generation]:
+    """A generation and others that differ in id and seed alone; ids ascend."""
+    ids = sorted([first.id, *(str(ULID()) for _ in range(count - 1))])
+    seeds = (derived_seed(first.request.seed, index) for index in range(count))
+    return [
+        first.model_copy(
+            update={"id": each, "request": first.request.model_copy(update={"seed": seed})}
         )
-        return self._records.accept(generation, claim)
+        for each, seed in zip(ids, seeds, strict=True)
+    ]
 
 
 def resolve(
@@ -159,6 +190,8 @@ def _or(value: _T | None, default: _T) -> _T:
     return default if value is None else value
 
 
-def _fingerprint(request: GenerationRequest) -> str:
+def _fingerprint(request: GenerationRequest, count: int) -> str:
     canonical = request.model_dump_json(exclude_unset=True)
+    if count > 1:
+        canonical += f"*{count}"
     return hashlib.sha256(canonical.encode()).hexdigest()

@@ -3,6 +3,8 @@
 What belongs to others is not found, in the words that are used for what never was.
 """
 
+import builtins
+from collections.abc import Sequence
 from datetime import datetime
 from typing import Protocol
 
@@ -24,17 +26,17 @@ class Limiter(Protocol):
         """
         ...
 
-    def admit(self, caller: Caller, generation: Generation) -> None:
-        """Reserve room for a generation: its pixels, and a place among the unfinished ones.
+    def admit(self, caller: Caller, generations: Sequence[Generation]) -> None:
+        """Reserve room for generations, for all or none: pixels, and places among the unfinished.
 
         Raises:
             RateLimited: there is no room now.
-            InvalidRequest: there never will be: the picture alone is over the limit.
+            InvalidRequest: there never will be: these alone are over a limit.
         """
         ...
 
-    def release(self, caller: Caller, generation: Generation) -> None:
-        """Give back the place of a generation that was not accepted after all."""
+    def release(self, caller: Caller, generations: Sequence[Generation]) -> None:
+        """Give back the places of generations that were not accepted after all."""
         ...
 
 
@@ -46,15 +48,17 @@ class CallerRecords(Records):
         self._caller = caller
         self._limiter = limiter
 
-    def accept(self, generation: Generation, claim: IdempotencyClaim | None) -> Generation:
-        """Accept for the caller's tenant; an earlier one that the claim finds takes no place."""
-        own = generation.model_copy(update={"tenant": self._caller.tenant})
+    def accept_all(
+        self, generations: Sequence[Generation], claim: IdempotencyClaim | None
+    ) -> builtins.list[Generation]:
+        """Accept for the caller's tenant; earlier ones that the claim finds take no place."""
+        own = [each.model_copy(update={"tenant": self._caller.tenant}) for each in generations]
         self._limiter.admit(self._caller, own)
-        accepted = None
+        accepted: builtins.list[Generation] = []
         try:
-            accepted = self._records.accept(own, claim)
+            accepted = self._records.accept_all(own, claim)
         finally:
-            if accepted is None or accepted.id != own.id:
+            if [each.id for each in accepted] != [each.id for each in own]:
                 self._limiter.release(self._caller, own)
         return accepted
 

@@ -13,6 +13,7 @@ from service.domain.methods import OptionValue
 MAX_SEED = 2**53 - 1
 MAX_PROMPT_CHARACTERS = 4000
 MAX_STEPS = 150
+MAX_BATCH = 16
 MAX_TIMEOUT_SECONDS = 24 * 3600
 MAX_CLIENT_METADATA = 16
 
@@ -30,6 +31,11 @@ PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 ClientMetadata = dict[
     Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=500)]
 ]
+
+
+def derived_seed(first: int, index: int) -> int:
+    """Seed of picture `index` of a batch: the first one's plus the index, modulo 2**53."""
+    return (first + index) % (MAX_SEED + 1)
 
 
 class Status(StrEnum):

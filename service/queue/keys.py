@@ -10,7 +10,7 @@
 | `hidiffusion:rate:<key>:<policy>` | string: when a key has paid off what it took | a minute |
 | `hidiffusion:slots:<key>` | sorted set: unfinished generations of a key | until they are final |
 | `hidiffusion:leases` | sorted set: running ids by last sign of life | while running |
-| `hidiffusion:idempotency:[@<tenant>:]<key>` | hash: fingerprint and id | `idempotency_ttl` |
+| `hidiffusion:idempotency:[@<tenant>:]<key>` | hash: fingerprint and ids | `idempotency_ttl` |
 | `hidiffusion:upload:[@<tenant>:]<id>` | string: the record of an upload as JSON | `upload_ttl` |
 | `hidiffusion:worker:<name>` | string: a worker's report as JSON | one heartbeat TTL |
 | `hidiffusion:workers` | set: names of workers that have reported | swept with the reports |

@@ -5,6 +5,7 @@ which everything asked for so far would be paid off at the allowed rate.
 """
 
 import math
+from collections.abc import Sequence
 
 from service.domain.access import Allowance, Caller
 from service.domain.errors import FieldViolation, InvalidRequest, RateLimited
@@ -80,30 +81,39 @@ class RedisLimiter:
         quota = caller.limits.requests_per_minute
         return None if quota is None else self._spend(caller, "requests", quota, 1)
 
-    def admit(self, caller: Caller, generation: Generation) -> None:
-        """Reserve the pixels of a generation, and a place among the unfinished ones.
+    def admit(self, caller: Caller, generations: Sequence[Generation]) -> None:
+        """Reserve the pixels of generations, and places among the unfinished ones: all or none.
 
         Raises:
             RateLimited: there is no room now.
-            InvalidRequest: the picture alone has more pixels than a minute may.
+            InvalidRequest: these alone take more than there ever is.
         """
         places = caller.limits.unfinished
-        if places is not None and not self._occupied(caller, generation, places):
-            full = Allowance("unfinished", places, 0, _RETRY_SECONDS)
-            raise RateLimited(full, _RETRY_SECONDS)
         quota = caller.limits.megapixels_per_minute
-        if quota is not None:
-            try:
-                self._spend(caller, "megapixels", quota, _megapixels(generation, quota))
-            except Exception:
-                self.release(caller, generation)
-                raise
+        megapixels = 0.0 if quota is None else _megapixels(generations, quota)
+        if places is not None and len(generations) > places:
+            rule = f"the key allows {places} unfinished generations"
+            raise InvalidRequest([FieldViolation("n", repr(len(generations)), rule)])
+        try:
+            if places is not None:
+                self._occupy_all(caller, generations, places)
+            if quota is not None:
+                self._spend(caller, "megapixels", quota, megapixels)
+        except Exception:
+            self.release(caller, generations)
+            raise
 
-    def release(self, caller: Caller, generation: Generation) -> None:
-        """Give back the place of a generation that was not accepted after all."""
+    def release(self, caller: Caller, generations: Sequence[Generation]) -> None:
+        """Give back the places of generations that were not accepted after all."""
         if caller.limits.unfinished is not None:
             with unavailable_when_down():
-                self._redis.zrem(slots_key(caller.key_id), generation.id)
+                self._redis.zrem(slots_key(caller.key_id), *(each.id for each in generations))
+
+    def _occupy_all(self, caller: Caller, generations: Sequence[Generation], places: int) -> None:
+        for generation in generations:
+            if not self._occupied(caller, generation, places):
+                full = Allowance("unfinished", places, 0, _RETRY_SECONDS)
+                raise RateLimited(full, _RETRY_SECONDS)
 
     def _occupied(self, caller: Caller, generation: Generation, places: int) -> bool:
         keys = (slots_key(caller.key_id), record_key(""))
@@ -124,10 +134,12 @@ class RedisLimiter:
         return Allowance(policy, quota, max(remaining, 0), math.ceil(unpaid))
 
 
-def _megapixels(generation: Generation, quota: float) -> float:
-    request = generation.request
-    megapixels = request.width * request.height / 1e6
+def _megapixels(generations: Sequence[Generation], quota: float) -> float:
+    request = generations[0].request
+    megapixels = len(generations) * request.pixels / 1e6
     if megapixels > quota:
         rule = f"the key allows {quota:g} megapixels a minute; {megapixels:.2f} never fit"
-        raise InvalidRequest([FieldViolation("width", repr(request.width), rule)])
+        alone = request.pixels / 1e6 > quota
+        field, value = ("width", request.width) if alone else ("n", len(generations))
+        raise InvalidRequest([FieldViolation(field, repr(value), rule)])
     return megapixels

@@ -1,8 +1,9 @@
 """The `Records` port: generations in Redis, and their place in RQ's queues."""
 
+import builtins
 import json
 import logging
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import product
 from typing import Any
@@ -57,57 +58,67 @@ class RedisRecords:
         self._cancel = client.register_script(scripts.CANCEL)
 
     def accept(self, generation: Generation, claim: IdempotencyClaim | None) -> Generation:
+        """Accept one generation, as `accept_all` does."""
+        return self.accept_all([generation], claim)[0]
+
+    def accept_all(
+        self, generations: Sequence[Generation], claim: IdempotencyClaim | None
+    ) -> builtins.list[Generation]:
         """Record, announce and enqueue in one transaction, or return what the claim stands for.
 
-        The transaction watches the record: when a connection dies while Redis commits, the next
-        try finds out whether it did.
+        The transaction watches the first record: when a connection dies while Redis commits, the
+        next try finds out whether it did.
         """
         with unavailable_when_down(), self.redis.pipeline() as pipe:
             while True:
                 try:
-                    pipe.watch(record_key(generation.id))
-                    if accepted := self._accepted_before(pipe, generation, claim):
+                    pipe.watch(record_key(generations[0].id))
+                    if accepted := self._accepted_before(pipe, generations, claim):
                         return accepted
                     pipe.multi()
-                    self._write_acceptance(pipe, generation, claim)
+                    if claim is not None:
+                        self._write_claim(pipe, generations, claim)
+                    # A claim on several is left to expire: it is not that of any one of them.
+                    own_key = claim.key if claim and len(generations) == 1 else None
+                    for generation in generations:
+                        self._write_acceptance(pipe, generation, own_key)
                     pipe.execute()
                 except redis.WatchError:
                     continue
-                with bind_generation(generation.id):
-                    _log.info(
-                        "accepted for %s",
-                        generation.request.model,
-                        extra={"prompt": generation.request.prompt},
-                    )
-                return generation
+                for generation in generations:
+                    _log_acceptance(generation)
+                return [*generations]
 
     def _accepted_before(
-        self, pipe: Any, generation: Generation, claim: IdempotencyClaim | None
-    ) -> Generation | None:
-        if pipe.exists(record_key(generation.id)):
-            return generation
+        self, pipe: Any, generations: Sequence[Generation], claim: IdempotencyClaim | None
+    ) -> builtins.list[Generation]:
+        if pipe.exists(record_key(generations[0].id)):
+            return [*generations]
         if claim is None:
-            return None
-        key = idempotency_key(claim.key, generation.tenant)
+            return []
+        key = idempotency_key(claim.key, generations[0].tenant)
         pipe.watch(key)
         earlier = pipe.hgetall(key)
         if not earlier:
-            return None
+            return []
         if earlier["fingerprint"] != claim.fingerprint:
             raise IdempotencyMismatch(claim.key)
-        fields = pipe.hgetall(record_key(earlier["id"]))
-        return from_fields(fields) if fields else None
+        found = (pipe.hgetall(record_key(each)) for each in earlier["id"].split(","))
+        return [from_fields(fields) for fields in found if fields]
 
-    def _write_acceptance(
-        self, pipe: Any, generation: Generation, claim: IdempotencyClaim | None
+    def _write_claim(
+        self, pipe: Any, generations: Sequence[Generation], claim: IdempotencyClaim
     ) -> None:
+        key = idempotency_key(claim.key, generations[0].tenant)
+        ids = ",".join(each.id for each in generations)
+        pipe.delete(key)
+        pipe.hset(key, mapping={"fingerprint": claim.fingerprint, "id": ids})
+        pipe.expire(key, self._settings.idempotency_ttl_seconds)
+
+    def _write_acceptance(self, pipe: Any, generation: Generation, own_key: str | None) -> None:
         fields = to_fields(generation)
-        if claim is not None:
-            fields["idempotency_key"] = claim.key
-            key = idempotency_key(claim.key, generation.tenant)
-            pipe.delete(key)
-            pipe.hset(key, mapping={"fingerprint": claim.fingerprint, "id": generation.id})
-            pipe.expire(key, self._settings.idempotency_ttl_seconds)
+        if own_key is not None:
+            fields["idempotency_key"] = own_key
         pipe.hset(record_key(generation.id), mapping=fields)
         for tenant in {"", generation.tenant}:
             pipe.zadd(index_key(ALL, tenant), {generation.id: 0})
@@ -252,6 +263,12 @@ class RedisRecords:
         limits = (self._settings.event_limit, CHANNEL, self._settings.record_ttl_seconds)
         with unavailable_when_down():
             return int(script(keys=keys, args=(generation_id, *limits, *arguments)))
+
+
+def _log_acceptance(generation: Generation) -> None:
+    with bind_generation(generation.id):
+        prompt = {"prompt": generation.request.prompt}
+        _log.info("accepted for %s", generation.request.model, extra=prompt)
 
 
 def _flat(fields: dict[str, str]) -> list[str]:

@@ -168,6 +168,9 @@ def _refuse_unknown_fields(request: Message) -> None:
                 for number in numbers[:10]
             ]
         )
+    for _, value in request.ListFields():
+        if isinstance(value, Message):
+            _refuse_unknown_fields(value)
 
 
 async def _abort(context: _Context, status: Any, call: Call) -> None:

@@ -31,6 +31,7 @@ from service.application.use_cases import UseCases
 from service.application.watch import event_position
 from service.domain.errors import ArtifactNotFound, FieldViolation, InvalidRequest, NotFound
 from service.domain.events import StoredEvent, TileStored
+from service.domain.generation import GenerationRequest
 
 #: A quarter of the 4 MiB that gRPC clients accept in a message unless told otherwise.
 CHUNK_BYTES = 1024 * 1024
@@ -60,12 +61,17 @@ class GenerationServicer(stubs.GenerationServiceServicer):
         self, request: rpc.CreateGenerationRequest, context: _Context
     ) -> rpc.CreateGenerationResponse:
         """Accept a request."""
-        key = request.idempotency_key or None
-        if key is not None:
-            key = parse_idempotency_key(key, "idempotency_key")
-        parsed = parse_request(request_fields(request))
-        generation = await _threaded(self._use_cases.submit, parsed, key)
+        generation = await _threaded(self._use_cases.submit, *_parsed(request))
         return rpc.CreateGenerationResponse(generation=generation_message(generation))
+
+    async def BatchCreateGenerations(
+        self, request: rpc.BatchCreateGenerationsRequest, context: _Context
+    ) -> rpc.BatchCreateGenerationsResponse:
+        """Accept several pictures of a request."""
+        parsed, key = _parsed(request.request)
+        accepted = await _threaded(self._use_cases.submit.batch, parsed, request.n, key)
+        generations = [generation_message(generation) for generation in accepted]
+        return rpc.BatchCreateGenerationsResponse(generations=generations)
 
     async def GetGeneration(
         self, request: rpc.GetGenerationRequest, context: _Context
@@ -207,6 +213,13 @@ class GenerationServicer(stubs.GenerationServiceServicer):
 
 async def _threaded(use_case: Callable[..., _R], *args: object) -> _R:
     return await anyio.to_thread.run_sync(use_case, *args)
+
+
+def _parsed(request: rpc.CreateGenerationRequest) -> tuple[GenerationRequest, str | None]:
+    key = request.idempotency_key or None
+    if key is not None:
+        key = parse_idempotency_key(key, "idempotency_key")
+    return parse_request(request_fields(request)), key
 
 
 def _page_size(asked: int) -> int:

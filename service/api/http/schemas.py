@@ -22,7 +22,6 @@ from service.domain.generation import (
     Status,
 )
 from service.domain.methods import Method
-from service.domain.uploads import Upload
 
 _ID = "01K9RZ5T3W8Y7V6X2QJ4N1M0BD"
 
@@ -178,25 +177,6 @@ class GenerationPage(View):
         """The view of `page`."""
         views = tuple(GenerationView.of(generation) for generation in page.generations)
         return cls(generations=views, next_cursor=page.next_cursor)
-
-
-class UploadView(View):
-    """A picture that was uploaded, as it is stored."""
-
-    id: str = Field(
-        description="Name to use in requests; the same picture always has the same.",
-        examples=["img_" + "0f" * 32],
-    )
-    width: int = Field(description="Pixels, after turning it upright.")
-    height: int = Field(description="Pixels, after turning it upright.")
-    bytes: int = Field(description="Length of the stored PNG in bytes.")
-    created_at: datetime
-    expires_at: datetime = Field(description="Later, if it is sent or used again before.")
-
-    @classmethod
-    def of(cls, upload: Upload) -> Self:
-        """The view of `upload`; where it lies stays inside."""
-        return cls(**upload.model_dump(include=set(cls.model_fields)))
 
 
 class ModelView(View):

@@ -249,6 +249,8 @@ def _call(service: Service, token: str | None, name: str, generation_id: str) ->
     request = getattr(rpc, method.input_type.name)()
     if "id" in method.input_type.fields_by_name:
         request.id = generation_id
+    if name == "BatchCreateGenerations":
+        request.request.prompt, request.n = "a fox", 2
     if name == "UploadImage":
         request.data = PICTURE
     if name == "CreateGeneration":
@@ -272,7 +274,7 @@ def test_every_method_over_every_role(service: Service, name: str) -> None:
     if name.endswith("Upload"):
         with service.http(service.owner) as client:
             generation_id = client.post("/v1/uploads", content=PICTURE).json()["id"]
-    reads = not name.startswith(("Create", "Cancel", "Delete", "Upload"))
+    reads = not name.startswith(("Create", "Batch", "Cancel", "Delete", "Upload"))
     named = "id" in SERVICE.methods_by_name[name].input_type.fields_by_name
 
     for token in service.strangers():
@@ -326,6 +328,21 @@ def test_unfinished_generations_at_once(service: Service) -> None:
     service.stack.worker.run(accepted[0])
     assert service.post(token).status_code == 202
     assert service.post(token).status_code == 429
+
+
+def test_a_batch_takes_room_for_all_or_none(service: Service) -> None:
+    limits = KeyLimits(unfinished=3, megapixels_per_minute=2.5)
+    token = service.token("acme", (Scope.WRITE,), limits=limits)
+
+    def ask(n: int, side: int = 512) -> httpx.Response:
+        body = {"prompt": "a fox", "n": n, "width": side, "height": side}
+        with service.http(token) as client:
+            return client.post("/v1/generations/batch", json=body)
+
+    assert "3 unfinished generations" in ask(4).text
+    assert "2.5 megapixels a minute" in ask(3, 1024).text
+    assert [ask(2).status_code for _ in range(2)] == [202, 429]
+    assert [ask(1).status_code for _ in range(2)] == [202, 429]
 
 
 def test_megapixels_per_minute(service: Service) -> None:

@@ -6,15 +6,30 @@ from fastapi import APIRouter, Header, Query, Response
 from fastapi.concurrency import run_in_threadpool
 
 from service.api.http import links
+from service.api.http.batch_schemas import BatchRequest, BatchView
 from service.api.http.dependencies import GenerationId, SettingsDep, UseCasesDep
 from service.api.http.headers import idempotency_key, preferred_wait
 from service.api.http.openapi import problem_responses
 from service.api.http.schemas import GenerationPage, GenerationView
+from service.application.batch import GenerateBatch
 from service.application.query import MAX_PAGE
 from service.application.wait import wait_until_final
 from service.domain.generation import GenerationRequest, Status
 
 router = APIRouter(prefix=links.GENERATIONS, tags=["generations"])
+
+IdempotencyHeader = Annotated[
+    str | None,
+    Header(
+        alias="Idempotency-Key",
+        description="Up to 255 characters, quoted or not. The same key with the same body "
+        "returns what was accepted before.",
+    ),
+]
+PreferHeader = Annotated[
+    str | None,
+    Header(description="`wait=N` answers when all is final, or after N seconds."),
+]
 
 _LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type": "string"}}}
 
@@ -35,18 +50,8 @@ async def create_generation(
     response: Response,
     use_cases: UseCasesDep,
     settings: SettingsDep,
-    idempotency: Annotated[
-        str | None,
-        Header(
-            alias="Idempotency-Key",
-            description="Up to 255 characters, quoted or not. The same key with the same body "
-            "returns the generation accepted before.",
-        ),
-    ] = None,
-    prefer: Annotated[
-        str | None,
-        Header(description="`wait=N` answers when the generation is final, or after N seconds."),
-    ] = None,
+    idempotency: IdempotencyHeader = None,
+    prefer: PreferHeader = None,
 ) -> GenerationView:
     """Ask for a picture."""
     key = idempotency_key(idempotency)
@@ -59,6 +64,37 @@ async def create_generation(
     response.headers["location"] = links.generation(generation.id)
     response.status_code = 200 if generation.status.final else 202
     return GenerationView.of(generation)
+
+
+@router.post(
+    "/batch",
+    status_code=202,
+    response_model=BatchView,
+    responses={
+        200: {"description": "All final within the preferred wait.", "model": BatchView},
+        202: {"description": "All accepted durably."},
+        **problem_responses(400, 413, 415, 422, 503),
+    },
+)
+async def create_batch(
+    *,
+    request: BatchRequest,
+    response: Response,
+    use_cases: UseCasesDep,
+    settings: SettingsDep,
+    idempotency: IdempotencyHeader = None,
+    prefer: PreferHeader = None,
+) -> BatchView:
+    """Ask for several pictures that differ in their seeds; all are accepted, or none."""
+    key, batch = idempotency_key(idempotency), GenerateBatch(use_cases)
+    generations = await run_in_threadpool(batch.submit, request.each, request.n, key)
+    wait = preferred_wait(prefer)
+    if wait is not None:
+        wait = min(wait, settings.max_wait_seconds)
+        generations = await batch.wait(generations, wait)
+        response.headers["preference-applied"] = f"wait={wait}"
+    response.status_code = 200 if all(each.status.final for each in generations) else 202
+    return BatchView(generations=tuple(GenerationView.of(each) for each in generations))
 
 
 @router.get("", responses=problem_responses(422, 503))

@@ -9,7 +9,7 @@ from service.api.http import links
 from service.api.http.dependencies import UseCasesDep
 from service.api.http.forms import file_of, is_form, read_form
 from service.api.http.openapi import problem_responses
-from service.api.http.schemas import UploadView
+from service.api.http.upload_schemas import UploadView
 from service.domain.uploads import FORMATS
 
 router = APIRouter(prefix=links.UPLOADS, tags=["uploads"])

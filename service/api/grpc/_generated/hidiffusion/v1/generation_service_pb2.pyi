@@ -259,6 +259,58 @@ class CreateGenerationResponse(_message.Message):
 Global___CreateGenerationResponse: _TypeAlias = CreateGenerationResponse  # noqa: Y015
 
 @_typing.final
+class BatchCreateGenerationsRequest(_message.Message):
+    """A request, and how many pictures of it."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    REQUEST_FIELD_NUMBER: _builtins.int
+    N_FIELD_NUMBER: _builtins.int
+    n: _builtins.int
+    """Pictures, 1 to 16. Each has the seed of the one before plus 1, modulo 2^53."""
+    @_builtins.property
+    def request(self) -> Global___CreateGenerationRequest:
+        """What is asked for; its idempotency key stands for all of the pictures."""
+
+    def __init__(
+        self,
+        *,
+        request: Global___CreateGenerationRequest | None = ...,
+        n: _builtins.int = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["request", b"request"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["n", b"n", "request", b"request"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateGenerationsRequest: _TypeAlias = BatchCreateGenerationsRequest  # noqa: Y015
+
+@_typing.final
+class BatchCreateGenerationsResponse(_message.Message):
+    """Answer of BatchCreateGenerations."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    GENERATIONS_FIELD_NUMBER: _builtins.int
+    @_builtins.property
+    def generations(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.Generation]:
+        """The accepted generations, in the order of their seeds."""
+
+    def __init__(
+        self,
+        *,
+        generations: _abc.Iterable[_generation_pb2.Generation] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["generations", b"generations"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___BatchCreateGenerationsResponse: _TypeAlias = BatchCreateGenerationsResponse  # noqa: Y015
+
+@_typing.final
 class GetGenerationRequest(_message.Message):
     """Request of GetGeneration."""
 

@@ -40,6 +40,11 @@ class GenerationServiceStub:
                 request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.CreateGenerationRequest.SerializeToString,
                 response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.CreateGenerationResponse.FromString,
                 _registered_method=True)
+        self.BatchCreateGenerations = channel.unary_unary(
+                '/hidiffusion.v1.GenerationService/BatchCreateGenerations',
+                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsRequest.SerializeToString,
+                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsResponse.FromString,
+                _registered_method=True)
         self.GetGeneration = channel.unary_unary(
                 '/hidiffusion.v1.GenerationService/GetGeneration',
                 request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetGenerationRequest.SerializeToString,
@@ -103,6 +108,13 @@ class GenerationServiceServicer:
 
     def CreateGeneration(self, request, context):
         """Accepts a request durably and returns at once; WatchGeneration tells how it goes.
+        """
+        context.set_code(grpc.StatusCode.UNIMPLEMENTED)
+        context.set_details('Method not implemented!')
+        raise NotImplementedError('Method not implemented!')
+
+    def BatchCreateGenerations(self, request, context):
+        """Accepts several pictures of one request, all or none; they differ in their seeds.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')
@@ -195,6 +207,11 @@ def add_GenerationServiceServicer_to_server(servicer, server):
                     request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.CreateGenerationRequest.FromString,
                     response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.CreateGenerationResponse.SerializeToString,
             ),
+            'BatchCreateGenerations': grpc.unary_unary_rpc_method_handler(
+                    servicer.BatchCreateGenerations,
+                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsRequest.FromString,
+                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsResponse.SerializeToString,
+            ),
             'GetGeneration': grpc.unary_unary_rpc_method_handler(
                     servicer.GetGeneration,
                     request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetGenerationRequest.FromString,
@@ -279,6 +296,33 @@ class GenerationService:
             '/hidiffusion.v1.GenerationService/CreateGeneration',
             hidiffusion_dot_v1_dot_generation__service__pb2.CreateGenerationRequest.SerializeToString,
             hidiffusion_dot_v1_dot_generation__service__pb2.CreateGenerationResponse.FromString,
+            options,
+            channel_credentials,
+            insecure,
+            call_credentials,
+            compression,
+            wait_for_ready,
+            timeout,
+            metadata,
+            _registered_method=True)
+
+    @staticmethod
+    def BatchCreateGenerations(request,
+            target,
+            options=(),
+            channel_credentials=None,
+            call_credentials=None,
+            insecure=False,
+            compression=None,
+            wait_for_ready=None,
+            timeout=None,
+            metadata=None):
+        return grpc.experimental.unary_unary(
+            request,
+            target,
+            '/hidiffusion.v1.GenerationService/BatchCreateGenerations',
+            hidiffusion_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsRequest.SerializeToString,
+            hidiffusion_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsResponse.FromString,
             options,
             channel_credentials,
             insecure,

@@ -40,6 +40,8 @@ class GenerationServiceStub:
     def __new__(cls, channel: _aio.Channel) -> GenerationServiceAsyncStub: ...
     CreateGeneration: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.CreateGenerationRequest, _generation_service_pb2.CreateGenerationResponse]
     """Accepts a request durably and returns at once; WatchGeneration tells how it goes."""
+    BatchCreateGenerations: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.BatchCreateGenerationsRequest, _generation_service_pb2.BatchCreateGenerationsResponse]
+    """Accepts several pictures of one request, all or none; they differ in their seeds."""
     GetGeneration: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.GetGenerationRequest, _generation_service_pb2.GetGenerationResponse]
     """Returns one record. NOT_FOUND when the id is unknown."""
     ListGenerations: _grpc.UnaryUnaryMultiCallable[_generation_service_pb2.ListGenerationsRequest, _generation_service_pb2.ListGenerationsResponse]
@@ -74,6 +76,8 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     def __init__(self, channel: _aio.Channel) -> None: ...
     CreateGeneration: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.CreateGenerationRequest, _generation_service_pb2.CreateGenerationResponse]  # type: ignore[assignment]
     """Accepts a request durably and returns at once; WatchGeneration tells how it goes."""
+    BatchCreateGenerations: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.BatchCreateGenerationsRequest, _generation_service_pb2.BatchCreateGenerationsResponse]  # type: ignore[assignment]
+    """Accepts several pictures of one request, all or none; they differ in their seeds."""
     GetGeneration: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.GetGenerationRequest, _generation_service_pb2.GetGenerationResponse]  # type: ignore[assignment]
     """Returns one record. NOT_FOUND when the id is unknown."""
     ListGenerations: _aio.UnaryUnaryMultiCallable[_generation_service_pb2.ListGenerationsRequest, _generation_service_pb2.ListGenerationsResponse]  # type: ignore[assignment]
@@ -111,6 +115,14 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_generation_service_pb2.CreateGenerationResponse, _abc.Awaitable[_generation_service_pb2.CreateGenerationResponse]]:
         """Accepts a request durably and returns at once; WatchGeneration tells how it goes."""
+
+    @_abc_1.abstractmethod
+    def BatchCreateGenerations(
+        self,
+        request: _generation_service_pb2.BatchCreateGenerationsRequest,
+        context: _ServicerContext,
+    ) -> _typing.Union[_generation_service_pb2.BatchCreateGenerationsResponse, _abc.Awaitable[_generation_service_pb2.BatchCreateGenerationsResponse]]:
+        """Accepts several pictures of one request, all or none; they differ in their seeds."""
 
     @_abc_1.abstractmethod
     def GetGeneration(
