@@ -117,6 +117,7 @@ class Studio:
                     settings=self._settings,
                     recipe=recipe,
                     stopwatch=stopwatch,
+                    pictures=pictures,
                     frugal=frugal,
                 )
         _log.info("made %dx%d pixels: %s s", request.width, request.height, stopwatch.seconds)

@@ -9,7 +9,9 @@ import io
 from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
+import numpy as np
 import PIL.Image
+import torch
 from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
@@ -104,6 +106,25 @@ def arguments(pictures: Pictures, strength: float | None) -> dict[str, Any]:
     names = {"image": "image", "mask": "mask_image"}
     given: dict[str, Any] = {names[field]: picture for field, picture in pictures.items()}
     return given | ({"strength": strength} if "image" in pictures else {})
+
+
+def restored(pixels: torch.Tensor, left: int, top: int, pictures: Pictures) -> torch.Tensor:
+    """Decoded pixels, with the picture that was given back in its place where the mask keeps it.
+
+    Args:
+        pixels: `[1, 3, h, w]` on [-1, 1], a part of the whole.
+        left: where the part begins, in pixels.
+        top: likewise.
+        pictures: what the generation started from, of the size of the whole.
+    """
+    if "mask" not in pictures:
+        return pixels
+    height, width = pixels.shape[2:]
+    box = (left, top, left + width, top + height)
+    given = torch.from_numpy(np.array(pictures["image"].crop(box))).to(pixels)
+    drawn = torch.from_numpy(np.array(pictures["mask"].crop(box))).to(pixels) / 255
+    kept = given.permute(2, 0, 1)[None] / 127.5 - 1
+    return pixels * drawn + kept * (1 - drawn)
 
 
 @contextlib.contextmanager

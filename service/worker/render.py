@@ -3,6 +3,7 @@
 import hashlib
 import os
 from datetime import UTC, datetime
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -23,6 +24,7 @@ from service.storage.metadata import encode_marked
 from service.storage.pyramid import PyramidWriter
 from service.worker.attempt import Attempt
 from service.worker.frugal import DECODER_TILE
+from service.worker.inputs import Pictures, restored
 from service.worker.recipe import recipe_text
 from service.worker.stopwatch import Stopwatch
 
@@ -43,6 +45,7 @@ def render(
     settings: WorkerSettings,
     recipe: dict[str, Any],
     stopwatch: Stopwatch,
+    pictures: Pictures = MappingProxyType({}),
     frugal: bool = False,
 ) -> Manifest:
     """Decode, store what comes while it comes, and close the result with its manifest.
@@ -56,6 +59,7 @@ def render(
         recipe: goes into the picture's file, unless the request leaves it out, and into the
             manifest with the times taken.
         stopwatch: takes the times.
+        pictures: what it started from; where a mask keeps the picture, it stays as it was given.
         frugal: take less memory and more time.
 
     Returns:
@@ -80,7 +84,7 @@ def render(
 
     with PyramidWriter(store, attempt.keys, pyramid, on_tile, threads=_ENCODER_THREADS) as writer:
         with stopwatch.phase("decode"):
-            _decode_into(writer, deep, vae, latents, attempt, frugal=frugal)
+            _decode_into(writer, deep, vae, latents, attempt, pictures=pictures, frugal=frugal)
         with stopwatch.phase("encode"):
             writer.finish()
             attempt.stop_if_cancelled()
@@ -117,6 +121,7 @@ def _decode_into(
     latents: torch.Tensor,
     attempt: Attempt,
     *,
+    pictures: Pictures,
     frugal: bool,
 ) -> None:
     """Hand each region to the writer as soon as it is decoded, and put it into `deep` if given."""
@@ -129,10 +134,11 @@ def _decode_into(
     )
     for region in regions:
         height, width = region.pixels.shape[2:]
-        writer.add(region.left, region.top, _to_integers(region.pixels, torch.uint8))
+        pixels = restored(region.pixels, region.left, region.top, pictures)
+        writer.add(region.left, region.top, _to_integers(pixels, torch.uint8))
         if deep is not None:
             rows = slice(region.top, region.top + height)
-            values = _to_integers(region.pixels, torch.uint16)
+            values = _to_integers(pixels, torch.uint16)
             deep[rows, region.left : region.left + width] = values
 
 

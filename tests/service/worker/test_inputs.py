@@ -7,6 +7,7 @@ from pathlib import Path
 import numpy as np
 import PIL.Image
 import pytest
+import pyvips
 import torch
 from diffusers import AutoPipelineForImage2Image
 
@@ -219,6 +220,21 @@ def test_the_process_makes_pictures_from_pictures_without_loading_anything(
     while not (isinstance(said[-1], Happened) and said[-1].event.type == "succeeded"):
         said.append(child.hear())
     assert not any(isinstance(message, Warm) for message in said)
+
+
+@pytest.mark.parametrize("bits", [8, 16])
+def test_what_the_mask_keeps_stays_to_the_last_bit(
+    child: Child, new_generation: NewGeneration, bits: int
+) -> None:
+    generation = _asking(child, new_generation, mask=True, width=140 // 8 * 8, bit_depth=bits)
+    succeeded = child.run(generation)[-1]
+    assert isinstance(succeeded, Succeeded), succeeded
+    image = pyvips.Image.new_from_buffer(child.store.get(succeeded.manifest.image.key), "").numpy()
+    size = (generation.request.width, generation.request.height)
+    drawn = np.asarray(filling(left_half((140, 105)), *size))
+    given = np.asarray(filling(photo((140, 105)), *size), image.dtype) * (257 if bits == 16 else 1)
+    assert np.array_equal(image[drawn == 0], given[drawn == 0])
+    assert not np.array_equal(image[drawn == 255], given[drawn == 255])
 
 
 def test_a_picture_that_is_gone_is_told(child: Child, new_generation: NewGeneration) -> None:
