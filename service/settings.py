@@ -134,6 +134,11 @@ class WorkerSettings(_Section):
     metrics_port: int | None = Field(
         None, description="Port of a worker's /metrics, which needs no key; unset: none."
     )
+    max_batch: int = Field(
+        1,
+        ge=1,
+        description="Most waiting generations of one kind that are drawn together; 1: each alone.",
+    )
     job_timeout_seconds: int = Field(
         1800, description="Longest run of one attempt; requests may ask for less."
     )

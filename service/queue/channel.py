@@ -24,10 +24,14 @@ class _Message(BaseModel):
 
 
 class Run(_Message):
-    """To the child: run this generation; its `attempt` is the one to stamp on everything."""
+    """To the child: run this generation; its `attempt` is the one to stamp on everything.
+
+    `mates` are drawn with it as one batch; each has events and an end of its own.
+    """
 
     type: Literal["run"] = "run"
     generation: Generation
+    mates: tuple[Generation, ...] = ()
 
 
 class Cancel(_Message):
@@ -63,7 +67,7 @@ class Warm(_Message):
 
 
 class Happened(_Message):
-    """From the child: an event of the generation it runs; a final event ends the run."""
+    """From the child: an event of a generation it runs; a final event ends that one."""
 
     type: Literal["happened"] = "happened"
     generation_id: str

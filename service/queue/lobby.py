@@ -1,12 +1,14 @@
 """What waits in the queues, as one worker sees it: choose from it, or wait for more."""
 
+import itertools
 import time
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from functools import lru_cache
 
 from ulid import ULID
 
-from service.domain.generation import PRIORITIES, Priority
+from service.domain.batching import batch_key
+from service.domain.generation import PRIORITIES, Priority, ResolvedRequest
 from service.events.connection import unavailable_when_down
 from service.queue.keys import DOORBELL, queue_key
 from service.queue.records import RedisRecords
@@ -62,6 +64,15 @@ class Lobby:
             rule=self._rule,
         )
 
+    def mates(self, request: ResolvedRequest, most: int) -> list[str]:
+        """Ids of what waits and may be drawn with a request, in turn; raises `Unavailable`."""
+        key = batch_key(request)
+        if key is None or most < 1:
+            return []
+        waiting = [one for queue in self.queues() for one in queue if one.model == request.model]
+        waiting.sort(key=lambda one: (PRIORITIES.index(one.priority), *_age(one)))
+        return [*itertools.islice((one.id for one in waiting if self._key(one.id) == key), most)]
+
     def wait(self, seconds: float) -> None:
         """Return when something was enqueued, or after `seconds`; raises `Unavailable`."""
         with unavailable_when_down():
@@ -87,6 +98,10 @@ class Lobby:
             return capacity is None or request is None or request.pixels <= capacity
 
         return next(filter(fits, sorted(queue, key=_age)), None)
+
+    def _key(self, generation_id: str) -> str | None:
+        request = self.request(generation_id)
+        return None if request is None else batch_key(request)
 
     def _warm_elsewhere(self, name: str) -> set[str]:
         others = (info for info in self._records.workers() if info.name != name)

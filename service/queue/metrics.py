@@ -4,6 +4,7 @@ The supervisor counts for its pipeline process too: it sees every event, and out
 """
 
 from collections.abc import Callable, Iterator
+from dataclasses import dataclass
 
 from prometheus_client import CollectorRegistry, Counter, Histogram, start_http_server
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
@@ -69,9 +70,7 @@ class WorkerMetrics:
             "hidiffusion_failures", "Failed generations.", (*model, "reason"), registry=registry
         )
         registry.register(_WorkerCollector(describe))
-        self._generation: Generation | None = None
-        self._last_step: Stepped | None = None
-        self._outcome = ""
+        self._running: dict[str, _Running] = {}
 
     def serve(self, host: str, port: int | None) -> Callable[[], None]:
         """Serve the figures at http://host:port/metrics, if there is a port.
@@ -96,47 +95,56 @@ class WorkerMetrics:
 
     def begun(self, generation: Generation) -> None:
         """An attempt begins."""
-        self._generation, self._last_step, self._outcome = generation, None, "interrupted"
+        self._running[generation.id] = _Running(generation)
         if generation.attempt == 1 and generation.started_at is not None:
             waited = (generation.started_at - generation.created_at).total_seconds()
             self._waits.labels(generation.request.model).observe(max(waited, 0.0))
 
-    def heard(self, event: Event) -> None:
-        """The pipeline process told of `event`."""
-        if self._generation is None or event.attempt != self._generation.attempt:
+    def heard(self, generation_id: str, event: Event) -> None:
+        """The pipeline process told of an event of a generation."""
+        running = self._running.get(generation_id)
+        if running is None or event.attempt != running.generation.attempt:
             return
-        model = self._generation.request.model
+        model = running.generation.request.model
         match event:
             case Stepped():
-                self._observe_step(model, event)
+                self._observe_step(running, event)
             case TileStored():
                 self._tiles.labels(model).inc()
             case Failed():
                 self._failures.labels(model, event.error.reason).inc()
             case Succeeded():
-                self._observe_success(model, event)
+                self._observe_success(running, event)
         if status_after(event).final:
-            self._outcome = event.type
+            running.outcome = event.type
 
-    def ended(self) -> None:
-        """The attempt is over; without a final event it was interrupted."""
-        if self._generation is not None:
-            self._attempts.labels(self._generation.request.model, self._outcome).inc()
-        self._generation = None
+    def ended(self, generation_id: str) -> None:
+        """An attempt is over; without a final event it was interrupted."""
+        running = self._running.pop(generation_id)
+        self._attempts.labels(running.generation.request.model, running.outcome).inc()
 
-    def _observe_step(self, model: str, step: Stepped) -> None:
-        if self._last_step is not None:
-            seconds = (step.at - self._last_step.at).total_seconds()
-            self._steps.labels(model).observe(max(seconds, 0.0))
-        self._last_step = step
+    def _observe_step(self, running: "_Running", step: Stepped) -> None:
+        if running.last_step is not None:
+            seconds = (step.at - running.last_step.at).total_seconds()
+            self._steps.labels(running.generation.request.model).observe(max(seconds, 0.0))
+        running.last_step = step
 
-    def _observe_success(self, model: str, event: Succeeded) -> None:
-        if self._last_step is not None:
-            seconds = (event.at - self._last_step.at).total_seconds()
+    def _observe_success(self, running: "_Running", event: Succeeded) -> None:
+        model, started = running.generation.request.model, running.generation.started_at
+        if running.last_step is not None:
+            seconds = (event.at - running.last_step.at).total_seconds()
             self._decodes.labels(model).observe(max(seconds, 0.0))
-        started = self._generation.started_at if self._generation else None
         if started is not None:
             self._durations.labels(model).observe(max((event.at - started).total_seconds(), 0.0))
+
+
+@dataclass
+class _Running:
+    """An attempt that runs, and what it has told so far."""
+
+    generation: Generation
+    last_step: Stepped | None = None
+    outcome: str = "interrupted"
 
 
 class _WorkerCollector(Collector):

@@ -1,4 +1,7 @@
-"""One attempt while it runs: relay what happens, look for reasons to end it, and end it."""
+"""One attempt while it runs: relay what happens, look for reasons to end it, and end it.
+
+`service.queue.together` runs the loop in which this is done.
+"""
 
 import logging
 import time
@@ -19,7 +22,7 @@ from service.domain.events import (
 )
 from service.domain.generation import Failure, Generation
 from service.queue.attempts import Attempts, Wanted
-from service.queue.channel import Cancel, ChannelClosed, Happened, Message, Run
+from service.queue.channel import Cancel, ChannelClosed, Happened, Message
 from service.queue.process import PipelineProcess
 from service.settings import WorkerSettings
 
@@ -42,17 +45,19 @@ class Ending(Enum):
 
 
 class RunningAttempt:
-    """An attempt from `Run` to the moment its last event is in Redis.
+    """An attempt from its begin to the moment its last event is in Redis.
 
     Events that Redis cannot take now wait here, in order, while the pipeline computes on.
 
     Args:
         attempts: where events and signs of life go.
-        process: the pipeline process, warm and idle.
+        process: the pipeline process that runs it.
         generation: as its attempt was begun.
         settings: time limits.
-        chores: what else the supervisor does meanwhile; called several times a second.
         drain_deadline: the moment on the monotonic clock to hand back at; None while not draining.
+
+    Attributes:
+        over: whether its last event was told; it may not be delivered yet.
     """
 
     def __init__(
@@ -62,14 +67,12 @@ class RunningAttempt:
         generation: Generation,
         *,
         settings: WorkerSettings,
-        chores: Callable[[Message | None], None],
         drain_deadline: Callable[[], float | None],
     ) -> None:
         self._attempts = attempts
         self._process = process
         self._generation = generation
         self._settings = settings
-        self._chores = chores
         self._drain_deadline = drain_deadline
         self._outbox: deque[Callable[[], object]] = deque()
         self._ending: Ending | None = None
@@ -80,39 +83,19 @@ class RunningAttempt:
         self._timeout_seconds = min(asked, settings.job_timeout_seconds)
         self._timeout_at = time.monotonic() + self._timeout_seconds
         self._waiting_since: float | None = None
-        self._over = False
+        self.over = False
 
-    def run(self) -> bool:
-        """Run the attempt to its end.
-
-        Returns:
-            Whether the pipeline process lives; when not, it is already buried.
-        """
-        alive = True
-        try:
-            self._process.send(Run(generation=self._generation))
-            while not self._over:
-                message = self._process.receive(POLL_SECONDS)
-                self._hear(message)
-                self._chores(message)
-                self._deliver()
-                self._look()
-        except ChannelClosed:
-            alive = False
-            self._conclude(self._process.bury())
-        self._deliver_the_rest()
-        return alive
-
-    def _hear(self, message: Message | None) -> None:
+    def hear(self, message: Message | None) -> None:
+        """Take in what the pipeline process says, if it concerns this attempt."""
         if not isinstance(message, Happened) or not self._concerns(message):
             return
         event = message.event
         self._stop_the_clock(isinstance(event, WaitingForStore))
         if isinstance(event, Cancelled) and self._ending is not None:
-            self._conclude("")
+            self.conclude("")
         elif self._ending is not Ending.LOST:
             self._tell(event)
-        self._over = status_after(event).final
+        self.over = status_after(event).final
 
     def _concerns(self, message: Happened) -> bool:
         mine = (self._generation.id, self._generation.attempt)
@@ -125,9 +108,13 @@ class RunningAttempt:
             self._timeout_at += now - self._waiting_since
         self._waiting_since = now if waiting else None
 
-    def _look(self) -> None:
-        """Look for a reason to end the attempt, or for one to wait no longer for its end."""
-        if self._over:
+    def look(self) -> None:
+        """Look for a reason to end the attempt, or for one to wait no longer for its end.
+
+        Raises:
+            ChannelClosed: the pipeline process had to be killed.
+        """
+        if self.over:
             return
         now = time.monotonic()
         if self._ending is not None:
@@ -169,8 +156,9 @@ class RunningAttempt:
             )
         )
 
-    def _conclude(self, death: str) -> None:
+    def conclude(self, death: str) -> None:
         """Say how the attempt ended, since the pipeline process did not get to say it."""
+        self.over = True
         attempt, at = self._generation.attempt, datetime.now(UTC)
         match self._ending:
             case Ending.CANCEL:
@@ -199,7 +187,7 @@ class RunningAttempt:
     def _tell(self, event: Event) -> None:
         self._outbox.append(partial(self._attempts.records.record, self._generation.id, event))
 
-    def _deliver(self) -> None:
+    def deliver(self) -> None:
         """Hand in what waits, oldest first, as far as Redis takes it."""
         if time.monotonic() < self._deliver_at:
             return
@@ -211,13 +199,7 @@ class RunningAttempt:
             self._deliver_at = time.monotonic() + PATIENCE_SECONDS
             _log.warning("%d events wait for Redis: %s", len(self._outbox), error)
 
-    def _deliver_the_rest(self) -> None:
-        self._deliver()
-        while self._outbox:
-            drain_at = self._drain_deadline()
-            if drain_at is not None and time.monotonic() > drain_at:
-                _log.error("leaving without handing in %d events", len(self._outbox))
-                return
-            time.sleep(POLL_SECONDS)
-            self._chores(None)
-            self._deliver()
+    @property
+    def undelivered(self) -> int:
+        """Events that Redis has not taken yet."""
+        return len(self._outbox)

@@ -37,12 +37,14 @@ from service.queue.channel import Happened, Message
 from service.queue.enqueue import SERIALIZER, model_queue
 from service.queue.keys import queue_name
 from service.queue.lobby import Lobby
+from service.queue.mates import Mates
 from service.queue.metrics import WorkerMetrics
 from service.queue.pipeline import Pipeline
 from service.queue.pulse import Pulse
 from service.queue.records import RedisRecords
 from service.queue.routing import Rule
-from service.queue.running import POLL_SECONDS, RunningAttempt
+from service.queue.running import POLL_SECONDS
+from service.queue.together import RunningBatch
 from service.queue.unplaceable import Unplaceable
 from service.settings import Settings, WorkerSettings
 from service.telemetry import bind_generation
@@ -98,6 +100,7 @@ class WarmWorker(Worker):
         self._warm_models: tuple[str, ...] = ()
         rule = Rule(settings.overtake_seconds, settings.cold_delay_seconds)
         self._lobby = Lobby(attempts.records, self._models, rule)
+        self._mates = Mates(attempts.records, self._lobby, settings.max_batch)
         unplaceable = Unplaceable(attempts.records, self._lobby, settings.unplaceable_seconds)
         self._pulse = Pulse(attempts, settings, self._info, self.heartbeat, unplaceable)
         self._metrics = WorkerMetrics(self._info)
@@ -171,7 +174,9 @@ class WarmWorker(Worker):
                 self.set_state(WorkerStatus.BUSY)
             with bind_generation(generation.id, generation.attempt):
                 _log.info("the attempt begins")
-                self._run(generation)
+                capacities = self._pipeline.capacities
+                mates = self._mates.begun_with(generation, self.name, capacities)
+                self._run((generation, *mates))
 
     def _set_ip_address(self, connection: redis.Redis) -> None:
         """Ask Redis how it sees this worker; it need not be up yet."""
@@ -204,18 +209,19 @@ class WarmWorker(Worker):
 
     # What happens between jobs and during them ---------------------------------------------------
 
-    def _run(self, generation: Generation) -> None:
-        """Run one attempt; a pipeline process that does not survive it is replaced afterwards."""
-        running = RunningAttempt(
+    def _run(self, generations: Sequence[Generation]) -> None:
+        """Run some attempts; a pipeline process that does not survive is replaced afterwards."""
+        running = RunningBatch(
             self._attempts,
             self._pipeline.process,
-            generation,
+            generations,
             settings=self._settings,
             chores=self._do_chores,
             drain_deadline=lambda: self._drain_at,
         )
         self._busy = True
-        self._metrics.begun(generation)
+        for generation in generations:
+            self._metrics.begun(generation)
         self._pulse.soon()
         survived = False
         try:
@@ -224,7 +230,8 @@ class WarmWorker(Worker):
             if not survived:
                 self._pipeline.discard()
             self._busy = False
-            self._metrics.ended()
+            for generation in generations:
+                self._metrics.ended(generation.id)
             self._pulse.soon()
 
     def _drop(self, job: Job, queue: Queue) -> None:
@@ -242,7 +249,7 @@ class WarmWorker(Worker):
         """Take in what the pipeline process says of itself, and beat when it is time."""
         self._pipeline.note(message)
         if isinstance(message, Happened):
-            self._metrics.heard(message.event)
+            self._metrics.heard(message.generation_id, message.event)
         self._horse_pid = self._pipeline.pid
         if self._pipeline.models != self._warm_models:
             self._warm_models = self._pipeline.models

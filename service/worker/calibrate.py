@@ -119,7 +119,7 @@ def _make(studio: Studio, warm: WarmPipeline, side: int, method: str) -> None:
         id=str(ULID()), status=Status.RUNNING, request=request, created_at=datetime.now(UTC)
     )
     told: list[Event] = []
-    studio.run(Attempt(generation, told.append, lambda: False))
+    studio.run([Attempt(generation, told.append, lambda: False)])
     if isinstance(told[-1], Failed):
         raise RuntimeError(f"{side} x {side} pixels: {told[-1].error.detail}")
 

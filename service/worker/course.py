@@ -26,8 +26,8 @@ class Course:
     """Stands in front of a scheduler's `step` for one call of a pipeline.
 
     Args:
-        run: the pass. Where it needs more of the passes before it than they left, the course
-            stands aside and has no snapshots.
+        run: the pass. Where it needs more of the passes before it than they left, and where it
+            draws a batch, the course stands aside and has no snapshots.
         begin: where to take the pass up; None: at its beginning.
     """
 
@@ -35,7 +35,8 @@ class Course:
         self._run = run
         self._pipe = run.pipe
         self._scheduler = run.pipe.scheduler
-        self._generator: torch.Generator = run.generator
+        self._generator = run.generator
+        self._resumable = run.earlier is not None and isinstance(run.generator, torch.Generator)
         self._begin = begin
         self._initial: dict[str, Any] | None = None
         self._taken = 0
@@ -49,7 +50,7 @@ class Course:
     @contextlib.contextmanager
     def watched(self) -> Iterator["Course"]:
         """Call the pipeline inside the block, once."""
-        if self._run.earlier is None:
+        if not self._resumable:
             yield self
             return
         step = self._scheduler.step

@@ -1,9 +1,9 @@
 """From a request to latents, on a warm pipeline."""
 
 import contextlib
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
-from typing import Protocol
+from typing import Any, Protocol
 
 import torch
 
@@ -47,6 +47,7 @@ def denoise(
     *,
     alive: Callable[[], None] = lambda: None,
     pictures: Pictures = MappingProxyType({}),
+    mates: Sequence[ResolvedRequest] = (),
 ) -> torch.Tensor:
     """Run the pipeline up to the latents; equal requests give equal latents.
 
@@ -60,9 +61,11 @@ def denoise(
         alive: called between tiles of pictures that are encoded or decoded on the way; may raise
             likewise.
         pictures: what to start from, of the request's size, by field; none: from pure noise.
+        mates: requests of the same `batch_key`, drawn with it. There are no snapshots then.
 
     Returns:
-        `[1, C, height / 8, width / 8]`, scaled as the pipeline holds them.
+        `[1, C, height / 8, width / 8]`, scaled as the pipeline holds them; a row more for each of
+        the mates.
 
     Raises:
         UnsupportedRequest: the scheduler is unknown here, or the model cannot start from pictures.
@@ -75,14 +78,13 @@ def denoise(
             sibling(warm, pictures),
             width=request.width,
             height=request.height,
-            seed=request.seed,
+            seed=tuple(row.seed for row in (request, *mates)) if mates else request.seed,
             options=request.method_options,
             on_progress=passes.report,
             alive=alive,
             around=passes.around,
             earlier=() if begin is None else begin.earlier,
-            prompt=request.prompt,
-            negative_prompt=request.negative_prompt or None,
+            **_texts(request, mates),
             num_inference_steps=request.num_inference_steps,
             guidance_scale=request.guidance_scale,
             output_type="latent",
@@ -90,6 +92,18 @@ def denoise(
         )
     latents: torch.Tensor = result.images
     return latents
+
+
+def _texts(request: ResolvedRequest, mates: Sequence[ResolvedRequest]) -> dict[str, Any]:
+    """The prompts, as a pipeline takes one or several."""
+    if not mates:
+        return {"prompt": request.prompt, "negative_prompt": request.negative_prompt or None}
+    rows = (request, *mates)
+    negative = [row.negative_prompt for row in rows]
+    return {
+        "prompt": [row.prompt for row in rows],
+        "negative_prompt": negative if any(negative) else None,
+    }
 
 
 class _Passes:

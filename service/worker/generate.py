@@ -1,17 +1,18 @@
-"""One generation from its record to its final event."""
+"""Generations from their records to their final events."""
 
 import logging
-import time
+from collections.abc import Sequence
 from contextlib import nullcontext
 
 import torch
 
 from service.application.ports import ObjectStore
 from service.domain.artifacts import Manifest
-from service.domain.events import Cancelled, Failed, Stepped, Succeeded
+from service.domain.events import Cancelled, Failed, Succeeded
 from service.domain.generation import Failure, ResolvedRequest
 from service.settings import WorkerSettings
 from service.worker.attempt import Attempt, CancelSignal
+from service.worker.batch import Drawn, Rows, draw_together
 from service.worker.checkpoint import Checkpoints, newest_checkpoint
 from service.worker.denoise import denoise
 from service.worker.failures import device_is_lost, failure_of, is_out_of_memory, out_of_memory
@@ -24,6 +25,7 @@ from service.worker.preview import Previews
 from service.worker.recipe import recipe_of
 from service.worker.render import render
 from service.worker.snapshot import Snapshot
+from service.worker.steps import Steps
 from service.worker.stopwatch import Stopwatch
 
 _log = logging.getLogger(__name__)
@@ -34,7 +36,7 @@ class DeviceLost(Exception):
 
 
 class Studio:
-    """Makes pictures, one at a time, on warm pipelines.
+    """Makes pictures on warm pipelines.
 
     Args:
         pipelines: where the models are.
@@ -47,16 +49,38 @@ class Studio:
         self._store = store
         self._settings = settings
 
-    def run(self, attempt: Attempt) -> None:
-        """Run an attempt to its end, and tell it as the attempt's last event.
+    def run(self, attempts: Sequence[Attempt]) -> None:
+        """Run attempts to their end, and tell it as the last event of each.
 
-        What runs out of memory is tried once more with less of it.
+        Several are denoised as one batch, and decoded one after the other. What runs out of memory
+        is tried once more with less of it.
+
+        Args:
+            attempts: one, or several of one `batch_key`.
 
         Raises:
             DeviceLost: nothing can be run in this process any more; no last event was told.
         """
+        rows = Rows(attempts)
+        latents = self._draw_together(rows) if len(attempts) > 1 else {}
+        while (attempt := rows.next()) is not None:
+            self._run(attempt, latents.pop(attempt.generation.id, None))
+
+    def _draw_together(self, rows: Rows) -> dict[str, Drawn]:
+        """Denoise a batch; what cannot be drawn together is left to be drawn one by one."""
         try:
-            attempt.tell(Succeeded, manifest=self._make_somehow(attempt))
+            return draw_together(rows, self._pipelines, self._store, self._settings)
+        except Exception as error:
+            if device_is_lost(error):
+                raise DeviceLost(str(error)) from error
+            _log.warning("one by one, because the batch failed: %s", error)
+            return {}
+        finally:
+            release_memory()
+
+    def _run(self, attempt: Attempt, drawn: Drawn | None) -> None:
+        try:
+            attempt.tell(Succeeded, manifest=self._make_somehow(attempt, drawn))
         except CancelSignal:
             attempt.tell(Cancelled)
         except Exception as error:
@@ -70,9 +94,9 @@ class Studio:
         finally:
             release_memory()
 
-    def _make_somehow(self, attempt: Attempt) -> Manifest:
+    def _make_somehow(self, attempt: Attempt, drawn: Drawn | None) -> Manifest:
         try:
-            return self._make(attempt)
+            return self._make(attempt) if drawn is None else self._finish(attempt, drawn)
         except Exception as error:
             if not is_out_of_memory(error):
                 raise
@@ -123,6 +147,23 @@ class Studio:
         _log.info("made %dx%d pixels: %s s", request.width, request.height, stopwatch.seconds)
         return manifest
 
+    def _finish(self, attempt: Attempt, drawn: Drawn) -> Manifest:
+        """Decode what was denoised in a batch."""
+        attempt.stop_if_cancelled()
+        request = attempt.generation.request
+        manifest = render(
+            self._pipelines.get(request.model, request.pixels).pipe.vae,
+            drawn.latents,
+            attempt,
+            store=PatientStore(self._store, attempt, self._settings.store_wait_seconds),
+            settings=self._settings,
+            recipe=recipe_of(request, self._pipelines) | {"batch": drawn.rows},
+            stopwatch=drawn.stopwatch,
+            frugal=False,
+        )
+        _log.info("made %dx%d pixels in a batch of %d", request.width, request.height, drawn.rows)
+        return manifest
+
     def _denoise(
         self,
         attempt: Attempt,
@@ -135,46 +176,7 @@ class Studio:
     ) -> torch.Tensor:
         previews = Previews(attempt, self._store, warm.preview)
         with stopwatch.phase("denoise"), previews.running():
-            steps = _Steps(attempt, previews, checkpoints, self._settings.preview_every)
+            steps = Steps(attempt, previews, checkpoints, self._settings.preview_every)
             request = attempt.generation.request
             alive = attempt.stop_if_cancelled
             return denoise(warm, request, steps, begin, alive=alive, pictures=pictures)
-
-
-class _Steps:
-    """Hears of each step: puts it aside, cancels, reports, and shows previews."""
-
-    def __init__(
-        self,
-        attempt: Attempt,
-        previews: Previews,
-        checkpoints: Checkpoints,
-        preview_every: int,
-    ) -> None:
-        self._attempt = attempt
-        self._previews = previews
-        self._checkpoints = checkpoints
-        self._preview_every = preview_every
-        self._begin = time.perf_counter()
-        self._taken = 0
-
-    def __call__(
-        self,
-        step: int,
-        total: int,
-        latents: torch.Tensor,
-        snapshot: Snapshot | None,
-        *,
-        left: float,
-    ) -> None:
-        if snapshot is not None:
-            self._checkpoints.offer(snapshot, last=step == total)
-        self._attempt.stop_if_cancelled()
-        self._taken += 1
-        spent = time.perf_counter() - self._begin
-        eta = round(spent / self._taken * left, 3)
-        self._attempt.tell(Stepped, step=step, total=total, eta_seconds=eta)
-        if self._preview_every and step == total:
-            self._previews.show_last(step, latents)
-        elif self._preview_every and step % self._preview_every == 0:
-            self._previews.show(step, latents)

@@ -4,6 +4,7 @@ import logging
 import os
 import queue
 import threading
+from collections.abc import Sequence
 
 from service.domain.generation import Generation
 from service.queue.channel import Cancel, Channel, ChannelClosed, Happened, Message, Run, Stop, Warm
@@ -54,7 +55,7 @@ class PipelineServer:
         self._pipelines = Pipelines(settings)
         self._studio = Studio(self._pipelines, open_store(settings.store), settings.worker)
         self._sending = threading.Lock()
-        self._runs: queue.SimpleQueue[Generation | None] = queue.SimpleQueue()
+        self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._cancelled: set[tuple[str, int]] = set()
         self._suspended: set[tuple[str, int]] = set()
 
@@ -65,9 +66,9 @@ class PipelineServer:
             for name in self._models:
                 self._preload(name)
         self._send(self._what_is_warm())
-        while (generation := self._runs.get()) is not None:
-            with bind_generation(generation.id, generation.attempt):
-                self._run(generation)
+        while (run := self._runs.get()) is not None:
+            with bind_generation(run.generation.id, run.generation.attempt):
+                self._run((run.generation, *run.mates))
 
     def _preload(self, name: str) -> None:
         """Load a model if it fits; one that fails is tried again when it is asked for."""
@@ -82,20 +83,23 @@ class PipelineServer:
             _log.exception("model %s is not warm", name)
             self._pipelines.forget(name)
 
-    def _run(self, generation: Generation) -> None:
-        fence, before = (generation.id, generation.attempt), self._what_is_warm()
-        self._studio.run(
-            Attempt(
-                generation,
-                lambda event: self._send(Happened(generation_id=generation.id, event=event)),
-                lambda: generation.cancel_requested or fence in self._cancelled,
-                lambda: fence in self._suspended,
-            )
-        )
-        self._cancelled.discard(fence)
-        self._suspended.discard(fence)
+    def _run(self, generations: Sequence[Generation]) -> None:
+        before = self._what_is_warm()
+        self._studio.run([self._attempt(generation) for generation in generations])
+        for generation in generations:
+            self._cancelled.discard((generation.id, generation.attempt))
+            self._suspended.discard((generation.id, generation.attempt))
         if self._what_is_warm() != before:
             self._send(self._what_is_warm())
+
+    def _attempt(self, generation: Generation) -> Attempt:
+        fence = (generation.id, generation.attempt)
+        return Attempt(
+            generation,
+            lambda event: self._send(Happened(generation_id=generation.id, event=event)),
+            lambda: generation.cancel_requested or fence in self._cancelled,
+            lambda: fence in self._suspended,
+        )
 
     def _what_is_warm(self) -> Warm:
         return Warm(
@@ -114,8 +118,8 @@ class PipelineServer:
         try:
             while True:
                 match self._channel.receive():
-                    case Run(generation=generation):
-                        self._runs.put(generation)
+                    case Run() as run:
+                        self._runs.put(run)
                     case Cancel(generation_id=generation_id, attempt=attempt) as cancel:
                         wanted = self._suspended if cancel.resumable else self._cancelled
                         wanted.add((generation_id, attempt))

@@ -89,10 +89,10 @@ def test_a_worker_serves_its_figures() -> None:
         metrics.begun(generation)
         for event in one_of_each(generation):
             if event.type in {"step", "tile", outcome}:
-                metrics.heard(event)
-        metrics.ended()
+                metrics.heard(generation.id, event)
+        metrics.ended(generation.id)
     metrics.begun(generation)
-    metrics.ended()
+    metrics.ended(generation.id)
     stop = metrics.serve("127.0.0.1", 0)
     try:
         text = httpx.get(f"http://127.0.0.1:{metrics.port}/metrics").text

@@ -49,7 +49,8 @@ def main() -> None:
     try:
         while isinstance(message := channel.receive(), Run | Cancel):
             if isinstance(message, Run):
-                perform(channel, message.generation)
+                for generation in (message.generation, *message.mates):
+                    perform(channel, generation)
     except ChannelClosed:
         pass
 

@@ -63,7 +63,7 @@ GENERATION = Generation.model_validate(
 MESSAGES: list[tuple[Message, dict]] = [
     (
         Run(generation=Generation.model_validate(GENERATION)),
-        {"type": "run", "generation": GENERATION},
+        {"type": "run", "generation": GENERATION, "mates": []},
     ),
     (
         Cancel(generation_id="01J", attempt=2),

@@ -1,0 +1,27 @@
+"""Which generations may be drawn as one batch, each row as if it were alone."""
+
+from service.domain.generation import ResolvedRequest
+
+#: What each row of a batch has for itself.
+_OWN = {
+    "prompt",
+    "negative_prompt",
+    "seed",
+    "output_format",
+    "bit_depth",
+    "quality",
+    "tile_format",
+    "metadata",
+}
+
+
+def batch_key(request: ResolvedRequest) -> str | None:
+    """What requests must share to be drawn together; None for one that is drawn by itself.
+
+    Requests with and without a negative prompt do not go together: some models embed "none" in
+    another way than an empty one.
+    """
+    if request.image is not None:
+        return None
+    shared = request.model_dump_json(exclude=_OWN)
+    return f"{bool(request.negative_prompt)} {shared}"

@@ -1,0 +1,43 @@
+"""Which requests go into one batch."""
+
+import pytest
+
+from service.domain.batching import batch_key
+from tests.generations import make_generation
+
+REQUEST = make_generation().request
+
+
+@pytest.mark.parametrize(
+    "own",
+    [
+        {"prompt": "an owl"},
+        {"seed": 1},
+        {"output_format": "webp", "quality": 5},
+        {"metadata": False},
+    ],
+)
+def test_rows_have_prompt_seed_and_file_for_themselves(own):
+    assert batch_key(REQUEST.model_copy(update=own)) == batch_key(REQUEST)
+
+
+@pytest.mark.parametrize(
+    "other",
+    [
+        {"model": "owl"},
+        {"width": 72},
+        {"height": 72},
+        {"num_inference_steps": 4},
+        {"guidance_scale": 5.2},
+        {"scheduler": "EulerDiscreteScheduler"},
+        {"method": "direct"},
+        {"method_options": {"t1_ratio": 0.5}},
+        {"negative_prompt": "text"},
+    ],
+)
+def test_all_else_must_be_the_same(other):
+    assert batch_key(REQUEST.model_copy(update=other)) != batch_key(REQUEST)
+
+
+def test_what_starts_from_a_picture_is_drawn_alone():
+    assert batch_key(REQUEST.model_copy(update={"image": "upl_1"})) is None
