@@ -5,10 +5,13 @@ import logging
 import socket
 import threading
 import time
+from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
 
 from service.api.serve import serve
+from service.api.webhooks.delivery import Courier
+from service.api.webhooks.worker import WebhookWorker
 from service.application.access import Access
 from service.application.cancel import CancelGeneration, PurgeGeneration
 from service.application.ports import Records
@@ -18,17 +21,21 @@ from service.application.submit import SubmitGeneration
 from service.application.uploads import Uploads
 from service.application.use_cases import UseCases
 from service.application.watch import WatchGeneration
+from service.application.webhooks import WebhookRules
 from service.domain.errors import ServiceError
+from service.domain.webhooks import Targets
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.queue import supervisor
 from service.queue.limiter import RedisLimiter
+from service.queue.outbox import Outbox
 from service.queue.records import RedisRecords
 from service.queue.retention import RedisRetained
 from service.queue.uploads import RedisUploads
 from service.settings import Settings
 from service.storage.key_file import KeyFile
 from service.storage.pictures import PictureReader
+from service.storage.secret_file import SecretFile
 from service.storage.store import open_store
 from service.telemetry import configure_logging
 
@@ -62,13 +69,14 @@ def use_cases_builder(settings: Settings) -> BuildUseCases:
     events = RedisEventLog(settings.redis.url)
     known_uploads = RedisUploads(connect(settings.redis.url))
     api = settings.api
+    rules_for = webhook_rules(settings)
     read = PictureReader(api.max_upload_bytes, api.max_upload_pixels, api.upload_formats)
 
     def build(records: Records, tenant: str = "") -> UseCases:
         lifetime = settings.retention.upload_ttl_seconds
         uploads = Uploads(known_uploads, store, read, clock, lifetime, tenant=tenant)
         return UseCases(
-            submit=SubmitGeneration(catalog, records, clock, uploads),
+            submit=SubmitGeneration(catalog, records, clock, uploads, rules_for(tenant)),
             cancel=CancelGeneration(records, clock),
             purge=PurgeGeneration(records, store),
             query=Query(
@@ -79,6 +87,53 @@ def use_cases_builder(settings: Settings) -> BuildUseCases:
         )
 
     return build
+
+
+def webhook_rules(settings: Settings) -> Callable[[str], WebhookRules]:
+    """What makes the rules for the webhooks of a tenant.
+
+    Raises:
+        ValueError: an allowed target is none, or the file of secrets cannot be read.
+    """
+    targets = Targets.parse(settings.webhooks.allowed_targets)
+    if settings.webhooks.secret_file is None:
+        return lambda _: WebhookRules(targets)
+    file = SecretFile(settings.webhooks.secret_file)
+    file.of("")
+    return lambda tenant: WebhookRules(targets, lambda: bool(file.of(tenant)))
+
+
+def run_webhooks(settings: Settings) -> None:
+    """Deliver webhooks until told to stop.
+
+    Raises:
+        ValueError: the file of secrets is not set or cannot be read, or an allowed target is none.
+    """
+    configure_logging(settings.log_level)
+    webhooks, url = settings.webhooks, settings.redis.url
+    if webhooks.secret_file is None:
+        raise ValueError(
+            "webhooks are signed, and HIDIFFUSION_WEBHOOKS__SECRET_FILE is not set; make the file "
+            "with `hidiffusion webhooks secret`"
+        )
+    secrets = SecretFile(webhooks.secret_file)
+    secrets.of("")
+    connection = connect(url, decode=False)
+    WebhookWorker(
+        connection,
+        RedisRecords(connect(url), settings.redis),
+        open_outbox(settings),
+        Courier(Targets.parse(webhooks.allowed_targets), webhooks.timeout_seconds),
+        secrets_of=secrets.of,
+        settings=webhooks,
+        public_url=settings.api.public_url.rstrip("/"),
+    ).run()
+
+
+def open_outbox(settings: Settings) -> Outbox:
+    """The webhooks that wait for their delivery."""
+    url = settings.redis.url
+    return Outbox(connect(url), connect(url, decode=False))
 
 
 def run_api(settings: Settings) -> None:

@@ -92,6 +92,9 @@ class ApiSettings(_Section):
     key_file: Path | None = Field(
         None, description="JSON file of API keys; unset: everybody may do everything."
     )
+    public_url: str = Field(
+        "", description="URL clients reach HTTP by; links in webhooks begin with it when set."
+    )
     max_body_bytes: int = Field(1024 * 1024, description="Longest request body accepted.")
     max_upload_bytes: int = Field(20 * 1024 * 1024, description="Longest picture file accepted.")
     max_upload_pixels: int = Field(25_000_000, description="Most pixels of an uploaded picture.")
@@ -110,6 +113,27 @@ class ApiSettings(_Section):
         if self.tls_client_ca is not None and self.tls_certificate is None:
             raise ValueError("tls_client_ca asks clients for certificates; set tls_certificate too")
         return self
+
+
+class WebhookSettings(_Section):
+    """Calls to clients whose generations are final."""
+
+    secret_file: Path | None = Field(
+        None, description="JSON file of each tenant's signing secrets; unset: no webhooks."
+    )
+    allowed_targets: tuple[str, ...] = Field(
+        (),
+        description="Hosts, addresses and networks that may be called, also by http, though they "
+        "are not public.",
+    )
+    timeout_seconds: int = Field(10, ge=1, description="Longest that one delivery may take.")
+    max_attempts: int = Field(12, ge=1, description="Attempts before a webhook is dead.")
+    first_delay_seconds: float = Field(
+        5.0, description="Time to the second attempt; it triples with each, and varies by a half."
+    )
+    longest_delay_seconds: float = Field(
+        12 * 3600.0, description="Longest time between two attempts."
+    )
 
 
 class WorkerSettings(_Section):
@@ -190,6 +214,7 @@ class Settings(BaseSettings):
     api: ApiSettings = ApiSettings()
     worker: WorkerSettings = WorkerSettings()
     retention: RetentionSettings = RetentionSettings()
+    webhooks: WebhookSettings = WebhookSettings()
     catalog: Path = Field(
         Path("models/catalog.json"), description="JSON file of the models on offer."
     )

@@ -19,6 +19,7 @@ from service.application.inputs import (
 from service.application.picture_options import picture_violations, resolved_quality
 from service.application.ports import Clock, IdempotencyClaim, Records
 from service.application.uploads import Given, Uploads
+from service.application.webhooks import WebhookRules
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.generation import (
@@ -38,11 +39,19 @@ _T = TypeVar("_T")
 class SubmitGeneration:
     """The one way in, whichever front end a request came through."""
 
-    def __init__(self, catalog: Catalog, records: Records, clock: Clock, uploads: Uploads) -> None:
+    def __init__(
+        self,
+        catalog: Catalog,
+        records: Records,
+        clock: Clock,
+        uploads: Uploads,
+        webhooks: WebhookRules | None = None,
+    ) -> None:
         self._catalog = catalog
         self._records = records
         self._clock = clock
         self._uploads = uploads
+        self._webhooks = webhooks or WebhookRules()
 
     def __call__(
         self, request: GenerationRequest, idempotency_key: str | None = None
@@ -77,6 +86,7 @@ class SubmitGeneration:
         if not 1 <= count <= MAX_BATCH:
             rule = f"1 to {MAX_BATCH} pictures are allowed"
             raise InvalidRequest([FieldViolation("n", repr(count), rule)])
+        self._webhooks.check(request.webhook)
         given = self._uploads.open(references(request))
         resolved = resolve(request, self._catalog, given)
         first = Generation(
@@ -87,6 +97,7 @@ class SubmitGeneration:
             priority=request.priority,
             timeout_seconds=request.timeout_seconds,
             client_metadata=request.client_metadata,
+            webhook=request.webhook,
             created_at=self._clock.now(),
         )
         claim = None

@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from service.cli import keys
+from service.cli import keys, webhooks
 from service.cli.client import RequestFailedError, ServiceClient
 from service.cli.embedded import Embedded, StartError, embedded_service
 from service.cli.generate import generate_picture
@@ -28,6 +28,7 @@ app = typer.Typer(
 )
 
 app.add_typer(keys.app, name="keys")
+app.add_typer(webhooks.app, name="webhooks")
 
 _DataOption = Annotated[
     Path, typer.Option("--data", help="Folder of the embedded service: results, queue, logs.")

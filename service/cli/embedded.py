@@ -106,13 +106,18 @@ def embedded_service(data: Path, settings: Settings) -> Iterator[Embedded]:
         stack.callback(api.stop, 10.0)
         worker = Child("worker", [*program, "worker"], environment, logs / "worker.log")
         stack.callback(worker.stop, settings.worker.drain_grace_seconds + 10.0)
+        children = [server, api, worker]
+        if settings.webhooks.secret_file is not None:
+            deliver = [*program, "webhooks", "deliver"]
+            children.append(Child("webhooks", deliver, environment, logs / "webhooks.log"))
+            stack.callback(children[-1].stop, settings.webhooks.timeout_seconds + 10.0)
         host = derived.api.host
         yield Embedded(
             url=f"http://{host}:{derived.api.http_port}",
             grpc_address=f"{host}:{derived.api.grpc_port}",
             data=data,
             settings=derived,
-            children=(server, api, worker),
+            children=tuple(children),
         )
 
 

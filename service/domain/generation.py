@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.domain.artifacts import BitDepth, Manifest, OutputFormat, TileFormat
 from service.domain.methods import OptionValue
+from service.domain.webhooks import Webhook
 
 #: Seeds stay below 2**53 so that every JSON reader, JavaScript included, keeps them exact.
 MAX_SEED = 2**53 - 1
@@ -182,6 +183,10 @@ class GenerationRequest(BaseModel):
             "characters, under names of up to 64. It changes nothing.",
         ),
     ] = Field(default_factory=dict)
+    webhook: Annotated[
+        Webhook | None,
+        Field(description="Where to call once the generation is final; see the webhooks below."),
+    ] = None
 
 
 class ResolvedRequest(BaseModel):
@@ -251,7 +256,7 @@ class Generation(BaseModel):
     `tenant` is whose it is; empty where the service is open to all. `attempt` counts how often a
     worker has begun it. It fences every write: what an older attempt still has to say is dropped.
     `inputs` holds the object key of each picture that the request names, by the upload's id.
-    `priority`, `timeout_seconds` and `client_metadata` are as asked for.
+    `priority`, `timeout_seconds`, `client_metadata` and `webhook` are as asked for.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -264,6 +269,7 @@ class Generation(BaseModel):
     priority: Priority = "normal"
     timeout_seconds: int | None = None
     client_metadata: ClientMetadata = Field(default_factory=dict)
+    webhook: Webhook | None = None
     attempt: int = 0
     progress: Progress = Progress()
     cancel_requested: bool = False

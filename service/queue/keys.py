@@ -17,6 +17,9 @@
 | `rq:queue:generations:<model>:<priority>` | list of ids: one of RQ's queues | while queued |
 | `rq:job:<id>` | hash: RQ's envelope, which holds nothing but the id | until final |
 
+| `hidiffusion:webhooks:due` | sorted set: ids by the time of the next attempt | until delivered |
+| `hidiffusion:webhooks:dead` | sorted set: ids that are not tried any more | with their records |
+| `rq:queue:webhooks` | list of ids: RQ's queue of deliveries | until taken |
 | `hidiffusion:condemned` | sorted set: objects to delete, by prefix, since when | until deleted |
 | `hidiffusion:sweeper` | string: somebody sweeps the store, or did a moment ago | one interval |
 
@@ -52,6 +55,8 @@ DOORBELL = "hidiffusion:doorbell"
 WORKERS = "hidiffusion:workers"
 CONDEMNED = "hidiffusion:condemned"
 SWEEPER = "hidiffusion:sweeper"
+WEBHOOKS_DUE = "hidiffusion:webhooks:due"
+WEBHOOKS_DEAD = "hidiffusion:webhooks:dead"
 
 #: The tenants that have indexes of their own.
 TENANTS = "hidiffusion:tenants"

@@ -8,7 +8,7 @@ from service.domain.generation import Generation
 from service.queue.keys import queue_of
 
 _TEXT = ("id", "tenant", "status")
-_JSON = ("request", "inputs", "progress", "result", "error", "client_metadata")
+_JSON = ("request", "inputs", "progress", "result", "error", "client_metadata", "webhook")
 _PLAIN = ("priority", "timeout_seconds", "attempt", "created_at", "started_at", "finished_at")
 
 

@@ -26,6 +26,7 @@ from service.queue.keys import (
     LEASES,
     QUEUES,
     TENANTS,
+    WEBHOOKS_DUE,
     WORKERS,
     idempotency_key,
     index_key,
@@ -259,6 +260,7 @@ class RedisRecords:
             LEASES,
             QUEUES,
             job_key(generation_id),
+            WEBHOOKS_DUE,
         )
         limits = (self._settings.event_limit, CHANNEL, self._settings.record_ttl_seconds)
         with unavailable_when_down():

@@ -11,6 +11,7 @@ All but `TOUCH` share their first arguments:
     KEYS[4] = leases                       ARGV[4] = seconds a final record lives
     KEYS[5] = prefix of RQ's lists of waiting ids
     KEYS[6] = RQ's envelope of this id
+    KEYS[7] = webhooks that are due
 """
 
 _CLOCK = """
@@ -62,6 +63,9 @@ local function finish()
   redis.call('ZREM', KEYS[4], id)
   redis.call('LREM', waiting(), 0, id)
   redis.call('DEL', KEYS[6])
+  if redis.call('HEXISTS', KEYS[1], 'webhook') == 1 then
+    redis.call('ZADD', KEYS[7], seconds(), id)
+  end
   redis.call('EXPIRE', KEYS[1], ARGV[4])
   redis.call('EXPIRE', KEYS[2], ARGV[4])
 end

@@ -48,6 +48,8 @@ def request_fields(message: rpc.CreateGenerationRequest) -> dict[str, Any]:
     fields.pop("idempotency_key", None)
     if "client_metadata" in fields:
         fields["client_metadata"] = dict(message.client_metadata)
+    if "webhook" in fields:
+        fields["webhook"] = MessageToDict(message.webhook, preserving_proto_field_name=True)
     if "method_options" in fields:
         fields["method_options"] = MessageToDict(message.method_options)
     enumerations = _FORMATS | {"priority": (pb.Priority, _PRIORITY_PREFIX)}
@@ -94,6 +96,8 @@ def generation_message(
         client_metadata=generation.client_metadata,
         created_at=_timestamp(generation.created_at),
     )
+    if generation.webhook:
+        message.webhook.CopyFrom(pb.Webhook(**generation.webhook.model_dump()))
     if generation.started_at:
         message.started_at.CopyFrom(_timestamp(generation.started_at))
     if generation.finished_at:

@@ -25,6 +25,7 @@ from service.api.http.routes import (
     uploads,
     web,
 )
+from service.api.http.routes.webhooks import describe_webhooks
 from service.api.metrics import ApiMetrics
 from service.application.access import Access
 from service.application.use_cases import UseCases
@@ -91,6 +92,7 @@ def create_app(
     app.state.stopping = stopping or asyncio.Event()
     for module in _ROUTES:
         app.include_router(module.router)
+    describe_webhooks(app.webhooks)
     app.mount("/web", web.page_files)
     install_error_handlers(app)
     install_openapi(app)

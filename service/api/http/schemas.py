@@ -22,6 +22,7 @@ from service.domain.generation import (
     Status,
 )
 from service.domain.methods import Method
+from service.domain.webhooks import Webhook
 
 _ID = "01K9RZ5T3W8Y7V6X2QJ4N1M0BD"
 
@@ -130,6 +131,7 @@ class GenerationView(View):
     priority: Priority = Field(description="Who is served first among those that wait.")
     timeout_seconds: int | None = Field(description="Longest run of one attempt, as asked for.")
     client_metadata: ClientMetadata = Field(description="As the client gave it.")
+    webhook: Webhook | None = Field(description="As the client gave it.")
     attempt: int = Field(description="How often a worker has begun it.")
     progress: Progress
     cancel_requested: bool
@@ -153,6 +155,7 @@ class GenerationView(View):
             priority=generation.priority,
             timeout_seconds=generation.timeout_seconds,
             client_metadata=generation.client_metadata,
+            webhook=generation.webhook,
             attempt=generation.attempt,
             progress=generation.progress,
             cancel_requested=generation.cancel_requested,

@@ -20,8 +20,10 @@ from service.application.submit import SubmitGeneration
 from service.application.uploads import Uploads
 from service.application.use_cases import UseCases
 from service.application.watch import WatchGeneration
+from service.application.webhooks import WebhookRules
 from service.bootstrap import BuildUseCases, SystemClock
 from service.domain.catalog import Catalog, Model
+from service.domain.webhooks import Targets
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.queue.attempts import Attempts
@@ -57,6 +59,7 @@ UPLOAD_TTL_SECONDS = 60
 MAX_WAIT_SECONDS = 2
 IMAGE_WAIT_SECONDS = 1.5
 KEEP_ALIVE_SECONDS = 0.3
+WEBHOOK_TARGETS = ("127.0.0.1", "receiver.test")
 
 
 @dataclass(frozen=True)
@@ -104,12 +107,13 @@ def builder(redis_url: str, store: ObjectStore) -> BuildUseCases:
     """What makes every use case over some records."""
     clock, events = SystemClock(), RedisEventLog(redis_url)
     known_uploads = RedisUploads(connect(redis_url))
+    webhooks = WebhookRules(Targets.parse(WEBHOOK_TARGETS), lambda: True)
     read = PictureReader(MAX_UPLOAD_BYTES, MAX_UPLOAD_PIXELS, ("png", "jpeg", "webp"))
 
     def build(records: Records, tenant: str = "") -> UseCases:
         uploads = Uploads(known_uploads, store, read, clock, UPLOAD_TTL_SECONDS, tenant=tenant)
         return UseCases(
-            submit=SubmitGeneration(CATALOG, records, clock, uploads),
+            submit=SubmitGeneration(CATALOG, records, clock, uploads, webhooks),
             cancel=CancelGeneration(records, clock),
             purge=PurgeGeneration(records, store),
             query=Query(CATALOG, records, store),

@@ -4,6 +4,7 @@ import json
 from pathlib import Path
 from typing import Any
 
+from service.domain.webhooks import WEBHOOK_EVENTS
 from tests.service.api.stack import Stack
 
 
@@ -56,3 +57,15 @@ def test_every_route_is_in_the_documentation(stack: Stack) -> None:
     for path, methods in _document(stack)["paths"].items():
         for method in methods:
             assert f"`{method.upper()} {path}`" in text
+
+
+def test_webhooks_are_described_with_what_they_hold(stack: Stack) -> None:
+    document = _document(stack)
+
+    assert set(document["webhooks"]) == set(WEBHOOK_EVENTS)
+    for hook in document["webhooks"].values():
+        schema = hook["post"]["requestBody"]["content"]["application/json"]["schema"]
+        assert schema == {"$ref": "#/components/schemas/WebhookPayload"}
+        headers = {each["name"] for each in hook["post"]["parameters"]}
+        assert headers == {"webhook-id", "webhook-timestamp", "webhook-signature"}
+    assert not any("webhook" in path for path in document["paths"])

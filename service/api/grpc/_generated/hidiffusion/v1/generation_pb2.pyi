@@ -387,6 +387,34 @@ class QueuePlace(_message.Message):
 Global___QueuePlace: _TypeAlias = QueuePlace  # noqa: Y015
 
 @_typing.final
+class Webhook(_message.Message):
+    """Where to call once a generation is final."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    URL_FIELD_NUMBER: _builtins.int
+    EVENTS_FIELD_NUMBER: _builtins.int
+    url: _builtins.str
+    """An https URL at a public address; it gets a signed POST."""
+    @_builtins.property
+    def events(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """"generation.succeeded", "generation.failed", "generation.cancelled"; none: all of them."""
+
+    def __init__(
+        self,
+        *,
+        url: _builtins.str = ...,
+        events: _abc.Iterable[_builtins.str] | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["events", b"events", "url", b"url"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Webhook: _TypeAlias = Webhook  # noqa: Y015
+
+@_typing.final
 class Generation(_message.Message):
     """The record of one generation."""
 
@@ -427,6 +455,7 @@ class Generation(_message.Message):
     PRIORITY_FIELD_NUMBER: _builtins.int
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     CLIENT_METADATA_FIELD_NUMBER: _builtins.int
+    WEBHOOK_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identifier, a ULID."""
     status: Global___GenerationStatus.ValueType
@@ -475,6 +504,10 @@ class Generation(_message.Message):
     def client_metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
         """As the client gave it."""
 
+    @_builtins.property
+    def webhook(self) -> Global___Webhook:
+        """As the client gave it; absent where there is none."""
+
     def __init__(
         self,
         *,
@@ -493,10 +526,11 @@ class Generation(_message.Message):
         priority: Global___Priority.ValueType = ...,
         timeout_seconds: _builtins.int | None = ...,
         client_metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
+        webhook: Global___Webhook | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "client_metadata", b"client_metadata", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "id", b"id", "priority", b"priority", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at", "status", b"status", "timeout_seconds", b"timeout_seconds"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "client_metadata", b"client_metadata", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "id", b"id", "priority", b"priority", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at", "status", b"status", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
     _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015

@@ -1,0 +1,1 @@
+"""Deliver webhooks: signed, only to where they may lead, and again until they arrive."""

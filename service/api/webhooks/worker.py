@@ -1,0 +1,180 @@
+"""`WebhookWorker`: an RQ worker that delivers webhooks. It has no torch, and serves nobody.
+
+It is a process of its own so that a receiver that is slow, or down, delays no picture and no
+answer. Several may run side by side.
+"""
+
+import contextlib
+import logging
+import os
+import random
+import secrets
+import socket
+import time
+from collections.abc import Callable, Sequence
+from typing import Any
+
+from rq import Queue, Worker
+from rq.job import Job
+from rq.timeouts import JobTimeoutException
+from rq.worker.base import WorkerStatus
+
+from service.api.http.webhook_views import WebhookPayload, event_of
+from service.api.webhooks.delivery import Courier, DeliveryFailed, Envelope
+from service.domain.errors import GenerationNotFound, Unavailable
+from service.domain.generation import Generation
+from service.queue.enqueue import SERIALIZER
+from service.queue.outbox import WEBHOOK_QUEUE, Outbox
+from service.queue.records import RedisRecords
+from service.settings import WebhookSettings
+from service.telemetry import bind_generation
+
+_log = logging.getLogger(__name__)
+
+#: Longest wait for a job before looking for webhooks that have become due.
+DEQUEUE_SECONDS = 1.0
+
+#: Seconds between attempts to reach Redis again.
+RECONNECT_SECONDS = 1.0
+
+#: A delivery that is not over this long after its time limit was lost with its process.
+LEASE_MARGIN_SECONDS = 20.0
+
+#: Standard Webhooks wants a name that stays the same when a delivery is repeated.
+_ID_PREFIX = "msg_"
+
+
+class WebhookWorker(Worker):
+    """Deliver what is due, one at a time.
+
+    Args:
+        connection: RQ's connection; it answers in bytes.
+        records: the generations.
+        outbox: the webhooks that wait for their delivery.
+        courier: posts them.
+        secrets_of: the signing secrets of a tenant; raises `ValueError` when they cannot be read.
+        settings: attempts and delays.
+        public_url: what links begin with.
+    """
+
+    def __init__(
+        self,
+        connection: Any,
+        records: RedisRecords,
+        outbox: Outbox,
+        courier: Courier,
+        *,
+        secrets_of: Callable[[str], Sequence[str]],
+        settings: WebhookSettings,
+        public_url: str,
+    ) -> None:
+        super().__init__(
+            [WEBHOOK_QUEUE],
+            name=f"webhooks-{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+            connection=connection,
+            serializer=SERIALIZER,
+            log_job_description=False,
+        )
+        self._records = records
+        self._outbox = outbox
+        self._courier = courier
+        self._secrets_of = secrets_of
+        self._settings = settings
+        self._public_url = public_url
+        self._lease_seconds = settings.timeout_seconds + LEASE_MARGIN_SECONDS
+
+    def run(self) -> None:
+        """Deliver until told to stop; Redis may go and come back meanwhile."""
+        self._install_signal_handlers()  # type: ignore[no-untyped-call]
+        while not self._stop_requested:
+            with contextlib.suppress(Exception):  # RQ has logged it
+                self.work(logging_level=None)
+            if not self._stop_requested:
+                time.sleep(RECONNECT_SECONDS)
+
+    # What RQ's work loop calls ------------------------------------------------------------------
+
+    def dequeue_job_and_maintain_ttl(
+        self,
+        timeout: int | None,  # noqa: ARG002
+        max_idle_time: int | None = None,  # noqa: ARG002
+    ) -> tuple[Job, Queue] | None:
+        """The next delivery; None when told to stop."""
+        self.set_state(WorkerStatus.IDLE)
+        while not self._stop_requested:
+            self.heartbeat()
+            try:
+                self._outbox.relay(self._lease_seconds)
+                if generation_id := self._outbox.take(DEQUEUE_SECONDS):
+                    job = Job(generation_id, connection=self.connection, serializer=SERIALIZER)
+                    return job, self._outbox.queue
+            except Unavailable as error:
+                _log.warning("no webhooks without Redis: %s", error)
+                time.sleep(RECONNECT_SECONDS)
+        return None
+
+    def execute_job(self, job: Job, queue: Queue) -> None:  # noqa: ARG002
+        """Deliver one; what Redis cannot be told now is due again when its lease ends."""
+        with bind_generation(job.id):
+            try:
+                attempt = self._outbox.begin(job.id, self._lease_seconds)
+                if attempt:
+                    self._try(job.id, attempt)
+            except Unavailable as error:
+                _log.warning("a webhook is left for later: %s", error)
+
+    def subscribe(self) -> None:
+        """Listen to no commands of RQ: stopping goes by signals."""
+
+    def _shutdown(self) -> None:
+        self._stop_requested = True
+
+    # One delivery -------------------------------------------------------------------------------
+
+    def _try(self, generation_id: str, attempt: int) -> None:
+        try:
+            generation = self._records.get(generation_id)
+            if not generation.webhook or event_of(generation) not in generation.webhook.events:
+                self._outbox.done(generation_id)
+                return
+            with self.death_penalty_class(self._settings.timeout_seconds, JobTimeoutException):
+                self._deliver(generation, generation.webhook.url)
+        except GenerationNotFound:
+            self._outbox.done(generation_id)
+        except JobTimeoutException:
+            self._failed(generation_id, attempt, DeliveryFailed("the receiver was too slow"))
+        except DeliveryFailed as error:
+            self._failed(generation_id, attempt, error)
+        else:
+            self._outbox.done(generation_id)
+            _log.info("the webhook was delivered at attempt %d", attempt)
+
+    def _deliver(self, generation: Generation, url: str) -> None:
+        try:
+            signing = self._secrets_of(generation.tenant)
+        except ValueError as error:
+            raise DeliveryFailed(str(error)) from None
+        if not signing:
+            raise DeliveryFailed("the tenant has no secret to sign with any more")
+        body = WebhookPayload.of(generation).body(self._public_url).encode()
+        self._courier.deliver(Envelope(_ID_PREFIX + generation.id, url, body), signing)
+
+    def _failed(self, generation_id: str, attempt: int, error: DeliveryFailed) -> None:
+        if error.for_good or attempt >= self._settings.max_attempts:
+            self._outbox.bury(generation_id, str(error))
+            _log.error("the webhook is dead after attempt %d: %s", attempt, error)
+            return
+        delay = delay_after(attempt, self._settings)
+        self._outbox.again(generation_id, delay, str(error))
+        _log.warning("webhook attempt %d failed, again in %.0f s: %s", attempt, delay, error)
+
+
+def delay_after(attempt: int, settings: WebhookSettings) -> float:
+    """Seconds from failed attempt `attempt` to the next: three times as long each time.
+
+    It is drawn from the upper half of that, so that those that failed together part ways.
+    """
+    longest = min(
+        settings.first_delay_seconds * 3.0 ** (attempt - 1), settings.longest_delay_seconds
+    )
+    return longest * random.uniform(0.5, 1.0)

@@ -1,0 +1,68 @@
+"""Webhooks whose delivery is broken off: by a kill, by a slow receiver, by a stop."""
+
+import signal
+
+from service.events.connection import connect
+from tests.service.api.webhooks.test_worker import finish
+from tests.service.queue.waiting import wait_until
+
+
+def test_a_killed_worker_loses_no_webhook(stack, receiver, deliverers, outbox, shared_redis):
+    """Killed between the final state and the delivery, and again in the middle of one."""
+    generation_id = finish(stack, receiver)
+    (waiting,) = outbox.undelivered()
+    assert (waiting.id, waiting.state, waiting.attempts) == (generation_id, "due", 0)
+
+    receiver.hold.clear()
+    first = deliverers.start()
+    assert receiver.came.wait(30)
+    first.kill()
+    first.wait()
+    receiver.hold.set()
+
+    (left,) = outbox.undelivered()
+    assert (left.id, left.state, left.attempts) == (generation_id, "due", 1)
+    _end_leases(shared_redis.url)
+    deliverers.start()
+    wait_until(lambda: not outbox.undelivered(), "the delivery")
+    assert [each["data"]["id"] for each in receiver.documents] == [generation_id] * 2
+
+
+def test_a_delivery_taken_and_lost_is_due_again(stack, receiver, deliverers, outbox, shared_redis):
+    """As if killed between taking it out of RQ's queue and beginning: only the lease tells."""
+    finish(stack, receiver)
+    outbox.relay(60.0)
+    assert outbox.take(1.0)
+    assert outbox.take(0.1) is None
+    _end_leases(shared_redis.url)
+    deliverers.start()
+    wait_until(lambda: not outbox.undelivered(), "the delivery")
+    assert len(receiver.deliveries) == 1
+
+
+def test_a_slow_receiver_is_given_up(stack, receiver, deliverers, outbox):
+    receiver.hold.clear()
+    finish(stack, receiver)
+    deliverers.start(timeout_seconds=1, max_attempts=1)
+    wait_until(lambda: [each.state for each in outbox.undelivered()] == ["dead"], "its death")
+
+
+def test_neither_secrets_nor_urls_are_logged(stack, receiver, deliverers, outbox):
+    receiver.answers.append(500)
+    finish(stack, receiver)
+    process = deliverers.start()
+    wait_until(lambda: not outbox.undelivered(), "the delivery")
+    process.send_signal(signal.SIGTERM)
+    assert process.wait(20) == 0
+
+    log = deliverers.log.read_text()
+    assert "answered 500" in log
+    assert deliverers.secret.removeprefix("whsec_") not in log
+    assert "to=me" not in log
+
+
+def _end_leases(url):
+    """What a test need not wait for: the time of every lease passes."""
+    with connect(url) as client:
+        for each in client.zrange("hidiffusion:webhooks:due", 0, -1):
+            client.zadd("hidiffusion:webhooks:due", {each: 0})
