@@ -49,6 +49,7 @@ export const listModels = async () => (await call("GET", "/v1/models")).models;
 export const read = (id) => call("GET", `/v1/generations/${encodeURIComponent(id)}`);
 export const cancel = (generation) => call("DELETE", generation.links.self);
 export const purge = (generation) => call("DELETE", `${generation.links.self}?purge=true`);
+export const upload = async (file) => (await ask("/v1/uploads", { method: "POST", body: file })).json();
 export const create = (request) => call("POST", "/v1/generations", request);
 
 export function list(limit, cursor) {

@@ -2,11 +2,12 @@
 
 import { byId, make } from "./elements.js";
 import { offerOptions, optionControl, readOptions, useOptions } from "./options.js";
-import { dimensions, SHAPES, sidesOf } from "./sizes.js";
+import { dimensions, dimensionsLike, SHAPES, sidesOf } from "./sizes.js";
+import { readStart, startPictures, useStart } from "./start.js";
 import { methodTitle, pixels, schedulerTitle } from "./wording.js";
 
 const DRAFT = "hidiffusion.draft";
-const NUMBERS = ["width", "height", "num_inference_steps", "guidance_scale", "seed"];
+const NUMBERS = ["width", "height", "num_inference_steps", "guidance_scale", "seed", "strength"];
 const TEXTS = ["prompt", "negative_prompt", "model", "method", "scheduler", "output_format"];
 const MAX_DRAWN_SEED = 2 ** 32;
 
@@ -19,6 +20,7 @@ let wishedMethod = null;
 export function startForm(offered, onSubmit) {
   models = offered;
   fill("model", models.map((each) => [each.name, each.title]));
+  startPictures(takeShape, complain);
   offer(models[0]);
   useRequest(readDraft());
   byId("model").addEventListener("change", () => offer(chosenModel()));
@@ -64,6 +66,7 @@ export function useRequest(request) {
     if (value !== undefined && value !== null && !missing) control.value = value;
   }
   wishedMethod = request.method ?? wishedMethod;
+  useStart(request);
   showChoice();
   useOptions(request.method_options ?? {});
 }
@@ -83,7 +86,8 @@ export function complain(problem) {
 }
 
 function blame({ field, description }) {
-  const control = [...TEXTS, ...NUMBERS].includes(field) ? byId(field) : optionControl(field);
+  const own = [...TEXTS, ...NUMBERS, "image"].includes(field);
+  const control = own ? byId(field) : optionControl(field);
   if (!control) return false;
   const text = control.validity.valueMissing ? "say what the picture should show" : description;
   const wrong = make("p", { className: "wrong", id: `${control.id}-wrong`, textContent: text });
@@ -145,6 +149,17 @@ function resize() {
   showChoice();
 }
 
+/** Ask for a picture of the shape of the one to start from; null: it was taken away. */
+function takeShape(picture) {
+  if (picture) {
+    const { width, height } = dimensionsLike(chosenModel(), picture, multiple);
+    byId("width").value = width;
+    byId("height").value = height;
+  }
+  showChoice();
+  form.dispatchEvent(new Event("input"));
+}
+
 const checked = (id) => byId(id).querySelector(":checked");
 
 /** Check the shape and size that the two numbers amount to, and write them out. */
@@ -166,12 +181,13 @@ function showChoice() {
   if (size.width && size.height) offerMethodsAt(size, model);
 }
 
-/** Offer the methods that can draw a size; where the wished one cannot, sample directly. */
+/** Offer the methods that can draw a size, from a picture if there is one; where the wished one cannot, sample directly. */
 function offerMethodsAt({ width, height }, model) {
   const scale = Math.sqrt(width * height) / model.native_size;
   for (const option of byId("method").options) {
     const method = model.method_details.find((each) => each.name === option.value);
-    option.disabled = method.min_scale > scale + 1e-9;
+    const able = method.takes_pictures || !readStart().image;
+    option.disabled = method.min_scale > scale + 1e-9 || !able;
   }
   const usable = (name) => [...byId("method").options].some((each) => each.value === name && !each.disabled);
   byId("method").value = [wishedMethod, model.default_method, "direct"].find(usable) ?? "";
@@ -196,8 +212,9 @@ function asked() {
   const request = {};
   for (const name of TEXTS) request[name] = byId(name).value;
   for (const name of NUMBERS) {
-    if (byId(name).value !== "") request[name] = Number(byId(name).value);
+    if (byId(name).value !== "" && !byId(name).disabled) request[name] = Number(byId(name).value);
   }
+  Object.assign(request, readStart());
   const options = readOptions();
   if (Object.keys(options).length) request.method_options = options;
   return request;

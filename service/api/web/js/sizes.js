@@ -30,3 +30,14 @@ export function dimensions(model, side, shape, multiple) {
     Math.max(model.min_size, Math.round((length * shrink) / multiple) * multiple);
   return { width: fit(side * stretch), height: fit(side / stretch) };
 }
+
+/** Width and height like a picture's, within the model's limits, in its shape as far as these let. */
+export function dimensionsLike(model, { width, height }, multiple) {
+  const shrunk = Math.min(1, model.max_size / Math.max(width, height));
+  const factor = Math.max(shrunk, model.min_size / Math.min(width, height));
+  const side = (pixels) => {
+    const rounded = Math.round((pixels * factor) / multiple) * multiple;
+    return Math.min(Math.max(rounded, model.min_size), model.max_size);
+  };
+  return { width: side(width), height: side(height) };
+}

@@ -87,7 +87,12 @@ ${lines(given(request), 8, (name, value) => `${name}=${grpcValue(name, value)}`)
 
 /** What the service's OpenAI interface takes beside OpenAI's own names. */
 const EXTRA = ["negative_prompt", "num_inference_steps", "guidance_scale", "seed", "scheduler", "method",
-  "method_options"];
+  "method_options", "strength"];
+
+/** What an edit starts from, which only whoever made it has as a file. */
+const files = ({ image, mask }) =>
+  [["image", image], ["mask", mask]].filter(([, id]) => id)
+    .map(([name]) => `\n    ${name}=open("${name}.png", "rb"),`).join("");
 
 function openAi(request, { origin, asksForKey }) {
   const extra = given(request).filter(([name]) => EXTRA.includes(name));
@@ -97,7 +102,7 @@ ${asksForKey ? "import os\n" : ""}
 from openai import OpenAI
 
 client = OpenAI(base_url="${origin}/v1", api_key=${asksForKey ? pythonKey('"') : '"unused"'})
-images = client.images.generate(
+images = client.images.${request.image ? "edit" : "generate"}(${files(request)}
     model=${python(request.model)},
     prompt=${python(request.prompt)},
     size="${request.width}x${request.height}",

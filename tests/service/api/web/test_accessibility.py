@@ -24,6 +24,7 @@ def _serious(screen: Screen) -> list[str]:
 def test_axe_finds_nothing_serious(screen: Screen, stack: Stack, scheme: str) -> None:
     screen.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     screen.open()
+    screen.page.get_by_text("Start from a picture").click()
     screen.page.get_by_text("More settings").click()
     screen.page.get_by_role("button", name="Generate").click()
     expect(screen.page.get_by_label("Prompt", exact=True)).to_have_attribute("aria-invalid", "true")
@@ -56,9 +57,12 @@ def test_everything_can_be_done_by_keyboard(screen: Screen, stack: Stack) -> Non
     expect(screen.page.get_by_label("Prompt", exact=True)).to_be_focused()
     keyboard.type("a fox")
     keyboard.press("Tab")
+    expect(screen.page.get_by_text("Start from a picture")).to_be_focused()
+    keyboard.press("Tab")
     keyboard.press("ArrowRight")
     expect(screen.page.get_by_label("4:3")).to_be_checked()
-    keyboard.press("Shift+Tab")
+    for _ in range(2):
+        keyboard.press("Shift+Tab")
     keyboard.press("Control+Enter")
 
     generation_id = screen.shown_id()

@@ -1,0 +1,75 @@
+"""Starting from a picture on the page."""
+
+import re
+
+from playwright.sync_api import FilePayload, expect
+
+from service.domain.artifacts import MEDIA_TYPES
+from tests.service.api.http.test_uploads import picture
+from tests.service.api.stack import Stack
+from tests.service.api.web.screen import Screen
+
+
+def _file(data: bytes) -> FilePayload:
+    return {"name": "ball.png", "mimeType": MEDIA_TYPES["png"], "buffer": data}
+
+
+def _choose(screen: Screen, data: bytes) -> None:
+    if not screen.page.locator("#start").get_attribute("open"):
+        screen.page.get_by_text("Start from a picture").click()
+    screen.page.get_by_label("Picture", exact=True).set_input_files(_file(data))
+
+
+def _ask(screen: Screen, stack: Stack) -> dict[str, object]:
+    screen.page.get_by_label("Prompt", exact=True).fill("a fox")
+    screen.page.get_by_role("button", name="Generate").click()
+    request: dict[str, object]
+    request = stack.http.get(f"/v1/generations/{screen.shown_id()}").json()["request"]
+    return request
+
+
+def test_a_chosen_picture_is_uploaded_shown_and_started_from(screen: Screen, stack: Stack) -> None:
+    screen.open()
+    _choose(screen, picture(400, 304))
+    expect(screen.page.locator("#image-state")).to_have_text(re.compile("^400.+304"))
+    expect(screen.page.get_by_alt_text("The picture to start from")).to_be_visible()
+    able = screen.page.locator("#method option:enabled")
+    expect(able).to_have_count(3)
+    screen.page.get_by_label("Strength").fill("0.4")
+
+    request = _ask(screen, stack)
+
+    assert (request["width"], request["height"], request["strength"]) == (400, 304, 0.4)
+    upload = stack.http.get(f"/v1/uploads/{request['image']}").json()
+    assert (upload["width"], upload["height"]) == (400, 304)
+    expect(screen.page.locator("#recipe")).to_be_hidden()
+
+
+def test_a_reload_and_a_recipe_bring_the_picture_back(screen: Screen, stack: Stack) -> None:
+    upload_id = stack.http.post("/v1/uploads", content=picture(400, 304)).json()["id"]
+    generation_id = stack.submit(image=upload_id, strength=0.3)
+    stack.worker.run(generation_id)
+    screen.open(generation_id)
+    expect(screen.page.locator("#recipe")).to_contain_text("a picture, strength 0.3")
+    screen.page.get_by_role("tab", name="OpenAI SDK").click()
+    expect(screen.page.locator("#code")).to_contain_text('image=open("image.png", "rb")')
+
+    screen.page.get_by_role("button", name="Use settings").click()
+    expect(screen.page.get_by_text("The picture that was chosen before.")).to_be_visible()
+    screen.page.get_by_label("Prompt", exact=True).fill("a wolf")
+    screen.page.reload()
+    expect(screen.page.get_by_text("The picture that was chosen before.")).to_be_visible()
+    screen.page.get_by_role("button", name="Start from noise instead").click()
+
+    expect(screen.page.get_by_label("Strength")).to_be_disabled()
+    screen.page.get_by_role("button", name="Generate").click()
+    screen.wait(lambda: stack.count() == 2, "the second generation")
+    request = stack.records.list(status=None, cursor=None, limit=1).generations[0].request
+    assert (request.prompt, request.image, request.strength) == ("a wolf", None, None)
+
+
+def test_what_is_no_picture_is_told_at_its_field(screen: Screen) -> None:
+    screen.open()
+    _choose(screen, b"hello")
+    expect(screen.page.locator("#image-wrong")).to_contain_text("send one of these")
+    expect(screen.page.get_by_label("Strength")).to_be_disabled()
