@@ -3,13 +3,13 @@
 HiDiffusion alone draws fast, and loses the global structure from about four native sides on. A
 picture of native size has that structure. FAM diffusion (arXiv 2411.18552, CVPR 2025) holds the low
 frequencies of the large picture to it in the Fourier domain; here this is done to the predicted x0,
-with HiDiffusion as the model that draws.
+with HiDiffusion as the model that draws. Its modulation of attention is an option.
 """
 
 from __future__ import annotations
 
 from contextlib import nullcontext
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -19,6 +19,7 @@ from hidiffusion.knobs import check, knob
 from hidiffusion.methods.bands import SPLITTERS, splitter_of
 from hidiffusion.methods.codec import ready
 from hidiffusion.methods.denoisers import DENOISERS, denoiser, late
+from hidiffusion.methods.modulation import modulated_attention
 from hidiffusion.methods.passes import (
     Order,
     Pass,
@@ -53,6 +54,9 @@ class GuidedConfig:
         strength: fraction of the schedule that the large picture is drawn with. 1 starts from
             noise, less from the enlarged native result with noise added.
         denoiser: what draws at full size.
+        attention_weight: share of the attention maps of native size in those of the first up block
+            with attention. The model is asked at native size in each step of the large picture,
+            unless it is 0.
     """
 
     seed: int | tuple[int, ...] | None = None
@@ -76,6 +80,9 @@ class GuidedConfig:
         1.0, "Fraction of the schedule for the large picture.", minimum=0.05, maximum=1
     )
     denoiser: str = knob("hidiffusion", "What draws at full size.", words=DENOISERS)
+    attention_weight: float = knob(
+        0.0, "Share of native attention maps in the deepest up block.", minimum=0, maximum=1
+    )
 
     def __post_init__(self) -> None:
         check(self)
@@ -92,9 +99,11 @@ def plan(pipe: Any, order: Order, config: GuidedConfig) -> list[Pass]:
     small = whole(pipe, order, *native_like(order.width, order.height, native))
     size = (order.width, order.height)
     if config.strength == 1:
-        return [small, whole(pipe, order, *size, draws=config.denoiser)]
-    steps = max(1, round(config.strength * order.num_inference_steps))
-    return [small, tail(pipe, order, *size, steps, draws=late(config.denoiser))]
+        large = whole(pipe, order, *size, draws=config.denoiser)
+    else:
+        steps = max(1, round(config.strength * order.num_inference_steps))
+        large = tail(pipe, order, *size, steps, draws=late(config.denoiser))
+    return [small, replace(large, pooled_calls=large.calls if config.attention_weight else 0)]
 
 
 def generate(pipe: Any, order: Order, config: GuidedConfig) -> Any:
@@ -138,6 +147,7 @@ def generate(pipe: Any, order: Order, config: GuidedConfig) -> Any:
         guide = LowBandGuide(path.at if follows else large, splitter, weight)
         contexts = (
             denoiser(pipe, target.draws, config.seed),
+            modulated_attention(pipe, native, order.generator(2), config.attention_weight),
             adjusted_x0(pipe.scheduler, guide, total=target.calls),
         )
         if config.strength == 1:

@@ -22,6 +22,7 @@ from hidiffusion.anatomy import find_unet, structure
 from hidiffusion.errors import InvalidConfigError
 from hidiffusion.knobs import check, knob
 from hidiffusion.methods.bands import BoxBand, x0_low_band
+from hidiffusion.methods.calls import UNetCall
 from hidiffusion.methods.denoisers import DENOISERS, denoiser
 from hidiffusion.methods.noise import Noise, clean_prediction, moment, noise_of, prediction_type
 from hidiffusion.methods.passes import Order, Pass, native_pixels, require_scale, whole
@@ -107,7 +108,7 @@ class PooledModel:
         """Return the guided output in place of `output`."""
         if self._asking:
             return None
-        call = _Call.of(args, kwargs)
+        call = UNetCall.of(args, kwargs)
         scheduler, size = self._pipe.scheduler, Size(*call.sample.shape[-2:])
         small = self._pooled_size(size)
         weight = self._weight(moment(scheduler, call.timestep))
@@ -126,7 +127,7 @@ class PooledModel:
         return Size(max(1, round(size.height / scale)), max(1, round(size.width / scale)))
 
     def _guide(
-        self, unet: nn.Module, call: _Call, predicted: Tensor, box: BoxBand, weight: float
+        self, unet: nn.Module, call: UNetCall, predicted: Tensor, box: BoxBand, weight: float
     ) -> Tensor:
         scheduler = self._pipe.scheduler
         noise = _unit_variance(noise_of(scheduler, call.timestep))
@@ -136,7 +137,7 @@ class PooledModel:
         kind = prediction_type(scheduler)
         state = call.sample[:, : predicted.shape[1]]
         low_state = box.down(state) / math.hypot(noise.alpha, noise.sigma * gain)
-        low_predicted = self._ask(unet, call, box, low_state, low_noise)
+        low_predicted = self._ask(unet, call, low_state, low_noise)
         wide = torch.promote_types(state.dtype, torch.float32)
         clean = clean_prediction(kind, noise)
         x0 = clean.x0(state.to(wide), predicted.to(wide))
@@ -144,81 +145,13 @@ class PooledModel:
         change = x0_low_band(x0, low_x0, box, weight) - x0
         return (predicted.to(wide) + clean.output_change(change)).to(predicted.dtype)
 
-    def _ask(
-        self, unet: nn.Module, call: _Call, box: BoxBand, low_state: Tensor, noise: Noise
-    ) -> Tensor:
-        """Call the model on the pooled state with everything else of the call made to fit."""
+    def _ask(self, unet: nn.Module, call: UNetCall, low_state: Tensor, noise: Noise) -> Tensor:
         timestep = shifted_timestep(self._pipe.scheduler.alphas_cumprod, noise)
-        sample = low_state
-        if call.sample.shape[1] > sample.shape[1]:  # the mask or picture of an edit: no noise
-            conditions = box.down(call.sample[:, sample.shape[1] :])
-            sample = torch.cat([sample, conditions], dim=1)
         self._asking = True
         try:
-            answer: Tensor = unet(
-                sample,
-                torch.as_tensor(timestep, device=sample.device),
-                *call.rest,
-                **call.pooled(box.size) | {"return_dict": False},
-            )[0]
+            return call.ask(unet, low_state, torch.as_tensor(timestep, device=low_state.device))
         finally:
             self._asking = False
-        return answer
-
-
-@dataclass(frozen=True)
-class _Call:
-    """The arguments of a U-Net call."""
-
-    sample: Tensor
-    timestep: Any
-    rest: tuple[Any, ...]
-    named: dict[str, Any]
-
-    @classmethod
-    def of(cls, args: tuple[Any, ...], kwargs: dict[str, Any]) -> _Call:
-        named = dict(kwargs)
-        first = args[0] if args else named.pop("sample")
-        second = args[1] if len(args) > 1 else named.pop("timestep")
-        return cls(first, second, args[2:], named)
-
-    def pooled(self, size: tuple[int, int]) -> dict[str, Any]:
-        """Return the named arguments for a state of this size."""
-        named = dict(self.named)
-        added = dict(named.get("added_cond_kwargs") or {})
-        if added.get("time_ids") is not None:
-            shrink = math.sqrt(math.prod(size) / math.prod(self.sample.shape[-2:]))
-            added["time_ids"] = _shrunk_time_ids(added["time_ids"], shrink)
-            named["added_cond_kwargs"] = added
-        residuals = named.get("down_block_additional_residuals")
-        if residuals is not None:
-            factor = size[0] / residuals[0].shape[-2]
-            named["down_block_additional_residuals"] = tuple(_fit(r, factor) for r in residuals)
-            middle = named["mid_block_additional_residual"]
-            named["mid_block_additional_residual"] = _fit(middle, factor)
-        adapters = named.get("down_intrablock_additional_residuals")
-        if adapters is not None:
-            factor = size[0] / self.sample.shape[-2]
-            named["down_intrablock_additional_residuals"] = [_fit(r, factor) for r in adapters]
-        return named
-
-
-def _shrunk_time_ids(time_ids: Tensor, shrink: float) -> Tensor:
-    """SDXL is told sizes and crops in pixels; the pooled picture's are smaller.
-
-    Of six numbers all are pixels; of the refiner's five the last is the aesthetic score.
-    """
-    factors = torch.full_like(time_ids, shrink)
-    if time_ids.shape[-1] == 5:
-        factors[..., 4] = 1
-    return time_ids * factors
-
-
-def _fit(residual: Tensor, factor: float) -> Tensor:
-    """Bring what a ControlNet or adapter adds to the pooled maps' size."""
-    height, width = residual.shape[-2:]
-    size = (max(1, math.ceil(height * factor)), max(1, math.ceil(width * factor)))
-    return nn.functional.adaptive_avg_pool2d(residual, size)
 
 
 def _unit_variance(noise: Noise) -> Noise:
