@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from hidiffusion.decode.feature_map import FeatureMap
 from hidiffusion.decode.norm_statistics import GroupStatistics, normalise
 from hidiffusion.decode.sweep import Sweep, everything
-from hidiffusion.decode.tiles import Grid, Reach, Region
+from hidiffusion.decode.tiles import Grid, Reach, Region, Wanted
 
 
 class Layer(ABC):
@@ -85,11 +85,14 @@ class ConvLayer(Layer):
             target.write(region, sweep.look(source, region, self._reach, compute))
         return target
 
-    def tiles(self, source: FeatureMap, sweep: Sweep) -> Iterator[tuple[Region, Tensor]]:
-        """Compute the output tile by tile and keep none of it."""
+    def tiles(
+        self, source: FeatureMap, sweep: Sweep, wanted: Wanted
+    ) -> Iterator[tuple[Region, Tensor]]:
+        """Compute the output tile by tile, as far as it is wanted, and keep none of it."""
         compute = _chain(source, self._modules)
         for region in sweep.walk(self.output_grid(source.grid), source):
-            yield region, sweep.look(source, region, self._reach, compute)
+            if wanted(region):
+                yield region, sweep.look(source, region, self._reach, compute)
 
 
 class ResnetLayer(Layer):

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 from hidiffusion.decode.feature_map import FeatureMap
 from hidiffusion.decode.layers import ConvLayer, Layer
 from hidiffusion.decode.sweep import Sweep
-from hidiffusion.decode.tiles import Grid, Region, Span
+from hidiffusion.decode.tiles import Grid, Region, Span, Wanted
 
 
 @dataclass(frozen=True)
@@ -33,13 +33,16 @@ class Network:
             return 1
         return sum(layer.steps(grid) for layer in (*self.layers, self.head))
 
-    def tiles(self, source: Tensor, grid: Grid, sweep: Sweep) -> Iterator[tuple[Region, Tensor]]:
+    def tiles(
+        self, source: Tensor, grid: Grid, sweep: Sweep, wanted: Wanted = lambda _: True
+    ) -> Iterator[tuple[Region, Tensor]]:
         """Compute the output, one finished region after the other.
 
         Args:
             source: undivided input `[B, C, H, W]`, on any device.
             grid: its tiles.
             sweep: how tiles are computed.
+            wanted: which regions of the output to compute; all before them are, whatever it says.
 
         Yields:
             Region of the output and its values `[B, C', h, w]`.
@@ -52,7 +55,7 @@ class Network:
         feature_map = FeatureMap.whole(source, grid)
         for layer, following in zip(self.layers, (*self.layers[1:], self.head), strict=True):
             feature_map = layer.run(feature_map, sweep, following.statistics())
-        yield from self.head.tiles(feature_map, sweep)
+        yield from self.head.tiles(feature_map, sweep, wanted)
 
     def _undivided(self, values: Tensor) -> tuple[Region, Tensor]:
         for module in self.modules:

@@ -8,7 +8,7 @@ next norm are pooled exactly. Behind the last norm, regions stream out one by on
 
 from __future__ import annotations
 
-from collections.abc import Generator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 
 import torch
@@ -19,7 +19,7 @@ from hidiffusion.decode.autoencoder import awake, decoder_network, latents_per_t
 from hidiffusion.decode.network import Network
 from hidiffusion.decode.norm_statistics import REMEDY, require_finite
 from hidiffusion.decode.sweep import Progress, Sweep
-from hidiffusion.decode.tiles import Grid
+from hidiffusion.decode.tiles import Grid, Region, Wanted
 
 #: Pixels along a tile's edge: the size of the tiles that are stored and shown.
 DEFAULT_TILE = 512
@@ -47,6 +47,7 @@ def decode_tiles(
     tile: int = DEFAULT_TILE,
     storage: torch.device | str | None = None,
     progress: Progress | None = None,
+    wanted: Callable[[int, int], bool] = lambda _top, _left: True,
 ) -> Generator[DecodedTile, None, None]:
     """Decode latents into regions of the picture that `vae.decode(latents).sample` would be.
 
@@ -63,9 +64,12 @@ def decode_tiles(
             tiles on the GPU; by default the device of `vae`.
         progress: called with (steps done, steps in all) before each internal tile step; an
             exception that it raises cancels the decode and reaches the caller.
+        wanted: says whether to decode the region at (top, left); of those that are not, the layers
+            behind the last norm are left out, about half of the work. A picture of a single region
+            is always decoded.
 
     Yields:
-        The regions in order.
+        The regions that are wanted, in order.
 
     Raises:
         ValueError: if `latents` or `tile` do not fit the autoencoder.
@@ -87,12 +91,19 @@ def decode_tiles(
     source = latents.to(traits.device, traits.dtype)
     grid = Grid.regular(source.shape[2], source.shape[3], grid_step)
     keep = None if storage is None else torch.device(storage)
-    return _stream(decoder_network(vae), source, grid, Sweep(traits.device, keep, progress))
+    sweep = Sweep(traits.device, keep, progress)
+
+    def is_wanted(region: Region) -> bool:
+        return wanted(region.rows.start, region.columns.start)
+
+    return _stream(decoder_network(vae), source, grid, sweep, is_wanted)
 
 
 @torch.no_grad()
-def _stream(network: Network, source: Tensor, grid: Grid, sweep: Sweep) -> Generator[DecodedTile]:
-    for region, values in network.tiles(source, grid, sweep):
+def _stream(
+    network: Network, source: Tensor, grid: Grid, sweep: Sweep, wanted: Wanted
+) -> Generator[DecodedTile]:
+    for region, values in network.tiles(source, grid, sweep, wanted):
         require_finite(values, "the pixels", REMEDY)
         pixels = values.to(torch.float32).contiguous()
         yield DecodedTile(region.rows.start, region.columns.start, pixels)

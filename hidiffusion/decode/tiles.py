@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import enum
 import itertools
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 #: Every convolution of AutoencoderKL that sees its neighbours is 3x3: it looks one pixel far.
@@ -42,6 +42,10 @@ class View:
 
     window: Span
     crop: slice
+
+
+#: Says whether a region of the output is to be computed.
+Wanted = Callable[[Region], bool]
 
 
 class Reach(enum.Enum):

@@ -8,7 +8,7 @@ import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import TracebackType
-from typing import Any, Self
+from typing import Any, NamedTuple, Self
 
 import torch
 
@@ -23,9 +23,16 @@ from service.worker.snapshot import NotStorable, Snapshot, from_bytes, to_bytes
 _log = logging.getLogger(__name__)
 
 
+class Found(NamedTuple):
+    """A checkpoint, and where everything lies that its attempt stored."""
+
+    snapshot: Snapshot
+    keys: ArtifactKeys
+
+
 def newest_checkpoint(
     store: ObjectStore, generation: Generation, recipe: dict[str, Any], device: torch.device
-) -> Snapshot | None:
+) -> Found | None:
     """What the latest of the earlier attempts put aside, or None: begin at the beginning.
 
     Args:
@@ -38,7 +45,8 @@ def newest_checkpoint(
         Unavailable, StoreError: the store cannot be asked.
     """
     for attempt in range(generation.attempt - 1, 0, -1):
-        key = ArtifactKeys(generation.id, attempt).checkpoint
+        keys = ArtifactKeys(generation.id, attempt)
+        key = keys.checkpoint
         try:
             snapshot = from_bytes(store.get(key), recipe, device)
         except NotFound:
@@ -48,7 +56,7 @@ def newest_checkpoint(
             continue
         if snapshot is not None:
             _log.info("going on after step %d of attempt %d", snapshot.step, attempt)
-            return snapshot
+            return Found(snapshot, keys)
         _log.info("passing over %s: it belongs to another recipe", key)
     return None
 

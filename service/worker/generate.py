@@ -121,7 +121,10 @@ class Studio:
             warm = self._pipelines.get(request.model, request.pixels)
             pictures = load_pictures(patient, attempt.generation)
         recipe = recipe_of(request, self._pipelines) | ({"low_memory": True} if frugal else {})
-        begin = newest_checkpoint(patient, attempt.generation, recipe, self._pipelines.device)
+        if frugal:  # the first try's checkpoint and tiles belong to another recipe
+            self._store.delete_prefix(attempt.keys.checkpoint)
+        found = newest_checkpoint(patient, attempt.generation, recipe, self._pipelines.device)
+        begin = None if found is None else found.snapshot
         with Checkpoints(attempt, self._store, self._settings, recipe, begin) as checkpoints:
             with frugal_denoising(warm.pipe) if frugal else nullcontext():
                 latents = self._denoise(
@@ -142,6 +145,7 @@ class Studio:
                     recipe=recipe,
                     stopwatch=stopwatch,
                     pictures=pictures,
+                    earlier=None if found is None else found.keys,
                     frugal=frugal,
                 )
         _log.info("made %dx%d pixels: %s s", request.width, request.height, stopwatch.seconds)

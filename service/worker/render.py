@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+from collections.abc import Container
 from datetime import UTC, datetime
 from types import MappingProxyType
 from typing import Any
@@ -13,7 +14,7 @@ from numpy.typing import NDArray
 from hidiffusion.decode import decode_tiles, unscale
 from hidiffusion.decode.streaming import DEFAULT_TILE
 from service.application.ports import ObjectStore
-from service.domain.artifacts import MEDIA_TYPES, ArtifactRef, Manifest, TileRef
+from service.domain.artifacts import MEDIA_TYPES, ArtifactKeys, ArtifactRef, Manifest, TileRef
 from service.domain.events import TileStored
 from service.domain.generation import ResolvedRequest
 from service.settings import WorkerSettings
@@ -26,6 +27,7 @@ from service.worker.attempt import Attempt
 from service.worker.frugal import DECODER_TILE
 from service.worker.inputs import Pictures, restored
 from service.worker.recipe import recipe_text
+from service.worker.salvage import Salvage
 from service.worker.stopwatch import Stopwatch
 
 #: The thumbnail is the largest level that fits into this square.
@@ -46,6 +48,7 @@ def render(
     recipe: dict[str, Any],
     stopwatch: Stopwatch,
     pictures: Pictures = MappingProxyType({}),
+    earlier: ArtifactKeys | None = None,
     frugal: bool = False,
 ) -> Manifest:
     """Decode, store what comes while it comes, and close the result with its manifest.
@@ -60,6 +63,7 @@ def render(
             manifest with the times taken.
         stopwatch: takes the times.
         pictures: what it started from; where a mask keeps the picture, it stays as it was given.
+        earlier: of an attempt that began this very picture; what it stored is not decoded again.
         frugal: take less memory and more time.
 
     Returns:
@@ -82,9 +86,23 @@ def render(
     def on_tile(tile: TileRef, done: int, total: int) -> None:
         attempt.tell(TileStored, tile=tile, done=done, total=total)
 
+    salvage = Salvage(store, earlier, pyramid) if earlier and deep is None else None
+    tile = DECODER_TILE if frugal else DEFAULT_TILE
     with PyramidWriter(store, attempt.keys, pyramid, on_tile, threads=_ENCODER_THREADS) as writer:
         with stopwatch.phase("decode"):
-            _decode_into(writer, deep, vae, latents, attempt, pictures=pictures, frugal=frugal)
+            missing = _salvaged_into(writer, salvage, attempt, tile)
+            if missing:
+                _decode_into(
+                    writer,
+                    deep,
+                    vae,
+                    latents,
+                    attempt,
+                    pictures=pictures,
+                    missing=missing,
+                    tile=tile,
+                    frugal=frugal,
+                )
         with stopwatch.phase("encode"):
             writer.finish()
             attempt.stop_if_cancelled()
@@ -114,6 +132,24 @@ def _deep_pixels(request: ResolvedRequest) -> NDArray[np.uint16] | None:
     return np.empty((request.height, request.width, 3), np.uint16)
 
 
+def _salvaged_into(
+    writer: PyramidWriter, salvage: Salvage | None, attempt: Attempt, tile: int
+) -> set[tuple[int, int]]:
+    """Hand in the regions that are there already; returns top and left of those that are not."""
+    finest = writer.pyramid.levels[-1]
+    missing = set()
+    for top in range(0, finest.height, tile):
+        for left in range(0, finest.width, tile):
+            attempt.stop_if_cancelled()
+            size = min(tile, finest.width - left), min(tile, finest.height - top)
+            pixels = None if salvage is None else salvage.region(left, top, *size)
+            if pixels is None:
+                missing.add((top, left))
+            else:
+                writer.add(left, top, pixels)
+    return missing
+
+
 def _decode_into(
     writer: PyramidWriter,
     deep: NDArray[np.uint16] | None,
@@ -122,15 +158,18 @@ def _decode_into(
     attempt: Attempt,
     *,
     pictures: Pictures,
+    missing: Container[tuple[int, int]],
+    tile: int,
     frugal: bool,
 ) -> None:
     """Hand each region to the writer as soon as it is decoded, and put it into `deep` if given."""
     regions = decode_tiles(
         vae,
         unscale(vae, latents),
-        tile=DECODER_TILE if frugal else DEFAULT_TILE,
+        tile=tile,
         storage="cpu" if frugal else None,
         progress=lambda *_: attempt.stop_if_cancelled(),
+        wanted=lambda top, left: (top, left) in missing,
     )
     for region in regions:
         height, width = region.pixels.shape[2:]

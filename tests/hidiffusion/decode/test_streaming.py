@@ -54,6 +54,19 @@ def test_any_batch_and_any_size_decodes_the_same(
     assert largest_difference(ours, expected) < TOLERANCE
 
 
+def test_only_wanted_regions_are_decoded() -> None:
+    vae, latents = small_vae(), noise(1, 4, 9, 12)
+    every = {(tile.top, tile.left): tile.pixels for tile in decode_tiles(vae, latents, tile=32)}
+    wanted = [place for number, place in enumerate(every) if number % 3 == 1]
+    seen: list[object] = []
+    vae.decoder.conv_out.register_forward_hook(lambda *_: seen.append(None))
+    some = [*decode_tiles(vae, latents, tile=32, wanted=lambda *place: place in wanted)]
+    assert [(tile.top, tile.left) for tile in some] == wanted
+    assert len(seen) == len(wanted)
+    for tile in some:
+        assert torch.equal(tile.pixels, every[tile.top, tile.left])
+
+
 def test_seams_are_no_worse_than_the_inside() -> None:
     vae, latents = small_vae(), noise(1, 4, 16, 16)
     exact = _undivided(vae.double(), latents.double())

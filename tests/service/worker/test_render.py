@@ -57,17 +57,20 @@ def _render(
     latents: torch.Tensor | None = None,
     cancelled: Callable[[], bool] = lambda: False,
     told: list[Event] | None = None,
+    earlier: ArtifactKeys | None = None,
+    vae: Any = None,
 ) -> Any:
     request = generation.request
     events = [] if told is None else told
     return render(
-        tiny_models.vae(),
+        vae or tiny_models.vae(),
         _latents(request.height, request.width) if latents is None else latents,
         Attempt(generation, events.append, cancelled),
         store=store,  # type: ignore[arg-type]
         settings=WorkerSettings(tile_size=64),
         recipe={"request": request.model_dump()},
         stopwatch=Stopwatch(),
+        earlier=earlier,
     )
 
 
@@ -184,3 +187,52 @@ def test_nan_latents_write_nothing(store: _Recorder, new_generation: NewGenerati
     with pytest.raises(ArithmeticError, match="latents"):
         _render(store, new_generation(width=128, height=128), latents=latents)
     assert store.written == []
+
+
+class _Regions:
+    """An autoencoder that counts the regions it decodes."""
+
+    def __init__(self) -> None:
+        self.vae = tiny_models.vae()
+        self.count = 0
+        self.vae.decoder.conv_out.register_forward_hook(self._seen)
+
+    def _seen(self, *_: object) -> None:
+        self.count += 1
+
+
+@pytest.mark.parametrize(("tile_format", "again"), [("png", 1), ("webp", 1), ("jpeg", 3)])
+def test_what_an_earlier_attempt_stored_is_not_decoded_again(
+    store: _Recorder, new_generation: NewGeneration, tile_format: str, again: int
+) -> None:
+    generation = new_generation(width=1536, height=72, tile_format=tile_format)
+    whole = _render(store, generation)
+    first = generation.model_copy(update={"id": "interrupted"})
+    store.refuse = "20_1"
+    with pytest.raises(StoreError):
+        _render(store, first)
+    store.refuse = ""
+
+    regions, told = _Regions(), list[Event]()
+    second = first.model_copy(update={"attempt": 2})
+    manifest = _render(
+        store, second, told=told, earlier=ArtifactKeys("interrupted", 1), vae=regions.vae
+    )
+    assert manifest.image.sha256 == whole.image.sha256
+    assert regions.count == again
+    tiles = [event.tile for event in told if event.type == "tile"]
+    assert len(tiles) == len(store.keys("generations/interrupted/2/tiles_files"))
+    for tile in tiles:
+        same = ArtifactKeys(generation.id, 1).tile(tile.level, tile.column, tile.row, tile_format)
+        assert store.get(tile.key) == store.get(same)
+
+
+def test_a_picture_whose_tiles_are_all_there_is_not_decoded(
+    store: _Recorder, new_generation: NewGeneration
+) -> None:
+    generation, regions = new_generation(width=200, height=152), _Regions()
+    whole = _render(store, generation)
+    again = generation.model_copy(update={"attempt": 2})
+    manifest = _render(store, again, earlier=ArtifactKeys(generation.id, 1), vae=regions.vae)
+    assert regions.count == 0
+    assert manifest.image.sha256 == whole.image.sha256
