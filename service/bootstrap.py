@@ -38,6 +38,7 @@ from service.storage.pictures import PictureReader
 from service.storage.secret_file import SecretFile
 from service.storage.store import open_store
 from service.telemetry import configure_logging
+from service.tracing import configure_tracing
 
 _log = logging.getLogger(__name__)
 
@@ -143,6 +144,7 @@ def run_api(settings: Settings) -> None:
         ValueError: a setting is wrong, or the file of API keys cannot be read.
     """
     configure_logging(settings.log_level, settings.log_format, prompts=settings.log_prompts)
+    configure_tracing("api", settings.tracing_endpoint)
     build = use_cases_builder(settings)
     client = connect(settings.redis.url)
     records = RedisRecords(client, settings.redis)
@@ -206,4 +208,5 @@ def worker_is_alive(settings: Settings) -> bool:
 def run_worker(settings: Settings) -> None:
     """Run one worker until told to stop."""
     configure_logging(settings.log_level, settings.log_format, prompts=settings.log_prompts)
+    configure_tracing("supervisor", settings.tracing_endpoint)
     supervisor.run_worker(settings)

@@ -257,6 +257,8 @@ class Generation(BaseModel):
     worker has begun it. It fences every write: what an older attempt still has to say is dropped.
     `inputs` holds the object key of each picture that the request names, by the upload's id.
     `priority`, `timeout_seconds`, `client_metadata` and `webhook` are as asked for.
+    `trace_context`, W3C headers, is that of its acceptance, in the pipeline process that of its
+    attempt, and empty where there are no traces.
     """
 
     model_config = ConfigDict(frozen=True)
@@ -270,6 +272,7 @@ class Generation(BaseModel):
     timeout_seconds: int | None = None
     client_metadata: ClientMetadata = Field(default_factory=dict)
     webhook: Webhook | None = None
+    trace_context: dict[str, str] = Field(default_factory=dict)
     attempt: int = 0
     progress: Progress = Progress()
     cancel_requested: bool = False

@@ -8,7 +8,16 @@ from service.domain.generation import Generation
 from service.queue.keys import queue_of
 
 _TEXT = ("id", "tenant", "status")
-_JSON = ("request", "inputs", "progress", "result", "error", "client_metadata", "webhook")
+_JSON = (
+    "request",
+    "inputs",
+    "progress",
+    "result",
+    "error",
+    "client_metadata",
+    "webhook",
+    "trace_context",
+)
 _PLAIN = ("priority", "timeout_seconds", "attempt", "created_at", "started_at", "finished_at")
 
 

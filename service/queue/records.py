@@ -10,6 +10,7 @@ from typing import Any
 
 import redis
 
+from service import tracing
 from service.application.ports import IdempotencyClaim, Page, WorkerInfo
 from service.domain.errors import GenerationNotFound, IdempotencyMismatch
 from service.domain.events import Event, Queued, Started, status_after
@@ -70,6 +71,13 @@ class RedisRecords:
         The transaction watches the first record: when a connection dies while Redis commits, the
         next try finds out whether it did.
         """
+        with tracing.span("accept", None, tracing.about(generations[0])):
+            traced = {"trace_context": tracing.current_context()}
+            return self._accept([each.model_copy(update=traced) for each in generations], claim)
+
+    def _accept(
+        self, generations: Sequence[Generation], claim: IdempotencyClaim | None
+    ) -> builtins.list[Generation]:
         with unavailable_when_down(), self.redis.pipeline() as pipe:
             while True:
                 try:

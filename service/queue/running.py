@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 from enum import Enum, auto
 from functools import partial
 
+from service import tracing
 from service.domain.errors import Unavailable
 from service.domain.events import (
     Cancelled,
@@ -20,7 +21,7 @@ from service.domain.events import (
     WaitingForStore,
     status_after,
 )
-from service.domain.generation import Failure, Generation
+from service.domain.generation import Failure, Generation, Status
 from service.queue.attempts import Attempts, Wanted
 from service.queue.channel import Cancel, ChannelClosed, Happened, Message
 from service.queue.process import PipelineProcess
@@ -82,8 +83,15 @@ class RunningAttempt:
         asked = generation.timeout_seconds or settings.job_timeout_seconds
         self._timeout_seconds = min(asked, settings.job_timeout_seconds)
         self._timeout_at = time.monotonic() + self._timeout_seconds
+        self._span = tracing.begin_attempt(generation)
         self._waiting_since: float | None = None
         self.over = False
+
+    @property
+    def traced(self) -> Generation:
+        """The generation with the trace context of this attempt."""
+        context = tracing.context_of(self._span)
+        return self._generation.model_copy(update={"trace_context": context})
 
     def hear(self, message: Message | None) -> None:
         """Take in what the pipeline process says, if it concerns this attempt."""
@@ -96,6 +104,8 @@ class RunningAttempt:
         elif self._ending is not Ending.LOST:
             self._tell(event)
         self.over = status_after(event).final
+        if self.over:
+            tracing.finish(self._span, "lost", "another attempt took its place")
 
     def _concerns(self, message: Happened) -> bool:
         mine = (self._generation.id, self._generation.attempt)
@@ -169,6 +179,7 @@ class RunningAttempt:
                 self._tell(Queued(attempt=attempt, at=at, reason="its worker is shutting down"))
             case None:
                 _log.error("lost the attempt: %s", death)
+                tracing.finish(self._span, "lost", death)
                 lose = partial(self._attempts.lose, self._generation.id, attempt, death, at)
                 self._outbox.append(lose)
 
@@ -185,6 +196,9 @@ class RunningAttempt:
         )
 
     def _tell(self, event: Event) -> None:
+        if (status := status_after(event)) is not Status.RUNNING:
+            reason = event.error.reason if isinstance(event, Failed) else ""
+            tracing.finish(self._span, status.value, reason)
         self._outbox.append(partial(self._attempts.records.record, self._generation.id, event))
 
     def deliver(self) -> None:

@@ -28,6 +28,7 @@ from rq import Queue, Worker
 from rq.job import Job
 from rq.worker.base import WorkerStatus
 
+from service import tracing
 from service.application.ports import WorkerInfo
 from service.domain.errors import GenerationNotFound, Unavailable
 from service.domain.generation import PRIORITIES, Generation, Status
@@ -172,7 +173,10 @@ class WarmWorker(Worker):
                 return
             with contextlib.suppress(redis.RedisError):
                 self.set_state(WorkerStatus.BUSY)
-            with bind_generation(generation.id, generation.attempt):
+            with (
+                tracing.within(generation.trace_context),
+                bind_generation(generation.id, generation.attempt),
+            ):
                 _log.info("the attempt begins")
                 capacities = self._pipeline.capacities
                 mates = self._mates.begun_with(generation, self.name, capacities)

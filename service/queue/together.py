@@ -39,7 +39,6 @@ class RunningBatch:
         drain_deadline: Callable[[], float | None],
     ) -> None:
         self._process = process
-        self._generations = generations
         self._chores = chores
         self._drain_deadline = drain_deadline
         self._rows = [
@@ -56,7 +55,7 @@ class RunningBatch:
             Whether the pipeline process lives; when not, it is already buried.
         """
         alive = True
-        first, *mates = self._generations
+        first, *mates = (row.traced for row in self._rows)
         try:
             self._process.send(Run(generation=first, mates=tuple(mates)))
             while not all(row.over for row in self._rows):

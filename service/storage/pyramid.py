@@ -8,9 +8,11 @@ halved into the level above, and so on up to the single pixel of level 0.
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from contextvars import copy_context
 from types import TracebackType
 from typing import Self
 
+from service import tracing
 from service.application.ports import ObjectStore
 from service.domain.artifacts import MEDIA_TYPES, ArtifactKeys, Pyramid, TileRef
 from service.storage.deep_zoom import Level, Pixels
@@ -109,8 +111,9 @@ class PyramidWriter:
         left, right = level.tiles.columns[column]
         top, bottom = level.tiles.rows[row]
         key = self._keys.tile(number, column, row, tile_format)
-        encoded = encode(level.pixels[top:bottom, left:right], tile_format)
-        self._store.put(key, encoded, MEDIA_TYPES[tile_format])
+        with tracing.span("tile", None, {"level": number, "column": column, "row": row}):
+            encoded = encode(level.pixels[top:bottom, left:right], tile_format)
+            self._store.put(key, encoded, MEDIA_TYPES[tile_format])
         tile = TileRef(
             level=number,
             column=column,
@@ -127,7 +130,10 @@ class PyramidWriter:
 
 
 class _BoundedWork:
-    """Tasks on a few threads; the first error stops the rest and reaches whoever waits."""
+    """Tasks on a few threads, in the contexts of those who submit them.
+
+    The first error stops the rest and reaches whoever waits.
+    """
 
     def __init__(self, threads: int, backlog: int) -> None:
         self._pool = ThreadPoolExecutor(threads, thread_name_prefix="tiles")
@@ -139,7 +145,7 @@ class _BoundedWork:
     def submit(self, task: Callable[..., None], *args: object) -> None:
         with self._changed:
             self._pending += 1
-        self._pool.submit(self._run, task, *args)
+        self._pool.submit(copy_context().run, self._run, task, *args)
 
     def wait_for_room(self) -> None:
         self._wait_below(self._backlog)

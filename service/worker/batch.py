@@ -103,7 +103,8 @@ def draw_together(
         hearers = []
         for attempt in attempts:
             previews = stack.enter_context(Previews(attempt, store, warm.preview).running())
-            hearers.append(Steps(attempt, previews, None, settings.preview_every))
+            context = attempt.generation.trace_context
+            hearers.append(Steps(attempt, previews, None, settings.preview_every, context))
 
         def on_step(
             step: int,

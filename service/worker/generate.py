@@ -6,6 +6,7 @@ from contextlib import nullcontext
 
 import torch
 
+from service import tracing
 from service.application.ports import ObjectStore
 from service.domain.artifacts import Manifest
 from service.domain.events import Cancelled, Failed, Succeeded
@@ -64,12 +65,16 @@ class Studio:
         rows = Rows(attempts)
         latents = self._draw_together(rows) if len(attempts) > 1 else {}
         while (attempt := rows.next()) is not None:
-            self._run(attempt, latents.pop(attempt.generation.id, None))
+            generation = attempt.generation
+            with tracing.span("generate", generation.trace_context, tracing.about(generation)):
+                self._run(attempt, latents.pop(generation.id, None))
 
     def _draw_together(self, rows: Rows) -> dict[str, Drawn]:
         """Denoise a batch; what cannot be drawn together is left to be drawn one by one."""
         try:
-            return draw_together(rows, self._pipelines, self._store, self._settings)
+            first, count = rows.waiting[0].generation, len(rows.waiting)
+            with tracing.span("batch", first.trace_context, {"rows": count}):
+                return draw_together(rows, self._pipelines, self._store, self._settings)
         except Exception as error:
             if device_is_lost(error):
                 raise DeviceLost(str(error)) from error

@@ -12,6 +12,7 @@ import signal
 from service.queue.channel import Channel
 from service.settings import Settings
 from service.telemetry import configure_logging
+from service.tracing import configure_tracing
 
 
 def main(arguments: list[str] | None = None) -> None:
@@ -26,6 +27,7 @@ def main(arguments: list[str] | None = None) -> None:
             "this one writes; set HIDIFFUSION_STORE__URL to file:// or s3://"
         )
     configure_logging(settings.log_level, settings.log_format, prompts=settings.log_prompts)
+    configure_tracing("pipeline", settings.tracing_endpoint)
     # Signals to the whole group are the supervisor's business: it drains, then says Stop.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)

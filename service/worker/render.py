@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from hidiffusion.decode import decode_tiles, unscale
 from hidiffusion.decode.streaming import DEFAULT_TILE
+from service import tracing
 from service.application.ports import ObjectStore
 from service.domain.artifacts import MEDIA_TYPES, ArtifactKeys, ArtifactRef, Manifest, TileRef
 from service.domain.events import TileStored
@@ -121,7 +122,8 @@ def render(
         created_at=datetime.now(UTC),
     )
     attempt.stop_if_cancelled()
-    write_manifest(store, manifest)
+    with tracing.span("manifest"):
+        write_manifest(store, manifest)
     return manifest
 
 

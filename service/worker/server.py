@@ -6,6 +6,7 @@ import queue
 import threading
 from collections.abc import Sequence
 
+from service import tracing
 from service.domain.generation import Generation
 from service.queue.channel import Cancel, Channel, ChannelClosed, Happened, Message, Run, Stop, Warm
 from service.settings import Settings
@@ -36,7 +37,7 @@ def serve(channel: Channel, settings: Settings) -> None:
         _log.info("the supervisor is gone")
     except DeviceLost as error:
         _log.error("the device is lost: %s", error)
-        os._exit(DEVICE_LOST_STATUS)
+        _leave(DEVICE_LOST_STATUS)
 
 
 class PipelineServer:
@@ -126,7 +127,12 @@ class PipelineServer:
                     case Stop():
                         self._runs.put(None)
         except ChannelClosed:
-            os._exit(0)
+            _leave(0)
         except Exception:
             _log.exception("the channel is broken")
-            os._exit(BROKEN_CHANNEL_STATUS)
+            _leave(BROKEN_CHANNEL_STATUS)
+
+
+def _leave(status: int) -> None:
+    tracing.flush()
+    os._exit(status)

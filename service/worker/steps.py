@@ -1,10 +1,12 @@
 """What an attempt does after each of its denoising steps."""
 
 import time
+from collections.abc import Mapping
 
 import torch
 
 from service.domain.events import Stepped
+from service.tracing import Laps
 from service.worker.attempt import Attempt
 from service.worker.checkpoint import Checkpoints
 from service.worker.preview import Previews
@@ -19,6 +21,7 @@ class Steps:
         previews: of the attempt.
         checkpoints: of the attempt; None: nothing is put aside.
         preview_every: steps between previews; 0: none.
+        within: the trace context that the steps belong to; None: the current one.
     """
 
     def __init__(
@@ -27,12 +30,14 @@ class Steps:
         previews: Previews,
         checkpoints: Checkpoints | None,
         preview_every: int,
+        within: Mapping[str, str] | None = None,
     ) -> None:
         self._attempt = attempt
         self._previews = previews
         self._checkpoints = checkpoints
         self._preview_every = preview_every
         self._begin = time.perf_counter()
+        self._laps = Laps(within)
         self._taken = 0
 
     def __call__(
@@ -44,6 +49,7 @@ class Steps:
         *,
         left: float,
     ) -> None:
+        self._laps.record("step", {"step": step, "total": total})
         if snapshot is not None and self._checkpoints is not None:
             self._checkpoints.offer(snapshot, last=step == total)
         self._attempt.stop_if_cancelled()

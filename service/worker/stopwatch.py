@@ -4,6 +4,8 @@ import contextlib
 import time
 from collections.abc import Iterator
 
+from service import tracing
+
 
 class Stopwatch:
     """Adds up seconds by phase.
@@ -17,10 +19,11 @@ class Stopwatch:
 
     @contextlib.contextmanager
     def phase(self, name: str) -> Iterator[None]:
-        """Count the time inside the block as part of phase `name`."""
+        """Count the time inside the block as part of phase `name`, and trace it."""
         begin = time.perf_counter()
         try:
-            yield
+            with tracing.span(name):
+                yield
         finally:
             spent = time.perf_counter() - begin
             self.seconds[name] = round(self.seconds.get(name, 0.0) + spent, 3)

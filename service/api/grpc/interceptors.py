@@ -3,8 +3,8 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable
-from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, TypeAlias
 
@@ -13,9 +13,12 @@ from google.protobuf.message import Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 from grpc import StatusCode
 from grpc_status import rpc_status
+from opentelemetry import trace
+from opentelemetry.trace import SpanKind
 from structlog.contextvars import bound_contextvars
 from ulid import ULID
 
+from service import tracing
 from service.api.grpc.callers import Callers
 from service.api.grpc.errors import internal_status, status_of
 from service.api.metrics import ApiMetrics, Call
@@ -28,6 +31,9 @@ from service.domain.errors import (
 )
 
 logger = logging.getLogger(__name__)
+
+_TRACE = ("traceparent", "tracestate")
+_OUR_FAULT = {StatusCode.INTERNAL.name, StatusCode.UNAVAILABLE.name}
 
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
@@ -116,7 +122,7 @@ async def _call(
     method: str,
 ) -> AsyncIterator[None]:
     """Everything around one call; whatever it raises, the client is told as a rich status."""
-    with metrics.call(method) as measured:
+    with metrics.call(method) as measured, _traced(method, context, measured):
         async with (
             _answering(context, measured),
             callers.calling(method, _metadata(context, "authorization")),
@@ -124,6 +130,20 @@ async def _call(
             if request is not None:
                 _refuse_unknown_fields(request)
             yield
+
+
+@contextmanager
+def _traced(method: str, context: _Context, call: Call) -> Iterator[None]:
+    """A span of the call, within the client's trace if it has one."""
+    given = {name: value for name in _TRACE if (value := _metadata(context, name)) is not None}
+    with tracing.span(method, given, kind=SpanKind.SERVER, failing=()) as span:
+        span.set_attribute("rpc.system.name", "grpc")
+        try:
+            yield
+        finally:
+            span.set_attribute("rpc.response.status_code", call.code)
+            if call.code in _OUR_FAULT:
+                span.set_status(trace.StatusCode.ERROR)
 
 
 @asynccontextmanager

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from fastapi import FastAPI
+from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
@@ -45,6 +46,15 @@ _ROUTES = (
     web,
 )
 
+#: FastAPI traces requests by itself once `service.tracing` is configured; probes would drown them.
+_TRACES: TelemetryConfig = {
+    "exclude": lambda scope: scope["path"] in {"/healthz", "/readyz", "/metrics"},
+    "operation_spans": False,
+    "metrics": False,
+    "logs": False,
+    "auto_configure": False,
+}
+
 _DESCRIPTION = """\
 Ask for a picture, follow it as it is made, and look at it tile by tile.
 
@@ -83,6 +93,7 @@ def create_app(
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes, longer=_longer(settings)),
         ],
         redirect_slashes=False,
+        telemetry=_TRACES,
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.use_cases = use_cases
