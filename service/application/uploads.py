@@ -16,7 +16,7 @@ from ulid import ULID
 from service.application.ports import Clock, ObjectStore
 from service.domain.artifacts import MEDIA_TYPES
 from service.domain.errors import FieldViolation, InvalidRequest, UploadNotFound
-from service.domain.uploads import BadPicture, Picture, Upload, upload_key
+from service.domain.uploads import BadPicture, Picture, Upload, is_upload_id, upload_key
 
 _DATA = "data:"
 _BASE64 = ";base64"
@@ -124,14 +124,14 @@ class Uploads:
 
     def get(self, upload_id: str) -> Upload:
         """What is known of an upload; raises `UploadNotFound`."""
-        upload = self._records.find(self._tenant, upload_id)
+        upload = self._find(upload_id)
         if upload is None:
             raise UploadNotFound(upload_id)
         return upload
 
     def delete(self, upload_id: str) -> None:
         """Forget an upload; accepted generations keep the use of it. Raises `UploadNotFound`."""
-        if not self._records.forget(self._tenant, upload_id):
+        if not (is_upload_id(upload_id) and self._records.forget(self._tenant, upload_id)):
             raise UploadNotFound(upload_id)
 
     def open(self, references: Mapping[str, str]) -> dict[str, Given]:
@@ -166,11 +166,14 @@ class Uploads:
         if reference.startswith(_DATA):
             picture = self._decoded(_bytes_of(reference, field), field)
             return Given(picture.id, picture.width, picture.height, picture)
-        upload = self._records.find(self._tenant, reference)
+        upload = self._find(reference)
         if upload is None:
             rule = "no upload has this id, or it has expired; upload the picture again"
             raise InvalidRequest([FieldViolation(field, _shown(reference), rule)])
         return Given(upload.id, upload.width, upload.height, upload)
+
+    def _find(self, upload_id: str) -> Upload | None:
+        return self._records.find(self._tenant, upload_id) if is_upload_id(upload_id) else None
 
     def _decoded(self, data: bytes, field: str) -> Picture:
         try:

@@ -1,6 +1,7 @@
 """Pictures that clients hand in, to start from or to be guided by."""
 
 import hashlib
+import re
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -14,6 +15,8 @@ FORMATS = ("png", "jpeg", "webp")
 
 #: Begin of every upload's id; the rest is the SHA-256 of the stored picture.
 ID_PREFIX = "img_"
+
+_ID = re.compile(ID_PREFIX + r"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True)
@@ -52,6 +55,11 @@ class Upload(BaseModel):
 
 class BadPicture(ValueError):
     """What was handed in is no picture that is taken; the message says why, and what is."""
+
+
+def is_upload_id(text: str) -> bool:
+    """Whether an upload could have this id."""
+    return _ID.fullmatch(text) is not None
 
 
 def upload_key(tenant: str, upload_id: str, unique: str) -> str:

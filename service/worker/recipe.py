@@ -35,15 +35,18 @@ def _parameters(request: dict[str, Any]) -> str:
     lines = [request["prompt"]]
     if request["negative_prompt"]:
         lines.append(f"Negative prompt: {request['negative_prompt']}")
-    lines.append(
-        f"Steps: {request['num_inference_steps']}, "
-        f"Sampler: {request['scheduler'].removesuffix('Scheduler')}, "
-        f"CFG scale: {request['guidance_scale']:g}, "
-        f"Seed: {request['seed']}, "
-        f"Size: {request['width']}x{request['height']}, "
-        f"Model: {request['model']}, "
-        f"Method: {request['method']}"
-    )
+    facts = {
+        "Steps": request["num_inference_steps"],
+        "Sampler": request["scheduler"].removesuffix("Scheduler"),
+        "CFG scale": f"{request['guidance_scale']:g}",
+        "Seed": request["seed"],
+        "Size": f"{request['width']}x{request['height']}",
+        "Model": request["model"],
+        "Method": request["method"],
+    }
+    if request["strength"] is not None:
+        facts["Denoising strength"] = f"{request['strength']:g}"
+    lines.append(", ".join(f"{name}: {value}" for name, value in facts.items()))
     return "\n".join(lines)
 
 

@@ -66,6 +66,7 @@ def test_an_upload_is_drawn_over_and_named_by_its_hash(http: httpx.Client) -> No
         picture = Image.open(io.BytesIO(image_bytes(http, record["id"])))
         recipe = json.loads(picture.info["hidiffusion"])["request"]
         assert (recipe["image"], recipe["strength"]) == (upload["id"], strength)
+        assert picture.info["parameters"].endswith(f"Denoising strength: {strength}")
         difference = np.asarray(picture, int) - np.asarray(drawing(), int)
         distances.append(np.abs(difference).mean())
     assert distances[0] < distances[1]

@@ -11,6 +11,8 @@ import pyvips
 import torch
 from diffusers import AutoPipelineForImage2Image
 
+from hidiffusion.decode import PreviewFactors
+from service.domain.catalog import Model
 from service.domain.events import Failed, Stepped, Succeeded
 from service.domain.generation import Generation, ResolvedRequest
 from service.queue.channel import Happened, Run, Warm
@@ -20,6 +22,7 @@ from service.worker.denoise import denoise
 from service.worker.inputs import encoding_in_tiles, filling, load_picture
 from service.worker.pipelines import Pipelines, WarmPipeline
 from service.worker.snapshot import Snapshot, from_bytes, to_bytes
+from tests.hidiffusion import tiny_models
 from tests.service.worker.conftest import Child
 
 NewGeneration = Callable[..., Generation]
@@ -101,6 +104,30 @@ def test_a_run_left_in_the_middle_ends_in_the_same_picture(
     assert torch.equal(denoise(warm, request, resumed, again, pictures=pictures), whole)
     assert resumed.steps[0][0] == middle.step
     assert "encode" not in vars(warm.pipe.vae)
+
+
+@pytest.mark.parametrize("mask", [False, True])
+def test_the_other_family_does_the_same(*, mask: bool) -> None:
+    pipe = tiny_models.sdxl_pipeline()
+    pipe.vae.register_to_config(force_upcast=True)
+    model = Model(
+        name="xl",
+        title="XL",
+        source="-",
+        native_size=64,
+        default_size=64,
+        default_scheduler="DDIMScheduler",
+        schedulers=("DDIMScheduler",),
+        methods=("hidiffusion",),
+    )
+    preview = PreviewFactors(weights=((0.0,) * 3,) * 4, bias=(0.0,) * 3)
+    warm = WarmPipeline(model, pipe, dict(pipe.scheduler.config), preview)
+    pictures = {"image": photo()} | ({"mask": left_half()} if mask else {})
+    request = _request("hidiffusion")
+    first, again = (denoise(warm, request, Heard(), pictures=pictures) for _ in range(2))
+    other = denoise(warm, request, Heard(), pictures={**pictures, "image": photo().rotate(180)})
+    assert torch.equal(first, again)
+    assert not torch.allclose(first, other)
 
 
 def test_strength_is_the_share_of_the_steps_and_the_distance_from_the_picture(
