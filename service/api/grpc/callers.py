@@ -48,13 +48,26 @@ class Callers:
         """What the caller of the present call gets to work with."""
         return _current.get()
 
+    def check_may_write(self, authorization: str | None) -> None:
+        """Return when the caller may change things.
+
+        Raises:
+            Unauthenticated: a key is asked for, and there is none, or it is no good.
+            PermissionDenied: the key lacks the scope.
+        """
+        if self._access is not None:
+            self._access.caller(_token(authorization), Scope.WRITE)
+
     async def _use_cases(self, method: str, authorization: str | None) -> UseCases:
         if self._access is None:
             return self._everything
         reading = method.startswith(_READING)
-        kind, _, token = (authorization or "").partition(" ")
-        given = token.strip() if kind.lower() == "bearer" else None
-        caller = self._access.caller(given, Scope.READ if reading else Scope.WRITE)
+        caller = self._access.caller(_token(authorization), Scope.READ if reading else Scope.WRITE)
         if not reading:
             await anyio.to_thread.run_sync(self._access.count_request, caller)
         return self._access.use_cases(caller)
+
+
+def _token(authorization: str | None) -> str | None:
+    kind, _, token = (authorization or "").partition(" ")
+    return token.strip() if kind.lower() == "bearer" else None

@@ -3,9 +3,10 @@
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
-from contextlib import aclosing
+from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
+import anyio
 import anyio.to_thread
 import grpc
 
@@ -38,6 +39,7 @@ CHUNK_BYTES = 1024 * 1024
 DEFAULT_PAGE = 20
 
 _R = TypeVar("_R")
+_Watch: TypeAlias = rpc.WatchGenerationRequest | rpc.StreamTilesRequest
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
@@ -121,7 +123,7 @@ class GenerationServicer(stubs.GenerationServiceServicer):
         self, request: rpc.WatchGenerationRequest, context: _Context
     ) -> AsyncIterator[rpc.WatchGenerationResponse]:
         """Stream events."""
-        async with aclosing(self._events(request.id, request.resume_token)) as events:
+        async with self._ending_with(context, request), self._events(request) as events:
             async for stored in events:
                 yield rpc.WatchGenerationResponse(event=event_message(stored))
 
@@ -129,7 +131,7 @@ class GenerationServicer(stubs.GenerationServiceServicer):
         self, request: rpc.StreamTilesRequest, context: _Context
     ) -> AsyncIterator[rpc.StreamTilesResponse]:
         """Stream tiles, then the final status."""
-        async with aclosing(self._events(request.id, request.resume_token)) as events:
+        async with self._ending_with(context, request), self._events(request) as events:
             async for stored in events:
                 if isinstance(stored.event, TileStored):
                     async for chunk in self._tile(stored.id, stored.event):
@@ -180,9 +182,29 @@ class GenerationServicer(stubs.GenerationServiceServicer):
         await _threaded(self._use_cases.uploads.delete, request.id)
         return rpc.DeleteUploadResponse()
 
-    async def _events(self, generation_id: str, resume_token: str) -> AsyncGenerator[StoredEvent]:
-        after = event_position(resume_token, "resume_token")
-        source = await self._use_cases.watch(generation_id, after)
+    @asynccontextmanager
+    async def _ending_with(self, context: _Context, request: _Watch) -> AsyncIterator[None]:
+        """Cancel the generation when the call ends early, if the client asked for that."""
+        if not request.cancel_on_disconnect:
+            yield
+            return
+        given = dict(context.invocation_metadata() or ()).get("authorization")
+        await _threaded(self._callers.check_may_write, given)
+        cancel = self._use_cases.cancel
+        try:
+            yield
+        except (asyncio.CancelledError, GeneratorExit):
+            if not self._stopping.is_set():
+                with anyio.CancelScope(shield=True):
+                    await _threaded(cancel, request.id)
+            raise
+
+    def _events(self, request: _Watch) -> aclosing[AsyncGenerator[StoredEvent]]:
+        return aclosing(self._followed(request))
+
+    async def _followed(self, request: _Watch) -> AsyncGenerator[StoredEvent]:
+        after = event_position(request.resume_token, "resume_token")
+        source = await self._use_cases.watch(request.id, after)
         async with aclosing(until(self._stopping, source)) as events:
             async for stored in events:
                 if stored is not None:

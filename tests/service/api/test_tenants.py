@@ -22,7 +22,7 @@ from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as
 from service.application.access import new_key
 from service.cli.app import app
 from service.domain.access import KeyLimits, Scope
-from service.domain.generation import EXAMPLE_PICTURE
+from service.domain.generation import EXAMPLE_PICTURE, Status
 from service.settings import StoreSettings
 from service.storage.key_file import KeyFile
 from tests.servers import RedisServer
@@ -285,6 +285,19 @@ def test_every_method_over_every_role(service: Service, name: str) -> None:
         status = _call(service, service.stranger, name, generation_id)
         assert status is grpc.StatusCode.NOT_FOUND
     assert _call(service, service.colleague, name, generation_id) is grpc.StatusCode.OK
+
+
+def test_a_key_that_only_reads_cancels_nothing_by_leaving(service: Service) -> None:
+    generation_id = service.post(service.owner).json()["id"]
+    request = rpc.WatchGenerationRequest(id=generation_id, cancel_on_disconnect=True)
+    call = service.stack.stub.WatchGeneration(
+        request, timeout=20, metadata=(("authorization", f"Bearer {service.reader}"),)
+    )
+    with pytest.raises(grpc.RpcError) as caught:
+        next(call)
+
+    assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert service.stack.records.get(generation_id).status is Status.QUEUED
 
 
 def test_requests_per_minute_over_both_front_ends(service: Service) -> None:

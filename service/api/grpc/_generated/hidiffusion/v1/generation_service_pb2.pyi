@@ -513,19 +513,26 @@ class WatchGenerationRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    CANCEL_ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identifier of the generation."""
     resume_token: _builtins.str
     """`resume_token` of the last event seen; empty: from the first event."""
+    cancel_on_disconnect: _builtins.bool
+    """Whether the generation is to be cancelled when the call ends before it does, by cancellation, by its
+    deadline or because the connection is lost. It takes a key that may write. Not when the server
+    shuts down. Default: the generation goes on.
+    """
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         resume_token: _builtins.str = ...,
+        cancel_on_disconnect: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_on_disconnect", b"cancel_on_disconnect", "id", b"id", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
@@ -563,19 +570,26 @@ class StreamTilesRequest(_message.Message):
 
     ID_FIELD_NUMBER: _builtins.int
     RESUME_TOKEN_FIELD_NUMBER: _builtins.int
+    CANCEL_ON_DISCONNECT_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identifier of the generation."""
     resume_token: _builtins.str
     """`resume_token` of the last tile received whole; empty: from the first tile."""
+    cancel_on_disconnect: _builtins.bool
+    """Whether the generation is to be cancelled when the call ends before it does, by cancellation, by its
+    deadline or because the connection is lost. It takes a key that may write. Not when the server
+    shuts down. Default: the generation goes on.
+    """
     def __init__(
         self,
         *,
         id: _builtins.str = ...,
         resume_token: _builtins.str = ...,
+        cancel_on_disconnect: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["id", b"id", "resume_token", b"resume_token"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["cancel_on_disconnect", b"cancel_on_disconnect", "id", b"id", "resume_token", b"resume_token"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

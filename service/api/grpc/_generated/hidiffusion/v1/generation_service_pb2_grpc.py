@@ -150,7 +150,7 @@ class GenerationServiceServicer:
 
     def WatchGeneration(self, request, context):
         """Streams events from the first, or after a resume token, and ends after the final one. Ending
-        the call does not stop the generation.
+        the call does not stop the generation unless `cancel_on_disconnect` is set.
         """
         context.set_code(grpc.StatusCode.UNIMPLEMENTED)
         context.set_details('Method not implemented!')

@@ -52,7 +52,7 @@ class GenerationServiceStub:
     """Deletes a final generation with all it left. FAILED_PRECONDITION when it is not final."""
     WatchGeneration: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.WatchGenerationRequest, _generation_service_pb2.WatchGenerationResponse]
     """Streams events from the first, or after a resume token, and ends after the final one. Ending
-    the call does not stop the generation.
+    the call does not stop the generation unless `cancel_on_disconnect` is set.
     """
     StreamTiles: _grpc.UnaryStreamMultiCallable[_generation_service_pb2.StreamTilesRequest, _generation_service_pb2.StreamTilesResponse]
     """Streams the tiles themselves as they are stored, and ends with the generation's final status."""
@@ -88,7 +88,7 @@ class GenerationServiceAsyncStub(GenerationServiceStub):
     """Deletes a final generation with all it left. FAILED_PRECONDITION when it is not final."""
     WatchGeneration: _aio.UnaryStreamMultiCallable[_generation_service_pb2.WatchGenerationRequest, _generation_service_pb2.WatchGenerationResponse]  # type: ignore[assignment]
     """Streams events from the first, or after a resume token, and ends after the final one. Ending
-    the call does not stop the generation.
+    the call does not stop the generation unless `cancel_on_disconnect` is set.
     """
     StreamTiles: _aio.UnaryStreamMultiCallable[_generation_service_pb2.StreamTilesRequest, _generation_service_pb2.StreamTilesResponse]  # type: ignore[assignment]
     """Streams the tiles themselves as they are stored, and ends with the generation's final status."""
@@ -163,7 +163,7 @@ class GenerationServiceServicer(metaclass=_abc_1.ABCMeta):
         context: _ServicerContext,
     ) -> _typing.Union[_abc.Iterator[_generation_service_pb2.WatchGenerationResponse], _abc.AsyncIterator[_generation_service_pb2.WatchGenerationResponse]]:
         """Streams events from the first, or after a resume token, and ends after the final one. Ending
-        the call does not stop the generation.
+        the call does not stop the generation unless `cancel_on_disconnect` is set.
         """
 
     @_abc_1.abstractmethod
