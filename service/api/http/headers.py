@@ -38,6 +38,12 @@ def preferred_wait(header: str | None) -> int | None:
     return int(found[1]) if found else None
 
 
+def leaving_cancels(header: str | None) -> bool:
+    """Whether a Prefer header has our own preference `cancel-on-disconnect`."""
+    preferences = (part.strip().lower() for part in (header or "").split(","))
+    return "cancel-on-disconnect" in preferences
+
+
 def byte_range(header: str | None, size: int) -> tuple[int, int] | None:
     """First byte and end (exclusive) of a Range header on `size` bytes; None: send everything.
 

@@ -9,6 +9,7 @@ import anyio.to_thread
 from starlette.requests import ClientDisconnect, Request
 
 from service.api.http.image_errors import refuse_unfinished
+from service.api.http.presence import gone
 from service.api.streams import until
 from service.application.batch import GenerateBatch
 from service.application.use_cases import UseCases
@@ -85,14 +86,14 @@ class ImageWait:
 
     async def _unless_interrupted(self, http: Request) -> list[Generation]:
         waiting = asyncio.ensure_future(self._batch.wait(self._accepted, self._seconds))
-        gone = asyncio.ensure_future(_gone(http))
+        left = asyncio.ensure_future(gone(http))
         stopped = asyncio.ensure_future(self._stopping.wait())
-        tasks = (waiting, gone, stopped)
+        tasks = (waiting, left, stopped)
         try:
             await asyncio.wait(tasks, return_when=asyncio.FIRST_COMPLETED)
             if waiting.done():
                 return waiting.result()
-            if gone.done():
+            if left.done():
                 raise ClientDisconnect
             raise Unavailable("server", "it is shutting down", retry_after=1)
         finally:
@@ -110,8 +111,3 @@ class ImageWait:
                 with anyio.CancelScope(shield=True):
                     await anyio.to_thread.run_sync(self._batch.cancel, self._accepted)
             raise
-
-
-async def _gone(http: Request) -> None:
-    while (await http.receive())["type"] != "http.disconnect":
-        pass

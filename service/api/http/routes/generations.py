@@ -1,15 +1,17 @@
 """Create, read, list, cancel and purge generations."""
 
+from functools import partial
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from service.api.http import links
 from service.api.http.batch_schemas import BatchRequest, BatchView
 from service.api.http.dependencies import GenerationId, SettingsDep, UseCasesDep
-from service.api.http.headers import idempotency_key, preferred_wait
+from service.api.http.headers import idempotency_key, leaving_cancels, preferred_wait
 from service.api.http.openapi import problem_responses
+from service.api.http.presence import while_present
 from service.api.http.schemas import GenerationPage, GenerationView
 from service.application.batch import GenerateBatch
 from service.application.query import MAX_PAGE
@@ -28,7 +30,10 @@ IdempotencyHeader = Annotated[
 ]
 PreferHeader = Annotated[
     str | None,
-    Header(description="`wait=N` answers when all is final, or after N seconds."),
+    Header(
+        description="`wait=N` answers when all is final, or after N seconds; with "
+        "`wait=N, cancel-on-disconnect`, leaving before that cancels it."
+    ),
 ]
 
 _LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type": "string"}}}
@@ -47,6 +52,7 @@ _LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type
 async def create_generation(
     *,
     request: GenerationRequest,
+    http: Request,
     response: Response,
     use_cases: UseCasesDep,
     settings: SettingsDep,
@@ -59,7 +65,13 @@ async def create_generation(
     wait = preferred_wait(prefer)
     if wait is not None:
         wait = min(wait, settings.max_wait_seconds)
-        generation = await wait_until_final(generation, use_cases.watch, use_cases.query, wait)
+        waiting = wait_until_final(generation, use_cases.watch, use_cases.query, wait)
+        if leaving_cancels(prefer):
+            generation = await while_present(
+                http, waiting, partial(use_cases.cancel, generation.id)
+            )
+        else:
+            generation = await waiting
         response.headers["preference-applied"] = f"wait={wait}"
     response.headers["location"] = links.generation(generation.id)
     response.status_code = 200 if generation.status.final else 202
@@ -79,6 +91,7 @@ async def create_generation(
 async def create_batch(
     *,
     request: BatchRequest,
+    http: Request,
     response: Response,
     use_cases: UseCasesDep,
     settings: SettingsDep,
@@ -91,7 +104,11 @@ async def create_batch(
     wait = preferred_wait(prefer)
     if wait is not None:
         wait = min(wait, settings.max_wait_seconds)
-        generations = await batch.wait(generations, wait)
+        waiting = batch.wait(generations, wait)
+        if leaving_cancels(prefer):
+            generations = await while_present(http, waiting, partial(batch.cancel, generations))
+        else:
+            generations = await waiting
         response.headers["preference-applied"] = f"wait={wait}"
     response.status_code = 200 if all(each.status.final for each in generations) else 202
     return BatchView(generations=tuple(GenerationView.of(each) for each in generations))

@@ -2,9 +2,12 @@
 
 import threading
 import time
+from typing import Any
 
+import httpx
 import pytest
 
+from service.domain.generation import Status
 from tests.service.api.stack import MAX_WAIT_SECONDS, Stack
 
 
@@ -116,6 +119,28 @@ def test_wait_is_capped_and_ends_with_the_record_as_it_stands(stack: Stack) -> N
     assert response.status_code == 202
     assert response.headers["preference-applied"] == f"wait={MAX_WAIT_SECONDS}"
     assert response.json()["status"] == "queued"
+
+
+@pytest.mark.parametrize(
+    ("preference", "left"),
+    [("wait=2, cancel-on-disconnect", Status.CANCELLED), ("wait=2", Status.QUEUED)],
+)
+@pytest.mark.parametrize("path", ["/v1/generations", "/v1/generations/batch"])
+def test_leaving_cancels_where_that_was_asked_for(
+    stack: Stack, path: str, preference: str, left: Status
+) -> None:
+    body: dict[str, Any] = {"prompt": "a fox"} | ({"n": 2} if path.endswith("batch") else {})
+    with pytest.raises(httpx.ReadTimeout):
+        stack.http.post(path, json=body, headers={"Prefer": preference}, timeout=0.5)
+
+    deadline = time.monotonic() + (5 if left.final else 0.5)
+    while True:
+        page = stack.records.list(status=None, cursor=None, limit=10)
+        statuses = [each.status for each in page.generations]
+        if time.monotonic() > deadline or (left.final and set(statuses) == {left}):
+            break
+        time.sleep(0.05)
+    assert statuses == [left] * body.get("n", 1)
 
 
 def test_pages_are_newest_first_and_lose_nothing(stack: Stack) -> None:
