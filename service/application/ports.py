@@ -78,6 +78,14 @@ class Records(Protocol):
         """
         ...
 
+    def accepted_before(self, claim: IdempotencyClaim, tenant: str = "") -> Sequence[Generation]:
+        """Those that were accepted with `claim` and still have a record; none: it is free.
+
+        Raises:
+            IdempotencyMismatch: the claim's key was used with another fingerprint.
+        """
+        ...
+
     def get(self, generation_id: str) -> Generation:
         """One generation; raises `GenerationNotFound`."""
         ...

@@ -87,7 +87,14 @@ class SubmitGeneration:
             rule = f"1 to {MAX_BATCH} pictures are allowed"
             raise InvalidRequest([FieldViolation("n", repr(count), rule)])
         self._webhooks.check(request.webhook)
-        given = self._uploads.open(references(request))
+        claim = None
+        if idempotency_key:
+            claim = IdempotencyClaim(idempotency_key, _fingerprint(request, count))
+        named = references(request)
+        # What it started from may be gone when a request is repeated.
+        if claim and named and (earlier := self._records.accepted_before(claim)):
+            return [*earlier]
+        given = self._uploads.open(named)
         resolved = resolve(request, self._catalog, given)
         first = Generation(
             id=str(ULID()),
@@ -100,9 +107,6 @@ class SubmitGeneration:
             webhook=request.webhook,
             created_at=self._clock.now(),
         )
-        claim = None
-        if idempotency_key:
-            claim = IdempotencyClaim(idempotency_key, _fingerprint(request, count))
         return self._records.accept_all(_copies(first, count), claim)
 
 

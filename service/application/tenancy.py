@@ -62,6 +62,11 @@ class CallerRecords(Records):
                 self._limiter.release(self._caller, own)
         return accepted
 
+    def accepted_before(self, claim: IdempotencyClaim, tenant: str = "") -> Sequence[Generation]:
+        """What the caller's tenant had accepted with a claim, whatever `tenant` says."""
+        del tenant
+        return self._records.accepted_before(claim, self._caller.tenant)
+
     def get(self, generation_id: str) -> Generation:
         """One generation of the caller's tenant; raises `GenerationNotFound`."""
         generation = self._records.get(generation_id)

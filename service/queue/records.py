@@ -105,15 +105,13 @@ class RedisRecords:
             return [*generations]
         if claim is None:
             return []
-        key = idempotency_key(claim.key, generations[0].tenant)
-        pipe.watch(key)
-        earlier = pipe.hgetall(key)
-        if not earlier:
-            return []
-        if earlier["fingerprint"] != claim.fingerprint:
-            raise IdempotencyMismatch(claim.key)
-        found = (pipe.hgetall(record_key(each)) for each in earlier["id"].split(","))
-        return [from_fields(fields) for fields in found if fields]
+        pipe.watch(idempotency_key(claim.key, generations[0].tenant))
+        return _claimed(pipe, claim, generations[0].tenant)
+
+    def accepted_before(self, claim: IdempotencyClaim, tenant: str = "") -> Sequence[Generation]:
+        """Those that were accepted with `claim` and still have a record."""
+        with unavailable_when_down():
+            return _claimed(self.redis, claim, tenant)
 
     def _write_claim(
         self, pipe: Any, generations: Sequence[Generation], claim: IdempotencyClaim
@@ -273,6 +271,16 @@ class RedisRecords:
         limits = (self._settings.event_limit, CHANNEL, self._settings.record_ttl_seconds)
         with unavailable_when_down():
             return int(script(keys=keys, args=(generation_id, *limits, *arguments)))
+
+
+def _claimed(redis_or_pipe: Any, claim: IdempotencyClaim, tenant: str) -> list[Generation]:
+    earlier = redis_or_pipe.hgetall(idempotency_key(claim.key, tenant))
+    if not earlier:
+        return []
+    if earlier["fingerprint"] != claim.fingerprint:
+        raise IdempotencyMismatch(claim.key)
+    found = (redis_or_pipe.hgetall(record_key(each)) for each in earlier["id"].split(","))
+    return [from_fields(fields) for fields in found if fields]
 
 
 def _log_acceptance(generation: Generation) -> None:

@@ -214,6 +214,17 @@ def test_the_same_key_with_the_same_picture_is_the_same_generation(stack: Stack)
     assert stack.http.post("/v1/generations", json=other, headers=headers).status_code == 422
 
 
+def test_a_repeated_request_is_found_when_its_picture_is_gone(stack: Stack) -> None:
+    upload_id, headers = upload(stack, picture())["id"], {"Idempotency-Key": "k"}
+    body = {"prompt": "a fox", "image": upload_id}
+    first = stack.http.post("/v1/generations", json=body, headers=headers).json()
+    stack.http.delete(f"/v1/uploads/{upload_id}")
+    again = stack.http.post("/v1/generations", json=body, headers=headers)
+    assert (again.status_code, again.json()["id"]) == (202, first["id"])
+    other = stack.http.post("/v1/generations", json=body | {"seed": 1}, headers=headers)
+    assert other.json()["reason"] == "IDEMPOTENCY_KEY_REUSED"
+
+
 def test_object_keys_stay_inside(stack: Stack) -> None:
     response = ask(stack, image=url(picture()))
     assert "uploads/" not in response.text
