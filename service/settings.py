@@ -28,7 +28,8 @@ class RedisSettings(_Section):
 
     url: str = Field("redis://127.0.0.1:6379/0", description="redis:// or rediss:// URL.")
     record_ttl_seconds: int = Field(
-        7 * 24 * 3600, description="Lifetime of a final generation's record and events."
+        7 * 24 * 3600,
+        description="Lifetime of a final generation's record and events; requests may ask for less.",
     )
     idempotency_ttl_seconds: int = Field(24 * 3600, description="Lifetime of idempotency keys.")
     event_limit: int = Field(20_000, description="Events kept per generation.")

@@ -105,6 +105,7 @@ class SubmitGeneration:
             timeout_seconds=request.timeout_seconds,
             client_metadata=request.client_metadata,
             webhook=request.webhook,
+            expires_in_seconds=request.expires_in_seconds,
             created_at=self._clock.now(),
         )
         return self._records.accept_all(_copies(first, count), claim)

@@ -17,6 +17,7 @@ MAX_STEPS = 150
 MAX_BATCH = 16
 MAX_TIMEOUT_SECONDS = 24 * 3600
 MAX_CLIENT_METADATA = 16
+MAX_EXPIRY_SECONDS = 366 * 24 * 3600
 
 #: A black square of 8 x 8 pixels as a data URL, for examples.
 EXAMPLE_PICTURE = (
@@ -187,6 +188,15 @@ class GenerationRequest(BaseModel):
         Webhook | None,
         Field(description="Where to call once the generation is final; see the webhooks below."),
     ] = None
+    expires_in_seconds: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=MAX_EXPIRY_SECONDS,
+            description="How long the record and its result are kept once final; default, and "
+            "limit: the service's own.",
+        ),
+    ] = None
 
 
 class ResolvedRequest(BaseModel):
@@ -256,7 +266,7 @@ class Generation(BaseModel):
     `tenant` is whose it is; empty where the service is open to all. `attempt` counts how often a
     worker has begun it. It fences every write: what an older attempt still has to say is dropped.
     `inputs` holds the object key of each picture that the request names, by the upload's id.
-    `priority`, `timeout_seconds`, `client_metadata` and `webhook` are as asked for.
+    `priority`, `client_metadata`, `webhook` and the seconds of limits are as asked for.
     `trace_context`, W3C headers, is that of its acceptance, in the pipeline process that of its
     attempt, and empty where there are no traces.
     """
@@ -272,6 +282,7 @@ class Generation(BaseModel):
     timeout_seconds: int | None = None
     client_metadata: ClientMetadata = Field(default_factory=dict)
     webhook: Webhook | None = None
+    expires_in_seconds: int | None = None
     trace_context: dict[str, str] = Field(default_factory=dict)
     attempt: int = 0
     progress: Progress = Progress()

@@ -18,7 +18,15 @@ _JSON = (
     "webhook",
     "trace_context",
 )
-_PLAIN = ("priority", "timeout_seconds", "attempt", "created_at", "started_at", "finished_at")
+_PLAIN = (
+    "priority",
+    "timeout_seconds",
+    "expires_in_seconds",
+    "attempt",
+    "created_at",
+    "started_at",
+    "finished_at",
+)
 
 
 def to_fields(generation: Generation) -> dict[str, str]:

@@ -8,7 +8,7 @@ All but `TOUCH` share their first arguments:
     KEYS[1] = record hash                  ARGV[1] = generation id
     KEYS[2] = event stream                 ARGV[2] = events kept per stream
     KEYS[3] = prefix of the status indexes ARGV[3] = channel of the bell
-    KEYS[4] = leases                       ARGV[4] = seconds a final record lives
+    KEYS[4] = leases                       ARGV[4] = most seconds a final record lives
     KEYS[5] = prefix of RQ's lists of waiting ids
     KEYS[6] = RQ's envelope of this id
     KEYS[7] = webhooks that are due
@@ -59,6 +59,11 @@ local function is_final(status)
   return status == 'succeeded' or status == 'failed' or status == 'cancelled'
 end
 
+local function lifetime()
+  local asked = tonumber(redis.call('HGET', KEYS[1], 'expires_in_seconds') or ARGV[4])
+  return math.min(asked, tonumber(ARGV[4]))
+end
+
 local function finish()
   redis.call('ZREM', KEYS[4], id)
   redis.call('LREM', waiting(), 0, id)
@@ -66,8 +71,8 @@ local function finish()
   if redis.call('HEXISTS', KEYS[1], 'webhook') == 1 then
     redis.call('ZADD', KEYS[7], seconds(), id)
   end
-  redis.call('EXPIRE', KEYS[1], ARGV[4])
-  redis.call('EXPIRE', KEYS[2], ARGV[4])
+  redis.call('EXPIRE', KEYS[1], lifetime())
+  redis.call('EXPIRE', KEYS[2], lifetime())
 end
 """
 )

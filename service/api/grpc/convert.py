@@ -94,6 +94,7 @@ def generation_message(
         priority=pb.Priority.Value(_PRIORITY_PREFIX + generation.priority.upper()),
         timeout_seconds=generation.timeout_seconds,
         client_metadata=generation.client_metadata,
+        expires_in_seconds=generation.expires_in_seconds,
         created_at=_timestamp(generation.created_at),
     )
     if generation.webhook:

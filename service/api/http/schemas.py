@@ -132,6 +132,9 @@ class GenerationView(View):
     timeout_seconds: int | None = Field(description="Longest run of one attempt, as asked for.")
     client_metadata: ClientMetadata = Field(description="As the client gave it.")
     webhook: Webhook | None = Field(description="As the client gave it.")
+    expires_in_seconds: int | None = Field(
+        description="How long it is kept once final, as asked for."
+    )
     attempt: int = Field(description="How often a worker has begun it.")
     progress: Progress
     cancel_requested: bool
@@ -156,6 +159,7 @@ class GenerationView(View):
             timeout_seconds=generation.timeout_seconds,
             client_metadata=generation.client_metadata,
             webhook=generation.webhook,
+            expires_in_seconds=generation.expires_in_seconds,
             attempt=generation.attempt,
             progress=generation.progress,
             cancel_requested=generation.cancel_requested,

@@ -41,6 +41,7 @@ BAD = [
     ({"timeout_seconds": 0}, "timeout_seconds", "greater than or equal to 1"),
     ({"client_metadata": {"name": "x" * 501}}, "client_metadata.name", "at most 500"),
     ({"client_metadata": {str(n): "" for n in range(17)}}, "client_metadata", "at most 16"),
+    ({"expires_in_seconds": 0}, "expires_in_seconds", "greater than or equal to 1"),
     ({"webhook": {"url": "https://10.0.0.1/"}}, "webhook.url", "only public addresses"),
     ({"webhook": {"url": "http://example.com/"}}, "webhook.url", "only https"),
     ({"webhook": {"url": "https://a:b@example.com/"}}, "webhook.url", "user name or password"),

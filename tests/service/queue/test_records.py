@@ -413,3 +413,15 @@ def test_every_call_without_redis_is_unavailable():
     ):
         with pytest.raises(Unavailable, match="redis"):
             call()
+
+
+@pytest.mark.parametrize(("asked", "longest"), [(5, 5), (10_000, 77)])
+def test_a_request_may_end_its_record_earlier_but_not_later(redis_url, client, asked, longest):
+    records = RedisRecords(client, RedisSettings(url=redis_url, record_ttl_seconds=77))
+    generation = make_generation().model_copy(update={"expires_in_seconds": asked})
+    records.accept(generation, None)
+    keys = (f"hidiffusion:generation:{generation.id}", f"hidiffusion:events:{generation.id}")
+    assert [client.ttl(key) for key in keys] == [-1, -1]
+    records.request_cancel(generation.id, now())
+    assert all(longest - 5 < client.ttl(key) <= longest for key in keys)
+    assert records.get(generation.id).expires_in_seconds == asked

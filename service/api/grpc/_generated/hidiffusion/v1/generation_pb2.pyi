@@ -456,6 +456,7 @@ class Generation(_message.Message):
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     CLIENT_METADATA_FIELD_NUMBER: _builtins.int
     WEBHOOK_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_SECONDS_FIELD_NUMBER: _builtins.int
     id: _builtins.str
     """Identifier, a ULID."""
     status: Global___GenerationStatus.ValueType
@@ -468,6 +469,8 @@ class Generation(_message.Message):
     """Who is served first among those that wait."""
     timeout_seconds: _builtins.int
     """Longest run of one attempt, as asked for; absent: the worker's own limit."""
+    expires_in_seconds: _builtins.int
+    """How long it is kept once final, as asked for; absent: as long as the service keeps any."""
     @_builtins.property
     def request(self) -> Global___ResolvedRequest:
         """What runs, with every default filled in."""
@@ -527,13 +530,19 @@ class Generation(_message.Message):
         timeout_seconds: _builtins.int | None = ...,
         client_metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         webhook: Global___Webhook | None = ...,
+        expires_in_seconds: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds", "_timeout_seconds", b"_timeout_seconds", "created_at", b"created_at", "error", b"error", "expires_in_seconds", b"expires_in_seconds", "finished_at", b"finished_at", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "client_metadata", b"client_metadata", "created_at", b"created_at", "error", b"error", "finished_at", b"finished_at", "id", b"id", "priority", b"priority", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at", "status", b"status", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds", "_timeout_seconds", b"_timeout_seconds", "attempt", b"attempt", "cancel_requested", b"cancel_requested", "client_metadata", b"client_metadata", "created_at", b"created_at", "error", b"error", "expires_in_seconds", b"expires_in_seconds", "finished_at", b"finished_at", "id", b"id", "priority", b"priority", "progress", b"progress", "queue", b"queue", "request", b"request", "result", b"result", "started_at", b"started_at", "status", b"status", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__expires_in_seconds: _TypeAlias = _typing.Literal["expires_in_seconds"]  # noqa: Y015
+    _WhichOneofArgType__expires_in_seconds: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds"]  # noqa: Y015
     _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
     _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_in_seconds) -> _WhichOneofReturnType__expires_in_seconds | None: ...
+    @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_seconds) -> _WhichOneofReturnType__timeout_seconds | None: ...
 
 Global___Generation: _TypeAlias = Generation  # noqa: Y015

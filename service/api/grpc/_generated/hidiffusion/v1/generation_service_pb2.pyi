@@ -79,6 +79,7 @@ class CreateGenerationRequest(_message.Message):
     TIMEOUT_SECONDS_FIELD_NUMBER: _builtins.int
     CLIENT_METADATA_FIELD_NUMBER: _builtins.int
     WEBHOOK_FIELD_NUMBER: _builtins.int
+    EXPIRES_IN_SECONDS_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What the picture shows, 1 to 4000 characters."""
     negative_prompt: _builtins.str
@@ -127,6 +128,10 @@ class CreateGenerationRequest(_message.Message):
     """Who is served first among those that wait; default: NORMAL."""
     timeout_seconds: _builtins.int
     """Longest run of one attempt, 1 to 86400 s; default, and limit: the worker's own."""
+    expires_in_seconds: _builtins.int
+    """How long the record and its result are kept once final, 1 to 31622400 s; default, and limit: the
+    service's own.
+    """
     @_builtins.property
     def method_options(self) -> _struct_pb2.Struct:
         """Options of the method by name, as its schema in ListModels has them; others keep their defaults."""
@@ -168,13 +173,16 @@ class CreateGenerationRequest(_message.Message):
         timeout_seconds: _builtins.int | None = ...,
         client_metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         webhook: _generation_pb2.Webhook | None = ...,
+        expires_in_seconds: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "client_metadata", b"client_metadata", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "image", b"image", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "client_metadata", b"client_metadata", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "image", b"image", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bit_depth: _TypeAlias = _typing.Literal["bit_depth"]  # noqa: Y015
     _WhichOneofArgType__bit_depth: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth"]  # noqa: Y015
+    _WhichOneofReturnType__expires_in_seconds: _TypeAlias = _typing.Literal["expires_in_seconds"]  # noqa: Y015
+    _WhichOneofArgType__expires_in_seconds: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds"]  # noqa: Y015
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
     _WhichOneofArgType__guidance_scale: _TypeAlias = _typing.Literal["_guidance_scale", b"_guidance_scale"]  # noqa: Y015
     _WhichOneofReturnType__height: _TypeAlias = _typing.Literal["height"]  # noqa: Y015
@@ -207,6 +215,8 @@ class CreateGenerationRequest(_message.Message):
     _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bit_depth) -> _WhichOneofReturnType__bit_depth | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_in_seconds) -> _WhichOneofReturnType__expires_in_seconds | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__guidance_scale) -> _WhichOneofReturnType__guidance_scale | None: ...
     @_typing.overload
