@@ -6,12 +6,10 @@ One class per concern; nothing is read at import. Nested names are joined by two
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from service.domain.catalog import Catalog, Model
@@ -29,7 +27,7 @@ class RedisSettings(_Section):
     url: str = Field("redis://127.0.0.1:6379/0", description="redis:// or rediss:// URL.")
     record_ttl_seconds: int = Field(
         7 * 24 * 3600,
-        description="Lifetime of a final generation's record and events; requests may ask for less.",
+        description="Lifetime of a final generation's record and events, unless asked for less.",
     )
     idempotency_ttl_seconds: int = Field(24 * 3600, description="Lifetime of idempotency keys.")
     event_limit: int = Field(20_000, description="Events kept per generation.")
@@ -148,6 +146,11 @@ class WorkerSettings(_Section):
         description="torch.compile backend for U-Nets, such as inductor; unset: none. With "
         "preload, a model's default request is compiled before the worker takes jobs.",
     )
+    checker: str | None = Field(
+        None,
+        description="What looks at each picture before anybody sees it, as module:attribute; "
+        "unset: nothing does.",
+    )
     preload: bool = Field(True, description="Load and warm every model before taking jobs.")
     warm_up_seconds: float = Field(
         900.0, description="A pipeline process that is not ready after this long is replaced."
@@ -250,32 +253,6 @@ class Settings(BaseSettings):
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, to hand to a child process."""
         return dict(_flatten("HIDIFFUSION", self.model_dump()))
-
-
-@dataclass(frozen=True)
-class SettingRow:
-    """One setting as an operator sees it: its environment variable, default and meaning."""
-
-    variable: str
-    default: str
-    description: str
-
-
-def describe_settings() -> list[SettingRow]:
-    """Every setting there is, in the order of the classes above."""
-    rows = []
-    for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, _Section):
-            inner = field.annotation.model_fields.items()
-            rows += [_row(f"{name}__{sub_name}", sub) for sub_name, sub in inner]
-        else:
-            rows.append(_row(name, field))
-    return rows
-
-
-def _row(name: str, field: FieldInfo) -> SettingRow:
-    default = json.dumps(field.default, default=str)
-    return SettingRow(f"HIDIFFUSION_{name.upper()}", default, field.description or "")
 
 
 def _located(model: Model, folder: Path) -> Model:

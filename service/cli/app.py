@@ -18,8 +18,9 @@ from service.cli import keys, webhooks
 from service.cli.client import RequestFailedError, ServiceClient
 from service.cli.embedded import Embedded, StartError, embedded_service
 from service.cli.generate import generate_picture
+from service.cli.settings_table import describe_settings
 from service.domain.errors import ServiceError
-from service.settings import Settings, describe_settings
+from service.settings import Settings
 
 app = typer.Typer(
     help="High-resolution pictures with HiDiffusion: run the service, or ask it for a picture.",

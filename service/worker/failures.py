@@ -8,6 +8,7 @@ from hidiffusion import HiDiffusionError
 from hidiffusion.decode import NonFiniteError
 from service.domain.errors import StoreError, Unavailable
 from service.domain.generation import Failure
+from service.worker.checking import CheckerFailed, ContentFiltered
 
 
 class ModelUnavailable(Exception):
@@ -36,6 +37,8 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
     (UnsupportedRequest, "UNSUPPORTED_REQUEST"),
     (HiDiffusionError, "UNSUPPORTED_REQUEST"),
     (InputNotFound, "INPUT_NOT_FOUND"),
+    (ContentFiltered, "CONTENT_FILTERED"),
+    (CheckerFailed, "CHECKER_FAILED"),
     (Unavailable, "STORE_UNAVAILABLE"),
     (StoreError, "STORE_ERROR"),
 )

@@ -14,6 +14,7 @@ from service.domain.generation import Failure, ResolvedRequest
 from service.settings import WorkerSettings
 from service.worker.attempt import Attempt, CancelSignal
 from service.worker.batch import Drawn, Rows, draw_together
+from service.worker.checking import Checker
 from service.worker.checkpoint import Checkpoints, newest_checkpoint
 from service.worker.denoise import denoise
 from service.worker.failures import device_is_lost, failure_of, is_out_of_memory, out_of_memory
@@ -43,12 +44,22 @@ class Studio:
         pipelines: where the models are.
         store: where results go.
         settings: tiles and previews.
+        checker: looks at each picture first; then there are no previews, and no early tiles.
     """
 
-    def __init__(self, pipelines: Pipelines, store: ObjectStore, settings: WorkerSettings) -> None:
+    def __init__(
+        self,
+        pipelines: Pipelines,
+        store: ObjectStore,
+        settings: WorkerSettings,
+        checker: Checker | None = None,
+    ) -> None:
         self._pipelines = pipelines
         self._store = store
-        self._settings = settings
+        # A preview would show what the checker has not seen yet.
+        unseen = {} if checker is None else {"preview_every": 0}
+        self._settings = settings.model_copy(update=unseen)
+        self._checker = checker
 
     def run(self, attempts: Sequence[Attempt]) -> None:
         """Run attempts to their end, and tell it as the last event of each.
@@ -152,6 +163,7 @@ class Studio:
                     pictures=pictures,
                     earlier=None if found is None else found.keys,
                     frugal=frugal,
+                    checker=self._checker,
                 )
         _log.info("made %dx%d pixels: %s s", request.width, request.height, stopwatch.seconds)
         return manifest
@@ -168,7 +180,7 @@ class Studio:
             settings=self._settings,
             recipe=recipe_of(request, self._pipelines) | {"batch": drawn.rows},
             stopwatch=drawn.stopwatch,
-            frugal=False,
+            checker=self._checker,
         )
         _log.info("made %dx%d pixels in a batch of %d", request.width, request.height, drawn.rows)
         return manifest

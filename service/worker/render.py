@@ -25,6 +25,7 @@ from service.storage.manifests import write_manifest
 from service.storage.metadata import encode_marked
 from service.storage.pyramid import PyramidWriter
 from service.worker.attempt import Attempt
+from service.worker.checking import Checker, HeldBack, Pass, Picture, look_at, shrunk
 from service.worker.frugal import DECODER_TILE
 from service.worker.inputs import Pictures, restored
 from service.worker.recipe import recipe_text
@@ -51,6 +52,7 @@ def render(
     pictures: Pictures = MappingProxyType({}),
     earlier: ArtifactKeys | None = None,
     frugal: bool = False,
+    checker: Checker | None = None,
 ) -> Manifest:
     """Decode, store what comes while it comes, and close the result with its manifest.
 
@@ -66,12 +68,14 @@ def render(
         pictures: what it started from; where a mask keeps the picture, it stays as it was given.
         earlier: of an attempt that began this very picture; what it stored is not decoded again.
         frugal: take less memory and more time.
+        checker: looks at the whole picture before any of it is stored.
 
     Returns:
         The stored manifest.
 
     Raises:
         NonFiniteError: latents or pixels hold NaN or infinity.
+        ContentFiltered, CheckerFailed: the checker lets nobody see the picture.
         StoreError, Unavailable: the store does not take an object.
     """
     request = attempt.generation.request
@@ -87,14 +91,17 @@ def render(
     def on_tile(tile: TileRef, done: int, total: int) -> None:
         attempt.tell(TileStored, tile=tile, done=done, total=total)
 
-    salvage = Salvage(store, earlier, pyramid) if earlier and deep is None else None
+    # What an earlier attempt stored may be a checker's replacement, not what was decoded.
+    reusable = earlier if deep is None and checker is None else None
+    salvage = Salvage(store, reusable, pyramid) if reusable else None
     tile = DECODER_TILE if frugal else DEFAULT_TILE
     with PyramidWriter(store, attempt.keys, pyramid, on_tile, threads=_ENCODER_THREADS) as writer:
         with stopwatch.phase("decode"):
+            into = writer if checker is None else HeldBack(request.width, request.height)
             missing = _salvaged_into(writer, salvage, attempt, tile)
             if missing:
                 _decode_into(
-                    writer,
+                    into,
                     deep,
                     vae,
                     latents,
@@ -104,6 +111,9 @@ def render(
                     tile=tile,
                     frugal=frugal,
                 )
+        if checker is not None and isinstance(into, HeldBack):
+            with stopwatch.phase("check"):
+                recipe = recipe | _release(into, writer, deep, checker, request)
         with stopwatch.phase("encode"):
             writer.finish()
             attempt.stop_if_cancelled()
@@ -152,8 +162,28 @@ def _salvaged_into(
     return missing
 
 
-def _decode_into(
+def _release(
+    held: HeldBack,
     writer: PyramidWriter,
+    deep: NDArray[np.uint16] | None,
+    checker: Checker,
+    request: ResolvedRequest,
+) -> dict[str, str]:
+    """Have a picture checked and hand it to the writer; returns what the recipe is to say of it."""
+    small = shrunk(held.pixels)
+    picture = Picture(held.pixels, small, request.prompt, request.negative_prompt, request.model)
+    verdict = look_at(checker, picture)
+    if isinstance(verdict, Pass):
+        writer.add(0, 0, held.pixels)
+        return {}
+    writer.add(0, 0, verdict.pixels)
+    if deep is not None:
+        deep[:] = verdict.pixels.astype(np.uint16) * 257  # 255 becomes 65535
+    return {"content_replaced": verdict.reason}
+
+
+def _decode_into(
+    writer: PyramidWriter | HeldBack,
     deep: NDArray[np.uint16] | None,
     vae: Any,
     latents: torch.Tensor,

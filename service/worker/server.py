@@ -13,6 +13,7 @@ from service.settings import Settings
 from service.storage.store import open_store
 from service.telemetry import bind_generation
 from service.worker.attempt import Attempt
+from service.worker.checking import load_checker
 from service.worker.failures import device_is_lost
 from service.worker.generate import DeviceLost, Studio
 from service.worker.libraries import tune_libraries
@@ -54,7 +55,9 @@ class PipelineServer:
         catalog = settings.load_catalog()
         self._models = settings.worker.models or catalog.names
         self._pipelines = Pipelines(settings)
-        self._studio = Studio(self._pipelines, open_store(settings.store), settings.worker)
+        name = settings.worker.checker
+        checker = load_checker(name) if name else None
+        self._studio = Studio(self._pipelines, open_store(settings.store), settings.worker, checker)
         self._sending = threading.Lock()
         self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._cancelled: set[tuple[str, int]] = set()

@@ -17,6 +17,8 @@ PREFIX = "/v1/images/"
 
 #: OpenAI answers every broken rule with 400; its clients tell that error from others by it.
 _STATUS = {422: 400}
+#: The reason of a picture that the operator's checker blocked.
+_FILTERED = "CONTENT_FILTERED"
 _TYPES = {401: "authentication_error", 403: "permission_error", 429: "rate_limit_error"}
 
 
@@ -55,6 +57,14 @@ def image_error(
     kind: ProblemType, detail: str, violations: list[Violation] | None, code: str | None
 ) -> tuple[int, ImageError]:
     """Status and body of an error of this kind."""
+    if code == _FILTERED:
+        blocked = ImageErrorBody(
+            message=detail,
+            type="image_generation_user_error",
+            param=None,
+            code="moderation_blocked",
+        )
+        return 400, ImageError(error=blocked)
     status = _STATUS.get(kind.status, kind.status)
     default = "server_error" if status >= 500 else "invalid_request_error"
     field = violations[0].field if violations else None

@@ -87,9 +87,9 @@ class PlayedWorker:
         self.record(generation, Succeeded(**self._common(generation), manifest=manifest))
         return manifest
 
-    def fail(self, generation: Generation) -> None:
+    def fail(self, generation: Generation, reason: str = "OUT_OF_MEMORY") -> None:
         """Tell of failure."""
-        error = Failure(reason="OUT_OF_MEMORY", detail="the picture is too large", retryable=False)
+        error = Failure(reason=reason, detail="the picture is too large", retryable=False)
         self.record(generation, Failed(**self._common(generation), error=error))
 
     def record(self, generation: Generation, event: Event) -> None:

@@ -187,6 +187,20 @@ def test_a_failure_that_would_repeat_is_tried_once(stack: Stack, client: openai.
     assert stack.count() == 1
 
 
+def test_a_blocked_picture_is_the_callers_error_and_tried_once(
+    stack: Stack, client: openai.OpenAI
+) -> None:
+    def work(generation_id: str) -> None:
+        stack.worker.fail(stack.worker.start(generation_id), "CONTENT_FILTERED")
+
+    with working(stack, work), pytest.raises(openai.BadRequestError) as raised:
+        client.images.generate(prompt="a fox")
+
+    assert raised.value.code == "moderation_blocked"
+    assert raised.value.type == "image_generation_user_error"
+    assert stack.count() == 1
+
+
 def test_a_failure_in_a_stream_is_raised(stack: Stack, client: openai.OpenAI) -> None:
     def work(generation_id: str) -> None:
         stack.worker.fail(stack.worker.start(generation_id))
