@@ -82,7 +82,7 @@ class Studio:
         with tqdm(total=total, unit="px", unit_scale=True, desc="drawing") as bar:
             for batch in batches(missing):
                 bar.set_postfix_str(f"{batch[0].variant} {batch[0].size}")
-                for job, pixels in zip(batch, self._sample(batch), strict=True):
+                for job, pixels in zip(batch, self.sample(batch), strict=True):
                     _write(self.file(job), pixels)
                     bar.update(job.size.pixels)
 
@@ -93,7 +93,8 @@ class Studio:
         native = Job(job.prompt, job.seed, NATIVE_SIZE, DIRECT)
         return enlarge(self.picture(native), job.size)
 
-    def _sample(self, batch: list[Job]) -> Iterator[Pixels]:
+    def sample(self, batch: list[Job]) -> Iterator[Pixels]:
+        """Draw pictures of one size and method, and keep none."""
         pipe, job = self._loaded(), batch[0]
         seeds = tuple(job.seed for job in batch)
         kind = torch.bfloat16 if self.sampling.precision == "bfloat16" else torch.float32
