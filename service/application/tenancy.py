@@ -31,6 +31,7 @@ class Limiter(Protocol):
 
         Raises:
             RateLimited: there is no room now.
+            StorageFull: the tenant's results take all the room that the key allows.
             InvalidRequest: there never will be: these alone are over a limit.
         """
         ...

@@ -31,6 +31,7 @@ def create(
     requests: Annotated[int | None, typer.Option(help="Changing requests a minute.")] = None,
     unfinished: Annotated[int | None, typer.Option(help="Unfinished generations at once.")] = None,
     megapixels: Annotated[float | None, typer.Option(help="Megapixels a minute.")] = None,
+    megabytes: Annotated[float | None, typer.Option(help="Megabytes of stored results.")] = None,
     note: Annotated[str, typer.Option(help="What it is for.")] = "",
     file: _FileOption = _DEFAULT_FILE,
 ) -> None:
@@ -38,7 +39,10 @@ def create(
     now = datetime.now(UTC)
     try:
         limits = KeyLimits(
-            requests_per_minute=requests, unfinished=unfinished, megapixels_per_minute=megapixels
+            requests_per_minute=requests,
+            unfinished=unfinished,
+            megapixels_per_minute=megapixels,
+            stored_megabytes=megabytes,
         )
         expires = now + timedelta(days=days) if days else None
         scopes = tuple(scope or _DEFAULT_SCOPES)

@@ -23,6 +23,7 @@ class KeyLimits(BaseModel):
     requests_per_minute: int | None = Field(None, ge=1)
     unfinished: int | None = Field(None, ge=1)
     megapixels_per_minute: float | None = Field(None, gt=0)
+    stored_megabytes: float | None = Field(None, gt=0)
 
 
 class ApiKey(BaseModel):

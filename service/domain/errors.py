@@ -14,6 +14,7 @@
       + Unauthenticated         there is no key, or none that is good
       + PermissionDenied        the key lacks a scope
       + RateLimited             the key has asked for too much
+      + StorageFull             the tenant's results take all the room the key allows
       + Unavailable             a dependency cannot be reached; try again later
       + StoreError              the object store refused or failed for good
 
@@ -193,6 +194,19 @@ class RateLimited(ServiceError):
         per = "generations" if allowance.policy == "unfinished" else "a minute"
         rule = f"{allowance.quota:g} {allowance.policy} {per}"
         super().__init__(f"the key allows {rule}; retry in {retry_after} s")
+
+
+class StorageFull(ServiceError):
+    """The tenant's results take all the room that the key allows; waiting alone may not help."""
+
+    reason = "STORAGE_FULL"
+
+    def __init__(self, quota_megabytes: float, stored_bytes: int) -> None:
+        super().__init__(
+            f"the key allows {quota_megabytes:g} MB of stored results, and there are "
+            f"{stored_bytes / 1e6:.1f} MB; delete generations with purge=true, or ask for "
+            "expires_in_seconds"
+        )
 
 
 class Unavailable(ServiceError):

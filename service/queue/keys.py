@@ -8,6 +8,8 @@
 | `hidiffusion:index:@<tenant>:<status>`, `…:all` | the same, of one tenant | as those |
 | `hidiffusion:tenants` | set: tenants that have such indexes | for good |
 | `hidiffusion:rate:<key>:<policy>` | string: when a key has paid off what it took | a minute |
+| `hidiffusion:stored:<tenant>` | hash: bytes of each result, and `total` | until results end |
+| `hidiffusion:stored-until:<tenant>` | sorted set: results by the time they end | as that |
 | `hidiffusion:slots:<key>` | sorted set: unfinished generations of a key | until they are final |
 | `hidiffusion:leases` | sorted set: running ids by last sign of life | while running |
 | `hidiffusion:idempotency:[@<tenant>:]<key>` | hash: fingerprint and ids | `idempotency_ttl` |
@@ -57,6 +59,13 @@ CONDEMNED = "hidiffusion:condemned"
 SWEEPER = "hidiffusion:sweeper"
 WEBHOOKS_DUE = "hidiffusion:webhooks:due"
 WEBHOOKS_DEAD = "hidiffusion:webhooks:dead"
+
+#: A tenant is appended to these.
+STORED = "hidiffusion:stored:"
+STORED_UNTIL = "hidiffusion:stored-until:"
+
+#: What the scripts that finish a generation write to besides, in their order.
+FINISHING = (WEBHOOKS_DUE, STORED, STORED_UNTIL)
 
 #: The tenants that have indexes of their own.
 TENANTS = "hidiffusion:tenants"

@@ -8,10 +8,11 @@ import math
 from collections.abc import Sequence
 
 from service.domain.access import Allowance, Caller
-from service.domain.errors import FieldViolation, InvalidRequest, RateLimited
+from service.domain.errors import FieldViolation, InvalidRequest, RateLimited, StorageFull
 from service.domain.generation import Generation
 from service.events.connection import TextClient, unavailable_when_down
 from service.queue.keys import rate_key, record_key, slots_key
+from service.queue.stored import StoredBytes
 
 WINDOW_SECONDS = 60
 
@@ -75,6 +76,7 @@ class RedisLimiter:
         self._redis = client
         self._take = client.register_script(_TAKE)
         self._occupy = client.register_script(_OCCUPY)
+        self._stored = StoredBytes(client)
 
     def count_request(self, caller: Caller) -> Allowance | None:
         """Count a request that changes something; raises `RateLimited`."""
@@ -86,8 +88,10 @@ class RedisLimiter:
 
         Raises:
             RateLimited: there is no room now.
+            StorageFull: the tenant's results take all the room that the key allows.
             InvalidRequest: these alone take more than there ever is.
         """
+        self._check_storage(caller)
         places = caller.limits.unfinished
         quota = caller.limits.megapixels_per_minute
         megapixels = 0.0 if quota is None else _megapixels(generations, quota)
@@ -108,6 +112,11 @@ class RedisLimiter:
         if caller.limits.unfinished is not None:
             with unavailable_when_down():
                 self._redis.zrem(slots_key(caller.key_id), *(each.id for each in generations))
+
+    def _check_storage(self, caller: Caller) -> None:
+        quota = caller.limits.stored_megabytes
+        if quota is not None and (stored := self._stored.of(caller.tenant)) >= quota * 1e6:
+            raise StorageFull(quota, stored)
 
     def _occupy_all(self, caller: Caller, generations: Sequence[Generation], places: int) -> None:
         for generation in generations:

@@ -56,6 +56,7 @@ def changes(event: Event) -> dict[str, str]:
     match event:
         case Succeeded():
             fields["result"] = event.manifest.model_dump_json()
+            fields["stored_bytes"] = str(event.manifest.stored_bytes)
         case Failed():
             fields["error"] = event.error.model_dump_json()
         case Queued():

@@ -23,11 +23,11 @@ from service.queue import scripts
 from service.queue.enqueue import enqueue
 from service.queue.keys import (
     ALL,
+    FINISHING,
     INDEX,
     LEASES,
     QUEUES,
     TENANTS,
-    WEBHOOKS_DUE,
     WORKERS,
     idempotency_key,
     index_key,
@@ -37,6 +37,7 @@ from service.queue.keys import (
     worker_key,
 )
 from service.queue.record_codec import changes, from_fields, to_fields
+from service.queue.stored import StoredBytes
 from service.settings import RedisSettings
 from service.telemetry import bind_generation
 
@@ -189,8 +190,7 @@ class RedisRecords:
 
     def record_with(self, generation_id: str, event: Event, extra: dict[str, str]) -> bool:
         """`record`, setting `extra` fields of the record in the same step."""
-        told = encode(event)
-        fields = changes(event) | extra
+        told, fields = encode(event), changes(event) | extra
         written = self._run(
             self._record, generation_id, told["attempt"], told["type"], told["at"], told["data"],
             status_after(event).value, *_flat(fields),
@@ -221,6 +221,7 @@ class RedisRecords:
         """Forget a generation, its events and its idempotency key; forgetting twice is fine."""
         with unavailable_when_down():
             claim, tenant = self.redis.hmget(record_key(generation_id), "idempotency_key", "tenant")
+            StoredBytes(self.redis).forget(tenant or "", generation_id)
             with self.redis.pipeline() as pipe:
                 pipe.delete(record_key(generation_id), events_key(generation_id))
                 pipe.delete(job_key(generation_id))
@@ -266,7 +267,7 @@ class RedisRecords:
             LEASES,
             QUEUES,
             job_key(generation_id),
-            WEBHOOKS_DUE,
+            *FINISHING,
         )
         limits = (self._settings.event_limit, CHANNEL, self._settings.record_ttl_seconds)
         with unavailable_when_down():

@@ -12,6 +12,7 @@ All but `TOUCH` share their first arguments:
     KEYS[5] = prefix of RQ's lists of waiting ids
     KEYS[6] = RQ's envelope of this id
     KEYS[7] = webhooks that are due
+    KEYS[8] = prefix of the bytes that tenants have stored, KEYS[9] = prefix of when these end
 """
 
 _CLOCK = """
@@ -64,6 +65,16 @@ local function lifetime()
   return math.min(asked, tonumber(ARGV[4]))
 end
 
+local function count_stored()
+  local result = redis.call('HMGET', KEYS[1], 'tenant', 'stored_bytes')
+  local tenant, bytes = result[1], result[2]
+  if tenant and tenant ~= '' and bytes then
+    redis.call('HSET', KEYS[8] .. tenant, id, bytes)
+    redis.call('HINCRBY', KEYS[8] .. tenant, 'total', bytes)
+    redis.call('ZADD', KEYS[9] .. tenant, seconds() + lifetime(), id)
+  end
+end
+
 local function finish()
   redis.call('ZREM', KEYS[4], id)
   redis.call('LREM', waiting(), 0, id)
@@ -71,6 +82,7 @@ local function finish()
   if redis.call('HEXISTS', KEYS[1], 'webhook') == 1 then
     redis.call('ZADD', KEYS[7], seconds(), id)
   end
+  count_stored()
   redis.call('EXPIRE', KEYS[1], lifetime())
   redis.call('EXPIRE', KEYS[2], lifetime())
 end

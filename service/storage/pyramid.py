@@ -48,6 +48,7 @@ class PyramidWriter:
         self._levels = [Level(level, pyramid) for level in pyramid.levels]
         self._total = sum(level.columns * level.rows for level in pyramid.levels)
         self._done = 0
+        self.stored_bytes = 0
         self._placing = threading.Lock()
         self._telling = threading.Lock()
         self._work = _BoundedWork(threads, backlog)
@@ -126,6 +127,7 @@ class PyramidWriter:
         )
         with self._telling:
             self._done += 1
+            self.stored_bytes += len(encoded)
             self._on_tile(tile, self._done, self._total)
 
 

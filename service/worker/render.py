@@ -129,6 +129,7 @@ def render(
         thumbnail=thumbnail,
         pyramid=pyramid,
         recipe=recipe | {"seconds": stopwatch.seconds},
+        stored_bytes=writer.stored_bytes + image.bytes + thumbnail.bytes,
         created_at=datetime.now(UTC),
     )
     attempt.stop_if_cancelled()

@@ -7,6 +7,7 @@ from service.domain.errors import (
     GenerationCancelled,
     GenerationFailed,
     ServiceError,
+    StorageFull,
     StoreError,
     WaitedTooLong,
 )
@@ -47,7 +48,7 @@ def may_retry(error: ServiceError) -> bool | None:
     match error:
         case GenerationFailed():
             return error.retryable
-        case Conflict() | WaitedTooLong() | StoreError():
+        case Conflict() | WaitedTooLong() | StorageFull() | StoreError():
             return False
         case _:
             return None

@@ -20,6 +20,7 @@ from service.domain.errors import (
     PermissionDenied,
     RateLimited,
     ServiceError,
+    StorageFull,
     StoreError,
     Unauthenticated,
     Unavailable,
@@ -182,6 +183,13 @@ RATE_LIMITED = ProblemType(
     "The API key has asked for too much",
     "`detail` names the limit. Repeat the request after the seconds of the Retry-After header.",
 )
+STORAGE_FULL = ProblemType(
+    "storage-full",
+    507,
+    "The stored results take all the room there is for them",
+    "Delete generations with `DELETE /v1/generations/{id}?purge=true`, or wait until some expire; "
+    "`expires_in_seconds` lets them end earlier. The limit is that of the API key.",
+)
 UNAVAILABLE = ProblemType(
     "unavailable",
     503,
@@ -220,6 +228,7 @@ PROBLEM_TYPES = (
     UNAUTHENTICATED,
     PERMISSION_DENIED,
     RATE_LIMITED,
+    STORAGE_FULL,
     UNAVAILABLE,
     STORE_ERROR,
     INTERNAL,
@@ -239,6 +248,7 @@ _BY_ERROR: dict[type[ServiceError], ProblemType] = {
     Unauthenticated: UNAUTHENTICATED,
     PermissionDenied: PERMISSION_DENIED,
     RateLimited: RATE_LIMITED,
+    StorageFull: STORAGE_FULL,
     Unavailable: UNAVAILABLE,
     StoreError: STORE_ERROR,
     ServiceError: INTERNAL,

@@ -82,6 +82,7 @@ class PlayedWorker:
                 levels=(PyramidLevel(level=0, width=1, height=1, columns=1, rows=1),),
             ),
             recipe={"request": request.model_dump(), "versions": {"torch": "2.13.0"}},
+            stored_bytes=len(image) + len(thumbnail),
             created_at=datetime.now(UTC),
         )
         self.record(generation, Succeeded(**self._common(generation), manifest=manifest))

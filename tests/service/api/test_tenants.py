@@ -3,6 +3,7 @@
 import base64
 import concurrent.futures
 import re
+import time
 from collections.abc import Iterator
 from contextlib import closing
 from datetime import UTC, datetime, timedelta
@@ -371,6 +372,51 @@ def test_megapixels_per_minute(service: Service) -> None:
     assert too_large.status_code == 422
     assert "2.5 megapixels a minute" in too_large.text
     assert [ask(1024).status_code for _ in range(3)] == [202, 202, 429]
+
+
+def test_stored_results_of_a_tenant(service: Service) -> None:
+    both = (Scope.READ, Scope.WRITE)
+    token = service.token("acme", both, limits=KeyLimits(stored_megabytes=0.5))
+    first, second = (service.post(service.colleague).json()["id"] for _ in range(2))
+    for generation_id in (first, second):  # 256 kB each
+        assert service.post(token).status_code == 202
+        service.stack.worker.run(generation_id)
+    refused = service.post(token)
+
+    assert refused.status_code == 507
+    assert refused.json()["type"] == "/problems/storage-full"
+    assert "purge=true" in refused.json()["detail"]
+    with pytest.raises(grpc.RpcError) as raised:
+        service.stack.stub.CreateGeneration(
+            rpc.CreateGenerationRequest(prompt="a fox"),
+            metadata=[("authorization", f"Bearer {token}")],
+        )
+    assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+    url = f"{service.stack.endpoints.http_url}/v1"
+    with openai.OpenAI(base_url=url, api_key=token) as client:
+        with pytest.raises(openai.InternalServerError) as full:
+            client.images.generate(prompt="a fox")
+        assert full.value.response.headers["x-should-retry"] == "false"
+    assert service.post(service.stranger).status_code == 202
+    with service.http(token) as client:
+        assert client.delete(f"/v1/generations/{first}?purge=true").status_code == 204
+    assert service.post(token).status_code == 202
+
+
+def test_what_expires_gives_its_room_back(service: Service) -> None:
+    limits = KeyLimits(stored_megabytes=0.2)
+    token = service.token("acme", (Scope.READ, Scope.WRITE), limits=limits)
+    with service.http(token) as client:
+        body = {"prompt": "a fox", "expires_in_seconds": 1}
+        short = client.post("/v1/generations", json=body).json()["id"]
+        service.stack.worker.run(short)
+        assert service.post(token).status_code == 507
+        deadline = time.monotonic() + 20
+        while (status := service.post(token).status_code) == 507:
+            assert time.monotonic() < deadline
+            time.sleep(0.1)
+        assert status == 202
+        assert client.get(f"/v1/generations/{short}").status_code == 404
 
 
 def test_a_repeated_request_takes_no_second_place(service: Service) -> None:

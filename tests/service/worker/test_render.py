@@ -89,6 +89,12 @@ def test_the_picture_is_what_diffusers_would_save(
     expected = np.asarray(VaeImageProcessor().postprocess(decoded, output_type="pil")[0])
     picture = np.asarray(Image.open(io.BytesIO(store.get(manifest.image.key))))
     assert picture.shape == (152, 200, 3)
+    sizes = store.sizes("generations/")
+    assert (
+        manifest.stored_bytes
+        == sum(sizes.values())
+        - sizes[ArtifactKeys(manifest.generation_id, manifest.attempt).manifest]
+    )
     assert np.abs(picture.astype(int) - expected).max() <= 1
 
 
