@@ -60,12 +60,22 @@ def _add_access(operation: dict[str, Any], path: str, *, changing: bool) -> None
     operation["responses"] |= {str(status): refusal for status, refusal in refusals.items()}
 
 
+def _describe_events(operation: dict[str, Any]) -> None:
+    """Say of a stream what the data of its events are; FastAPI describes the events alone."""
+    for response in operation["responses"].values():
+        stream = response.get("content", {}).get("text/event-stream", {})
+        if "itemSchema" in stream and "schema" in stream:
+            data = stream["itemSchema"]["properties"]["data"]
+            data |= {"contentMediaType": "application/json", "contentSchema": stream.pop("schema")}
+
+
 def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     for name in _DEFAULT_SCHEMAS:
         schemas.pop(name, None)
     for path, methods in document["paths"].items():
         for method, operation in methods.items():
+            _describe_events(operation)
             if _VALIDATION_ERROR in str(operation["responses"].get("422")):
                 del operation["responses"]["422"]  # this route answers broken rules another way
             if "security" in operation:

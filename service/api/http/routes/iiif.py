@@ -53,7 +53,10 @@ def get_base(generation_id: GenerationId, use_cases: UseCasesDep) -> Response:
     "/info.json",
     response_class=Response,
     responses={
-        200: {"description": "Image information.", "content": {_LD_JSON: {}}},
+        200: {
+            "description": "Image information.",
+            "content": {_LD_JSON: {}, "application/json": {}},
+        },
         **problem_responses(404, 422, 503),
     },
 )
