@@ -46,18 +46,17 @@ def up(data: _DataOption = _DEFAULT_DATA) -> None:
     """Run the whole service on this machine until interrupted: Redis, API, gRPC and a worker."""
     console = Console()
     _stop_on_terminate()
-    with _embedded(data, console) as service:
+    with suppress(KeyboardInterrupt), _embedded(data, console) as service:
         table = Table(show_header=False, box=None)
         table.add_row("HTTP", service.url, "[dim]API documentation at /docs[/dim]")
         table.add_row("gRPC", service.grpc_address, "[dim]with reflection[/dim]")
         table.add_row("data", str(service.data), "[dim]logs in logs/[/dim]")
         console.print(table)
         console.print("Press Ctrl+C to stop.")
-        with suppress(KeyboardInterrupt):
-            while True:
-                time.sleep(1.0)
-                for name in service.revive():
-                    console.print(f"[yellow]{name} died and was started again[/yellow]")
+        while True:
+            time.sleep(1.0)
+            for name in service.revive():
+                console.print(f"[yellow]{name} died and was started again[/yellow]")
 
 
 @app.command()

@@ -4,6 +4,7 @@ import os
 import signal
 import subprocess
 import sys
+import time
 from pathlib import Path
 
 import psutil
@@ -30,6 +31,14 @@ def run(
     )
 
 
+def _first_child(pid: int) -> list[psutil.Process]:
+    deadline = time.monotonic() + 60
+    while not (children := psutil.Process(pid).children(recursive=True)):
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+    return children
+
+
 @pytest.mark.slow
 def test_generate_starts_a_service_for_the_one_job_and_leaves_nothing(tmp_path: Path) -> None:
     before = {process.pid for process in psutil.process_iter()}
@@ -54,7 +63,10 @@ def test_generate_starts_a_service_for_the_one_job_and_leaves_nothing(tmp_path: 
 
 
 @pytest.mark.slow
-def test_up_stops_in_order_on_sigterm_even_where_sigint_is_ignored(tmp_path: Path) -> None:
+@pytest.mark.parametrize("while_starting", [False, True])
+def test_up_stops_in_order_on_sigterm_even_where_sigint_is_ignored(
+    tmp_path: Path, while_starting: bool
+) -> None:
     environment = {"HIDIFFUSION_API__HTTP_PORT": "0", "HIDIFFUSION_API__GRPC_PORT": "0"}
     with subprocess.Popen(
         [*COMMAND, "up", "--data", str(tmp_path / "data")],
@@ -66,9 +78,12 @@ def test_up_stops_in_order_on_sigterm_even_where_sigint_is_ignored(tmp_path: Pat
         preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_IGN),  # noqa: PLW1509
     ) as process:
         assert process.stdout is not None
-        next(line for line in process.stdout if "Press Ctrl+C" in line)
-        children = psutil.Process(process.pid).children(recursive=True)
-        assert len(children) >= 4
+        if while_starting:
+            children = _first_child(process.pid)
+        else:
+            next(line for line in process.stdout if "Press Ctrl+C" in line)
+            children = psutil.Process(process.pid).children(recursive=True)
+            assert len(children) >= 4
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
     assert not any(child.is_running() for child in children)

@@ -30,12 +30,12 @@ def test_a_sign_of_life_is_answered_with_what_is_wanted(records, attempts, runni
 def test_only_what_shows_no_sign_of_life_is_silent(records, attempts, running):
     other = records.accept(make_generation(), None)
     records.begin_attempt(other.id, "w2", now())
-    time.sleep(0.3)
+    time.sleep(2.0)
     attempts.touch(other.id, 1)
-    assert attempts.silent(0.25) == [running.id]
+    assert attempts.silent(1.9) == [running.id]
     assert attempts.silent(60) == []
     records.record(running.id, Cancelled(attempt=1, at=now()))
-    assert attempts.silent(0.25) == []
+    assert attempts.silent(0) == [other.id]
 
 
 def test_a_stranger_renews_no_lease(attempts, running):
@@ -83,9 +83,9 @@ def test_reports_are_seen_until_they_expire_or_are_taken_back(records, attempts)
     info = WorkerInfo("w1", "idle", ("fox", "owl"), ("fox",), 2)
     other = WorkerInfo("w0", "busy", ("fox",), (), 0)
     attempts.report(info, 60)
-    attempts.report(other, 0.2)
+    attempts.report(other, 2.0)
     assert records.workers() == (other, info)
-    time.sleep(0.25)
+    time.sleep(2.1)
     assert records.workers() == (info,)
     attempts.leave("w1")
     assert records.workers() == ()

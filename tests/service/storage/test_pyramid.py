@@ -201,6 +201,9 @@ def test_a_slow_store_holds_the_decoder_back(memory: ObjectStore) -> None:
         ThreadPoolExecutor(1) as decoder,
     ):
         handing = decoder.submit(hand_in, writer)
+        deadline = time.monotonic() + 30
+        while len(accepted) < 8 and time.monotonic() < deadline:
+            time.sleep(0.01)
         time.sleep(0.3)
         assert not handing.done()
         # The backlog without waiting for the store, and at most what its regions complete.
