@@ -15,10 +15,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.cli import keys, webhooks
-from service.cli.client import RequestFailedError, ServiceClient
 from service.cli.embedded import Embedded, StartError, embedded_service
 from service.cli.generate import generate_picture
 from service.cli.settings_table import describe_settings
+from service.client import Client, ClientError
 from service.domain.errors import ServiceError
 from service.settings import Settings
 
@@ -182,12 +182,11 @@ def _model_rows(server: str | None) -> Iterator[tuple[str, ...]]:
                 methods = ", ".join(model.methods)
                 yield model.name, *sizes, model.default_method, methods, "none running"
             return
-        with ServiceClient(url) as client:
+        with Client(url) as client:
             for entry in client.models():
-                sizes = f"{entry['native_size']} px", f"{entry['max_size']} px"
-                methods = ", ".join(entry["methods"])
-                warm = str(entry["warm_workers"])
-                yield entry["name"], *sizes, entry["default_method"], methods, warm
+                sizes = f"{entry.native_size} px", f"{entry.max_size} px"
+                methods, warm = ", ".join(entry.methods), str(entry.warm_workers)
+                yield entry.name, *sizes, entry.default_method, methods, warm
 
 
 @contextmanager
@@ -213,7 +212,7 @@ def _plain_errors() -> Iterator[None]:
     """Say what went wrong in a line, without a traceback, and exit with status 1."""
     try:
         yield
-    except (RequestFailedError, StartError, ServiceError, ValueError) as error:
+    except (ClientError, StartError, ServiceError, ValueError) as error:
         Console(stderr=True).print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
 

@@ -17,7 +17,7 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from service.cli.client import RequestFailedError, ServiceClient
+from service.client import Client, Event, Generation, StepEvent, TileEvent
 from service.domain.artifacts import EXTENSIONS
 
 
@@ -35,26 +35,23 @@ def generate_picture(
         The file that was written.
 
     Raises:
-        RequestFailedError: the service refused the request, or the generation did not succeed.
+        ClientError: the service refused the request, or the generation did not succeed.
     """
-    with ServiceClient(url) as client:
-        generation = client.create(fields)
-        generation_id = generation["id"]
+    with Client(url) as client:
+        generation_id = client.create(fields).id
         try:
-            _follow(client, generation_id, console)
+            generation = _follow(client, generation_id, console)
         except KeyboardInterrupt:
             client.cancel(generation_id)
             raise
-        record = client.generation(generation_id)
-        extension = EXTENSIONS[record["request"]["output_format"]]
+        extension = EXTENSIONS[generation.request.output_format]
         target = output or folder / f"{generation_id}.{extension}"
-        target.parent.mkdir(parents=True, exist_ok=True)
-        client.download(f"/v1/generations/{generation_id}/image", target)
-    _report(console, url, record, target)
+        client.download(generation_id, target)
+    _report(console, url, generation, target)
     return target
 
 
-def _follow(client: ServiceClient, generation_id: str, console: Console) -> None:
+def _follow(client: Client, generation_id: str, console: Console) -> Generation:
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -64,15 +61,7 @@ def _follow(client: ServiceClient, generation_id: str, console: Console) -> None
         TimeRemainingColumn(),
     )
     with Progress(*columns, console=console) as progress:
-        view = _View(progress)
-        for kind, event in client.events(generation_id):
-            view.show(kind, event)
-            if kind == "failed":
-                raise RequestFailedError(
-                    f"generation {generation_id} failed: {event['error']['detail']}"
-                )
-            if kind == "cancelled":
-                raise RequestFailedError(f"generation {generation_id} was cancelled")
+        return client.wait(generation_id, on_event=_View(progress).show)
 
 
 class _View:
@@ -83,24 +72,22 @@ class _View:
         self._denoising = progress.add_task("waiting in the queue", total=None)
         self._tiles: TaskID | None = None
 
-    def show(self, kind: str, event: dict[str, Any]) -> None:
-        match kind:
-            case "started":
-                self._progress.update(self._denoising, description="preparing")
-            case "step":
+    def show(self, event: Event) -> None:
+        match event:
+            case StepEvent(step=step, total=total):
                 self._progress.update(
-                    self._denoising,
-                    description="denoising",
-                    completed=event["step"],
-                    total=event["total"],
+                    self._denoising, description="denoising", completed=step, total=total
                 )
-            case "tile":
+            case TileEvent(done=done, total=total):
                 if self._tiles is None:
                     self._tiles = self._progress.add_task("decoding tiles")
-                self._progress.update(self._tiles, completed=event["done"], total=event["total"])
+                self._progress.update(self._tiles, completed=done, total=total)
+            case Event(type="started"):
+                self._progress.update(self._denoising, description="preparing")
 
 
-def _report(console: Console, url: str, record: dict[str, Any], target: Path) -> None:
+def _report(console: Console, url: str, generation: Generation, target: Path) -> None:
+    recipe = json.dumps(generation.request.model_dump(mode="json"))
     console.print(f"[bold]picture[/bold]  {escape(str(target.resolve()))}", soft_wrap=True)
-    console.print("[bold]recipe[/bold]   " + escape(json.dumps(record["request"])), soft_wrap=True)
-    console.print(f"[bold]address[/bold]  {url}/v1/generations/{record['id']}/image")
+    console.print("[bold]recipe[/bold]   " + escape(recipe), soft_wrap=True)
+    console.print(f"[bold]address[/bold]  {url}/v1/generations/{generation.id}/image")
