@@ -17,7 +17,8 @@ from service.domain.events import (
     TileStored,
     WaitingForStore,
 )
-from service.domain.generation import Failure, Generation, Priority, ResolvedRequest, Status
+from service.domain.generation import Failure, Generation, Status
+from service.domain.request import Priority, ResolvedRequest
 
 MODEL = "fox"
 

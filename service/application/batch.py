@@ -7,7 +7,8 @@ from collections.abc import Sequence
 from service.application.use_cases import UseCases
 from service.application.wait import wait_until_final
 from service.domain.errors import ServiceError
-from service.domain.generation import Generation, GenerationRequest
+from service.domain.generation import Generation
+from service.domain.request import GenerationRequest
 
 
 class GenerateBatch:

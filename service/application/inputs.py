@@ -6,8 +6,8 @@ from collections.abc import Iterator, Mapping
 from service.application.uploads import Given
 from service.domain.catalog import Model
 from service.domain.errors import FieldViolation
-from service.domain.generation import GenerationRequest, ResolvedRequest
 from service.domain.methods import METHODS
+from service.domain.request import GenerationRequest, ResolvedRequest
 
 #: Fields of a request that name a picture.
 PICTURES = ("image", "mask")

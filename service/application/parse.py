@@ -6,7 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from service.domain.errors import FieldViolation, InvalidRequest
-from service.domain.generation import GenerationRequest
+from service.domain.request import GenerationRequest
 
 MAX_KEY_CHARACTERS = 255
 

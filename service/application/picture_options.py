@@ -4,7 +4,7 @@ from collections.abc import Iterator
 
 from service.domain.artifacts import BIT_DEPTHS, DEFAULT_QUALITY, MAX_SIDES
 from service.domain.errors import FieldViolation
-from service.domain.generation import GenerationRequest, ResolvedRequest
+from service.domain.request import GenerationRequest, ResolvedRequest
 
 
 def resolved_quality(request: GenerationRequest) -> int | None:

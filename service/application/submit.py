@@ -22,16 +22,15 @@ from service.application.uploads import Given, Uploads
 from service.application.webhooks import WebhookRules
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import FieldViolation, InvalidRequest
-from service.domain.generation import (
+from service.domain.generation import Generation, Status
+from service.domain.methods import METHODS, method_violations, resolved_options
+from service.domain.request import (
     MAX_BATCH,
     MAX_SEED,
-    Generation,
     GenerationRequest,
     ResolvedRequest,
-    Status,
     derived_seed,
 )
-from service.domain.methods import METHODS, method_violations, resolved_options
 
 _T = TypeVar("_T")
 

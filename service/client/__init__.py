@@ -41,7 +41,8 @@ from service.client.models import (
 )
 from service.client.plans import RetryPolicy
 from service.client.sync import Client
-from service.domain.generation import GenerationRequest, Status
+from service.domain.generation import Status
+from service.domain.request import GenerationRequest
 
 __all__ = [
     "ApiError",

@@ -9,14 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.domain.artifacts import PyramidLevel
-from service.domain.generation import (
-    ClientMetadata,
-    Failure,
-    Priority,
-    Progress,
-    ResolvedRequest,
-    Status,
-)
+from service.domain.generation import Failure, Progress, Status
+from service.domain.request import ClientMetadata, Priority, ResolvedRequest
 
 
 class _Answer(BaseModel):

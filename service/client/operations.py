@@ -21,7 +21,8 @@ from service.client.models import (
     Upload,
 )
 from service.client.plans import Emit, Plan, RetryPolicy, ask
-from service.domain.generation import GenerationRequest, Status
+from service.domain.generation import Status
+from service.domain.request import GenerationRequest
 
 Request = GenerationRequest | Mapping[str, Any]
 

@@ -1,6 +1,6 @@
 """Which generations may be drawn as one batch, each row as if it were alone."""
 
-from service.domain.generation import ResolvedRequest
+from service.domain.request import ResolvedRequest
 
 #: What each row of a batch has for itself.
 _OWN = {

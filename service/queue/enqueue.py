@@ -5,7 +5,8 @@ from typing import Any
 
 from rq import Queue
 
-from service.domain.generation import Generation, Priority
+from service.domain.generation import Generation
+from service.domain.request import Priority
 from service.queue.keys import DOORBELL, queue_key, queue_name
 
 SERIALIZER = "json"

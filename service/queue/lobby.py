@@ -8,7 +8,7 @@ from functools import lru_cache
 from ulid import ULID
 
 from service.domain.batching import batch_key
-from service.domain.generation import PRIORITIES, Priority, ResolvedRequest
+from service.domain.request import PRIORITIES, Priority, ResolvedRequest
 from service.events.connection import unavailable_when_down
 from service.queue.keys import DOORBELL, queue_key
 from service.queue.records import RedisRecords

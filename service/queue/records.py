@@ -14,7 +14,8 @@ from service import tracing
 from service.application.ports import IdempotencyClaim, Page, WorkerInfo
 from service.domain.errors import GenerationNotFound, IdempotencyMismatch
 from service.domain.events import Event, Queued, Started, status_after
-from service.domain.generation import PRIORITIES, Generation, Progress, ResolvedRequest, Status
+from service.domain.generation import Generation, Progress, Status
+from service.domain.request import PRIORITIES, ResolvedRequest
 from service.events.bell import CHANNEL
 from service.events.codec import encode
 from service.events.connection import TextClient, unavailable_when_down

@@ -14,7 +14,7 @@ it has loaded until then.
 from collections.abc import Collection, Iterable
 from dataclasses import dataclass
 
-from service.domain.generation import PRIORITIES, Priority
+from service.domain.request import PRIORITIES, Priority
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,8 @@ from rq.worker.base import WorkerStatus
 from service import tracing
 from service.application.ports import WorkerInfo
 from service.domain.errors import GenerationNotFound, Unavailable
-from service.domain.generation import PRIORITIES, Generation, Status
+from service.domain.generation import Generation, Status
+from service.domain.request import PRIORITIES
 from service.events.connection import connect
 from service.queue.attempts import Attempts
 from service.queue.channel import Happened, Message

@@ -12,7 +12,8 @@ from datetime import UTC, datetime
 
 from service.application.ports import WorkerInfo
 from service.domain.events import Failed, Queued
-from service.domain.generation import Failure, ResolvedRequest
+from service.domain.generation import Failure
+from service.domain.request import ResolvedRequest
 from service.queue.lobby import Lobby
 from service.queue.records import RedisRecords
 from service.telemetry import bind_generation

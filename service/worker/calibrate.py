@@ -17,7 +17,8 @@ import torch
 from ulid import ULID
 
 from service.domain.events import Event, Failed
-from service.domain.generation import Generation, ResolvedRequest, Status
+from service.domain.generation import Generation, Status
+from service.domain.request import ResolvedRequest
 from service.settings import Settings, StoreSettings
 from service.storage.store import open_store
 from service.worker.attempt import Attempt

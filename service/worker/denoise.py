@@ -9,7 +9,7 @@ import torch
 
 from hidiffusion.methods import registry
 from hidiffusion.methods.passes import Progress, Run
-from service.domain.generation import ResolvedRequest
+from service.domain.request import ResolvedRequest
 from service.worker.course import Course
 from service.worker.inputs import Pictures, arguments, encoding_in_tiles, sibling
 from service.worker.pipelines import WarmPipeline

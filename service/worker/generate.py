@@ -10,7 +10,8 @@ from service import tracing
 from service.application.ports import ObjectStore
 from service.domain.artifacts import Manifest
 from service.domain.events import Cancelled, Failed, Succeeded
-from service.domain.generation import Failure, ResolvedRequest
+from service.domain.generation import Failure
+from service.domain.request import ResolvedRequest
 from service.settings import WorkerSettings
 from service.worker.attempt import Attempt, CancelSignal
 from service.worker.batch import Drawn, Rows, draw_together

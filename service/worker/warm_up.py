@@ -3,7 +3,7 @@
 import torch
 
 from hidiffusion.decode import decode_tiles, unscale
-from service.domain.generation import ResolvedRequest
+from service.domain.request import ResolvedRequest
 from service.worker.denoise import denoise
 from service.worker.pipelines import WarmPipeline
 

@@ -31,7 +31,8 @@ from service.domain.events import (
     TileStored,
     WaitingForStore,
 )
-from service.domain.generation import Failure, Generation, Progress, ResolvedRequest, Status
+from service.domain.generation import Failure, Generation, Progress, Status
+from service.domain.request import ResolvedRequest
 from service.domain.uploads import Upload
 
 #: Fields of resolved requests that are enumerations, and what the names of the values begin with.

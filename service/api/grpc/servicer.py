@@ -32,7 +32,7 @@ from service.application.use_cases import UseCases
 from service.application.watch import event_position
 from service.domain.errors import ArtifactNotFound, FieldViolation, InvalidRequest, NotFound
 from service.domain.events import StoredEvent, TileStored
-from service.domain.generation import GenerationRequest
+from service.domain.request import GenerationRequest
 
 #: A quarter of the 4 MiB that gRPC clients accept in a message unless told otherwise.
 CHUNK_BYTES = 1024 * 1024

@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import ConfigDict, Field
 
 from service.api.http.schemas import GenerationView, View
-from service.domain.generation import MAX_BATCH, GenerationRequest
+from service.domain.request import MAX_BATCH, GenerationRequest
 
 
 class BatchRequest(GenerationRequest):

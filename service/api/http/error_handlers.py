@@ -26,7 +26,7 @@ from service.domain.errors import (
     Unauthenticated,
     Unavailable,
 )
-from service.domain.generation import GenerationRequest
+from service.domain.request import GenerationRequest
 
 logger = logging.getLogger(__name__)
 

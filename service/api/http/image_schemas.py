@@ -9,8 +9,9 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.domain.artifacts import OutputFormat
 from service.domain.catalog import Model
-from service.domain.generation import MAX_STEPS, Generation, GenerationRequest
+from service.domain.generation import Generation
 from service.domain.methods import OptionValue
+from service.domain.request import MAX_STEPS, GenerationRequest
 
 MAX_IMAGES = 10
 MAX_PARTIAL_IMAGES = 3

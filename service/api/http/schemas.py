@@ -12,16 +12,9 @@ from service.application.ports import Page
 from service.application.query import ModelStatus
 from service.application.queue_place import QueuePlace
 from service.domain.artifacts import ArtifactRef, Manifest, PyramidLevel, TileFormat
-from service.domain.generation import (
-    ClientMetadata,
-    Failure,
-    Generation,
-    Priority,
-    Progress,
-    ResolvedRequest,
-    Status,
-)
+from service.domain.generation import Failure, Generation, Progress, Status
 from service.domain.methods import Method
+from service.domain.request import ClientMetadata, Priority, ResolvedRequest
 from service.domain.webhooks import Webhook
 
 _ID = "01K9RZ5T3W8Y7V6X2QJ4N1M0BD"

@@ -23,7 +23,8 @@ from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as
 from service.application.access import new_key
 from service.cli.app import app
 from service.domain.access import KeyLimits, Scope
-from service.domain.generation import EXAMPLE_PICTURE, Status
+from service.domain.generation import Status
+from service.domain.request import EXAMPLE_PICTURE
 from service.settings import StoreSettings
 from service.storage.key_file import KeyFile
 from tests.servers import RedisServer

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.domain.generation import PRIORITIES
+from service.domain.request import PRIORITIES
 from service.queue.routing import Rule, Waiting, choose
 
 RULE = Rule(overtake_seconds=60.0, cold_delay_seconds=2.0)

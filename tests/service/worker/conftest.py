@@ -13,7 +13,8 @@ import torch
 
 from service.application.ports import ObjectStore
 from service.domain.events import Event, status_after
-from service.domain.generation import Generation, ResolvedRequest, Status
+from service.domain.generation import Generation, Status
+from service.domain.request import ResolvedRequest
 from service.queue.channel import Happened, Message, Run
 from service.queue.process import PipelineProcess
 from service.queue.supervisor import PIPELINE_COMMAND

@@ -8,7 +8,8 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from service.domain.generation import Generation, ResolvedRequest
+from service.domain.generation import Generation
+from service.domain.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.compiling import checked_backend
 from service.worker.denoise import denoise

@@ -7,7 +7,7 @@ import diffusers
 import pytest
 import torch
 
-from service.domain.generation import ResolvedRequest
+from service.domain.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.denoise import denoise
 from service.worker.pipelines import Pipelines, WarmPipeline

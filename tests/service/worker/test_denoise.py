@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.domain.generation import ResolvedRequest
+from service.domain.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.denoise import denoise
 from service.worker.pipelines import Pipelines, WarmPipeline

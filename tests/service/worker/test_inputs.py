@@ -14,7 +14,8 @@ from diffusers import AutoPipelineForImage2Image
 from hidiffusion.decode import PreviewFactors
 from service.domain.catalog import Model
 from service.domain.events import Failed, Stepped, Succeeded
-from service.domain.generation import Generation, ResolvedRequest
+from service.domain.generation import Generation
+from service.domain.request import ResolvedRequest
 from service.queue.channel import Happened, Run, Warm
 from service.settings import Settings, StoreSettings, WorkerSettings
 from service.storage.store import open_store

@@ -16,7 +16,8 @@ from service.api.http.schemas import GenerationPage, GenerationView
 from service.application.batch import GenerateBatch
 from service.application.query import MAX_PAGE
 from service.application.wait import wait_until_final
-from service.domain.generation import GenerationRequest, Status
+from service.domain.generation import Status
+from service.domain.request import GenerationRequest
 
 router = APIRouter(prefix=links.GENERATIONS, tags=["generations"])
 

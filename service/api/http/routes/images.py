@@ -16,7 +16,8 @@ from service.application.parse import parse_request
 from service.application.query import Query
 from service.application.use_cases import UseCases
 from service.domain.errors import FieldViolation, InvalidRequest
-from service.domain.generation import Generation, GenerationRequest
+from service.domain.generation import Generation
+from service.domain.request import GenerationRequest
 
 router = APIRouter(prefix="/v1/images", tags=["openai"])
 

@@ -13,7 +13,8 @@ from google.protobuf.descriptor import EnumDescriptor
 from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as pb
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
 from service.api.grpc.generate import PROTO_FOLDER, TARGET_FOLDER, generate
-from service.domain.generation import GenerationRequest, ResolvedRequest, Status
+from service.domain.generation import Status
+from service.domain.request import GenerationRequest, ResolvedRequest
 
 
 def test_stubs_are_those_of_the_protos(tmp_path: Path) -> None:

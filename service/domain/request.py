@@ -1,0 +1,216 @@
+"""What a client asks for, and the same with nothing left open."""
+
+from typing import Annotated, Literal, get_args
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from service.domain.artifacts import BitDepth, OutputFormat, TileFormat
+from service.domain.methods import OptionValue
+from service.domain.webhooks import Webhook
+
+#: Seeds stay below 2**53 so that every JSON reader, JavaScript included, keeps them exact.
+MAX_SEED = 2**53 - 1
+MAX_PROMPT_CHARACTERS = 4000
+MAX_STEPS = 150
+MAX_BATCH = 16
+MAX_TIMEOUT_SECONDS = 24 * 3600
+MAX_CLIENT_METADATA = 16
+MAX_EXPIRY_SECONDS = 366 * 24 * 3600
+
+#: A black square of 8 x 8 pixels as a data URL, for examples.
+EXAMPLE_PICTURE = (
+    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAQAAAADsdIMmAAAACXBIWXMAAA"
+    "PoAAAD6AG1e1JrAAAAC0lEQVQI12NgQAUAABAAAaHFIcEAAAAASUVORK5CYII="
+)
+
+Priority = Literal["high", "normal", "low"]
+#: Every priority, the most urgent first.
+PRIORITIES: tuple[Priority, ...] = get_args(Priority)
+
+
+ClientMetadata = dict[
+    Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=500)]
+]
+
+
+def derived_seed(first: int, index: int) -> int:
+    """Seed of picture `index` of a batch: the first one's plus the index, modulo 2**53."""
+    return (first + index) % (MAX_SEED + 1)
+
+
+class GenerationRequest(BaseModel):
+    """What a client asks for. Fields left out take the model's defaults; a seed is drawn."""
+
+    model_config = ConfigDict(
+        frozen=True,
+        extra="forbid",
+        strict=True,
+        json_schema_extra={
+            "examples": [
+                {"prompt": "a red guitar", "width": 1024, "height": 1024},
+                {
+                    "prompt": "a fox",
+                    "model": "fluent-emoji-256",
+                    "width": 512,
+                    "height": 512,
+                    "num_inference_steps": 25,
+                    "guidance_scale": 5.0,
+                    "seed": 7,
+                    "method": "hidiffusion",
+                },
+                {"prompt": "a fox in snow", "image": EXAMPLE_PICTURE, "strength": 0.6},
+            ]
+        },
+    )
+
+    prompt: Annotated[
+        str,
+        Field(
+            min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="What the picture shows."
+        ),
+    ]
+    negative_prompt: Annotated[
+        str, Field(max_length=MAX_PROMPT_CHARACTERS, description="What it should not show.")
+    ] = ""
+    model: Annotated[
+        str | None, Field(description="A model name of `GET /v1/models`; default: the first.")
+    ] = None
+    width: Annotated[
+        int | None, Field(description="Pixels, a multiple of 8 within the model's limits.")
+    ] = None
+    height: Annotated[
+        int | None, Field(description="Pixels, a multiple of 8 within the model's limits.")
+    ] = None
+    num_inference_steps: Annotated[
+        int | None, Field(ge=1, le=MAX_STEPS, description="Denoising steps, 1 to 150.")
+    ] = None
+    guidance_scale: Annotated[
+        float | None,
+        Field(ge=0, le=50, allow_inf_nan=False, description="Classifier-free guidance, 0 to 50."),
+    ] = None
+    seed: Annotated[
+        int | None, Field(ge=0, le=MAX_SEED, description="0 to 2**53 - 1; drawn when left out.")
+    ] = None
+    scheduler: Annotated[
+        str | None, Field(description="A diffusers scheduler class that the model lists.")
+    ] = None
+    method: Annotated[
+        str | None, Field(description="How to go beyond native size; see `GET /v1/models`.")
+    ] = None
+    method_options: Annotated[
+        dict[str, OptionValue],
+        Field(
+            max_length=32,
+            description="Options of the method, by the schema in `GET /v1/models`; others keep "
+            "their defaults.",
+        ),
+    ] = Field(default_factory=dict)
+    image: Annotated[
+        str | None,
+        Field(description="A picture to start from: an upload's id, or a data URL in base64."),
+    ] = None
+    mask: Annotated[
+        str | None,
+        Field(
+            description="White where `image` is to be drawn anew, black where it stays; of the "
+            "same size, and given in the same ways."
+        ),
+    ] = None
+    strength: Annotated[
+        float | None,
+        Field(
+            ge=0,
+            le=1,
+            allow_inf_nan=False,
+            description="How far to go from `image`: the share of the steps that is run. "
+            "Default: 0.8; with a mask, 1.",
+        ),
+    ] = None
+    output_format: Annotated[
+        OutputFormat, Field(description="Format of the full-size picture.")
+    ] = "png"
+    bit_depth: Annotated[
+        BitDepth,
+        Field(description="Bits per channel of the full-size picture; 16: PNG, 10 and 12: AVIF."),
+    ] = 8
+    quality: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=100,
+            description="Quality of a WebP, JPEG or AVIF picture; default: 92, for AVIF 80.",
+        ),
+    ] = None
+    tile_format: Annotated[
+        TileFormat, Field(description="Format of the tiles; WebP is lossless here, JPEG is not.")
+    ] = "png"
+    metadata: Annotated[
+        bool,
+        Field(description="Whether the picture's file carries its recipe, the prompt included."),
+    ] = True
+    priority: Annotated[
+        Priority, Field(description="Who is served first among those that wait.")
+    ] = "normal"
+    timeout_seconds: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=MAX_TIMEOUT_SECONDS,
+            description="Longest run of one attempt; default, and limit: the worker's own.",
+        ),
+    ] = None
+    client_metadata: Annotated[
+        ClientMetadata,
+        Field(
+            max_length=MAX_CLIENT_METADATA,
+            description="What the client wants to find in the record again: 16 texts of up to 500 "
+            "characters, under names of up to 64. It changes nothing.",
+        ),
+    ] = Field(default_factory=dict)
+    webhook: Annotated[
+        Webhook | None,
+        Field(description="Where to call once the generation is final; see the webhooks below."),
+    ] = None
+    expires_in_seconds: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=MAX_EXPIRY_SECONDS,
+            description="How long the record and its result are kept once final; default, and "
+            "limit: the service's own.",
+        ),
+    ] = None
+
+
+class ResolvedRequest(BaseModel):
+    """A request with nothing left open: run it again and the same picture comes out.
+
+    Pictures that it starts from are named by their uploads' ids, which follow from their content.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    prompt: str
+    negative_prompt: str
+    model: str
+    width: int
+    height: int
+    num_inference_steps: int
+    guidance_scale: float
+    seed: int
+    scheduler: str
+    method: str
+    output_format: OutputFormat
+    bit_depth: BitDepth = 8
+    quality: int | None = None
+    tile_format: TileFormat = "png"
+    metadata: bool = True
+    method_options: dict[str, OptionValue] = Field(default_factory=dict)
+    image: str | None = None
+    mask: str | None = None
+    strength: float | None = None
+
+    @property
+    def pixels(self) -> int:
+        """Pixels of the picture."""
+        return self.width * self.height
