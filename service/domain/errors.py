@@ -2,6 +2,7 @@
 
     ServiceError
       + InvalidRequest          the request breaks a rule; names every offending field
+      + MalformedRequest        the request cannot be read
       + NotFound
       |   - GenerationNotFound  no generation has this id
       |   - ArtifactNotFound    the generation exists, this part of its result does not (yet)
@@ -62,6 +63,12 @@ class InvalidRequest(ServiceError):
         super().__init__(
             "; ".join(f"{v.field}: {v.value} is not allowed, {v.description}" for v in violations)
         )
+
+
+class MalformedRequest(ServiceError):
+    """The request cannot be read, so no field of it can be named."""
+
+    reason = "MALFORMED_REQUEST"
 
 
 class NotFound(ServiceError):

@@ -19,6 +19,7 @@ from service.domain.errors import (
     FieldViolation,
     IdempotencyMismatch,
     InvalidRequest,
+    MalformedRequest,
     NotFound,
     PermissionDenied,
     RateLimited,
@@ -36,6 +37,7 @@ _MAX_MESSAGE_CHARACTERS = 1000
 
 _CODES: dict[type[ServiceError], StatusCode] = {
     InvalidRequest: StatusCode.INVALID_ARGUMENT,
+    MalformedRequest: StatusCode.INVALID_ARGUMENT,
     NotFound: StatusCode.NOT_FOUND,
     Conflict: StatusCode.FAILED_PRECONDITION,
     IdempotencyMismatch: StatusCode.INVALID_ARGUMENT,

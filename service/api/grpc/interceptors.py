@@ -9,7 +9,7 @@ from functools import partial
 from typing import Any, TypeAlias
 
 import grpc
-from google.protobuf.message import Message
+from google.protobuf.message import DecodeError, Message
 from google.protobuf.unknown_fields import UnknownFieldSet
 from grpc import StatusCode
 from grpc_status import rpc_status
@@ -25,6 +25,7 @@ from service.api.metrics import ApiMetrics, Call
 from service.domain.errors import (
     FieldViolation,
     InvalidRequest,
+    MalformedRequest,
     ServiceError,
     StoreError,
     Unavailable,
@@ -38,7 +39,8 @@ _OUR_FAULT = {StatusCode.INTERNAL.name, StatusCode.UNAVAILABLE.name}
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-_Calls: TypeAlias = Callable[[Message | None, _Context], AbstractAsyncContextManager[None]]
+_Calls: TypeAlias = Callable[[_Context], AbstractAsyncContextManager[None]]
+_Read: TypeAlias = Callable[[bytes], Message]
 
 
 class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
@@ -60,66 +62,57 @@ class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
             return handler
         name = handler_call_details.method.removeprefix(self._prefix)
         calls = partial(_call, callers=self._callers, metrics=self._metrics, method=name)
+        assert handler.request_deserializer is not None
+        read = partial(_read, handler.request_deserializer)
+        # Requests come as bytes, so that one that cannot be read is answered like any other error.
         if handler.response_streaming:
             return grpc.unary_stream_rpc_method_handler(
-                _wrapped_stream(handler.unary_stream, calls),
-                handler.request_deserializer,
-                handler.response_serializer,
+                _wrapped_stream(handler.unary_stream, calls, read),
+                response_serializer=handler.response_serializer,
             )
         if handler.request_streaming:
             return grpc.stream_unary_rpc_method_handler(
-                _wrapped_pieces(handler.stream_unary, calls),
-                handler.request_deserializer,
-                handler.response_serializer,
+                _wrapped_pieces(handler.stream_unary, calls, read),
+                response_serializer=handler.response_serializer,
             )
         return grpc.unary_unary_rpc_method_handler(
-            _wrapped_unary(handler.unary_unary, calls),
-            handler.request_deserializer,
-            handler.response_serializer,
+            _wrapped_unary(handler.unary_unary, calls, read),
+            response_serializer=handler.response_serializer,
         )
 
 
-def _wrapped_unary(behaviour: Any, calls: _Calls) -> Any:
-    async def call(request: Message, context: _Context) -> Any:
-        async with calls(request, context):
-            return await behaviour(request, context)
+def _wrapped_unary(behaviour: Any, calls: _Calls, read: _Read) -> Any:
+    async def call(data: bytes, context: _Context) -> Any:
+        async with calls(context):
+            return await behaviour(read(data), context)
 
     return call
 
 
-def _wrapped_stream(behaviour: Any, calls: _Calls) -> Any:
-    async def call(request: Message, context: _Context) -> AsyncIterator[Any]:
-        async with (
-            calls(request, context),
-            aclosing(behaviour(request, context)) as responses,
-        ):
+def _wrapped_stream(behaviour: Any, calls: _Calls, read: _Read) -> Any:
+    async def call(data: bytes, context: _Context) -> AsyncIterator[Any]:
+        async with calls(context), aclosing(behaviour(read(data), context)) as responses:
             async for response in responses:
                 yield response
 
     return call
 
 
-def _wrapped_pieces(behaviour: Any, calls: _Calls) -> Any:
-    async def checked(requests: AsyncIterator[Message]) -> AsyncIterator[Message]:
-        async for request in requests:
-            _refuse_unknown_fields(request)
-            yield request
+def _wrapped_pieces(behaviour: Any, calls: _Calls, read: _Read) -> Any:
+    async def messages(pieces: AsyncIterator[bytes]) -> AsyncIterator[Message]:
+        async for data in pieces:
+            yield read(data)
 
-    async def call(requests: AsyncIterator[Message], context: _Context) -> Any:
-        async with calls(None, context):
-            return await behaviour(checked(requests), context)
+    async def call(pieces: AsyncIterator[bytes], context: _Context) -> Any:
+        async with calls(context):
+            return await behaviour(messages(pieces), context)
 
     return call
 
 
 @asynccontextmanager
 async def _call(
-    request: Message | None,
-    context: _Context,
-    *,
-    callers: Callers,
-    metrics: ApiMetrics,
-    method: str,
+    context: _Context, *, callers: Callers, metrics: ApiMetrics, method: str
 ) -> AsyncIterator[None]:
     """Everything around one call; whatever it raises, the client is told as a rich status."""
     with metrics.call(method) as measured, _traced(method, context, measured):
@@ -127,8 +120,6 @@ async def _call(
             _answering(context, measured),
             callers.calling(method, _metadata(context, "authorization")),
         ):
-            if request is not None:
-                _refuse_unknown_fields(request)
             yield
 
 
@@ -170,6 +161,15 @@ async def _answering(context: _Context, call: Call) -> AsyncIterator[None]:
 def _metadata(context: _Context, name: str) -> str | None:
     given = dict(context.invocation_metadata() or ()).get(name)
     return None if given is None else str(given)
+
+
+def _read(deserialize: _Read, data: bytes) -> Message:
+    try:
+        request = deserialize(data)
+    except DecodeError as error:
+        raise MalformedRequest(f"the request is no message of its type: {error}") from None
+    _refuse_unknown_fields(request)
+    return request
 
 
 def _refuse_unknown_fields(request: Message) -> None:

@@ -16,6 +16,7 @@ from service.domain.errors import (
     GenerationNotFound,
     IdempotencyMismatch,
     InvalidRequest,
+    MalformedRequest,
     NotFound,
     PermissionDenied,
     RateLimited,
@@ -236,6 +237,7 @@ PROBLEM_TYPES = (
 
 _BY_ERROR: dict[type[ServiceError], ProblemType] = {
     InvalidRequest: INVALID_REQUEST,
+    MalformedRequest: MALFORMED_REQUEST,
     NotFound: NOT_FOUND,
     GenerationNotFound: GENERATION_NOT_FOUND,
     ArtifactNotFound: ARTIFACT_NOT_FOUND,

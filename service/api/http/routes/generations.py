@@ -47,7 +47,7 @@ _LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type
     responses={
         200: {"description": "Final within the preferred wait.", "model": GenerationView},
         202: {"description": "Accepted durably.", "headers": _LOCATION},
-        **problem_responses(400, 413, 415, 422, 503),
+        **problem_responses(400, 413, 415, 422, 503, 507),
     },
 )
 async def create_generation(
@@ -86,7 +86,7 @@ async def create_generation(
     responses={
         200: {"description": "All final within the preferred wait.", "model": BatchView},
         202: {"description": "All accepted durably."},
-        **problem_responses(400, 413, 415, 422, 503),
+        **problem_responses(400, 413, 415, 422, 503, 507),
     },
 )
 async def create_batch(

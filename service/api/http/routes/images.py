@@ -38,6 +38,7 @@ _ERRORS = {
     500: "The picture could not be made; `code` says why.",
     503: "A dependency cannot be reached.",
     504: "The picture was not ready in time, and was cancelled.",
+    507: "The stored results take all the room there is for them.",
 }
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
