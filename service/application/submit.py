@@ -1,6 +1,7 @@
 """Accept a request: hold it against the catalogue, close what it left open, record and enqueue."""
 
 import hashlib
+import json
 import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
@@ -23,7 +24,7 @@ from service.application.webhooks import WebhookRules
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.generation import Generation, Status
-from service.domain.methods import METHODS, method_violations, resolved_options
+from service.domain.methods import METHODS, OptionValue, method_violations, resolved_options
 from service.domain.request import (
     MAX_BATCH,
     MAX_SEED,
@@ -88,7 +89,7 @@ class SubmitGeneration:
         self._webhooks.check(request.webhook)
         claim = None
         if idempotency_key:
-            claim = IdempotencyClaim(idempotency_key, _fingerprint(request, count))
+            claim = IdempotencyClaim(idempotency_key, fingerprint(request, count))
         named = references(request)
         # What it started from may be gone when a request is repeated.
         if claim and named and (earlier := self._records.accepted_before(claim)):
@@ -205,8 +206,20 @@ def _or(value: _T | None, default: _T) -> _T:
     return default if value is None else value
 
 
-def _fingerprint(request: GenerationRequest, count: int) -> str:
-    canonical = request.model_dump_json(exclude_unset=True)
+def fingerprint(request: GenerationRequest, count: int) -> str:
+    """What tells `count` pictures of a request from anything else that is asked for.
+
+    It is the same whichever way a request came: protobuf knows no order in maps, no empty ones and
+    no whole numbers in options, and some clients name every default.
+    """
+    options = {name: _whole(value) for name, value in request.method_options.items()}
+    plain = request.model_copy(update={"method_options": options})
+    asked = plain.model_dump(mode="json", exclude_defaults=True)
+    canonical = json.dumps(asked, sort_keys=True)
     if count > 1:
         canonical += f"*{count}"
     return hashlib.sha256(canonical.encode()).hexdigest()
+
+
+def _whole(value: OptionValue) -> OptionValue:
+    return int(value) if isinstance(value, float) and value.is_integer() else value

@@ -1,10 +1,12 @@
 """Between the domain and protobuf messages, field by field of the same name."""
 
+from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
 from service.api.grpc._generated.hidiffusion.v1 import (
@@ -166,7 +168,7 @@ def model_message(status: ModelStatus) -> models_pb2.Model:
     message = models_pb2.Model(**public, warm_workers=status.warm_workers, queued=status.queued)
     for method in status.model.method_details:
         details = message.method_details.add(**method.model_dump(exclude={"options"}))
-        details.options.update(method.options)
+        details.options.CopyFrom(_struct(method.options))
     return message
 
 
@@ -184,9 +186,7 @@ def _resolved(request: ResolvedRequest) -> pb.ResolvedRequest:
     fields = request.model_dump(exclude={"method_options"})
     for field, (kind, prefix) in _FORMATS.items():
         fields[field] = kind.Value(prefix + fields[field].upper())
-    message = pb.ResolvedRequest(**fields)
-    message.method_options.update(request.method_options)
-    return message
+    return pb.ResolvedRequest(**fields, method_options=_struct(request.method_options))
 
 
 def _progress(progress: Progress) -> pb.Progress:
@@ -216,7 +216,14 @@ def _result(manifest: Manifest, *, recipe: bool = True) -> artifacts_pb2.Result:
         pyramid=artifacts_pb2.Pyramid(**manifest.pyramid.model_dump()),
     )
     if recipe:
-        message.recipe.update(manifest.recipe)
+        message.recipe.CopyFrom(_struct(manifest.recipe))
+    return message
+
+
+def _struct(fields: Mapping[str, Any]) -> Struct:
+    """The fields as a message, which is there also when they are none."""
+    message = Struct()
+    message.update(fields)
     return message
 
 

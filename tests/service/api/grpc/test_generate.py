@@ -14,7 +14,6 @@ from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as pb
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
 from service.api.grpc.generate import PROTO_FOLDER, TARGET_FOLDER, generate
 from service.domain.generation import Status
-from service.domain.request import GenerationRequest, ResolvedRequest
 
 
 def test_stubs_are_those_of_the_protos(tmp_path: Path) -> None:
@@ -86,14 +85,6 @@ def test_the_wheel_has_the_stubs_and_their_types(wheel: list[str]) -> None:
     assert any(name.endswith("_pb2.pyi") for name in kept)
     assert kept <= set(wheel)
     assert {"service/py.typed", "hidiffusion/py.typed"} <= set(wheel)
-
-
-def test_requests_have_the_fields_of_the_domain() -> None:
-    asked = set(rpc.CreateGenerationRequest.DESCRIPTOR.fields_by_name)
-    resolved = set(pb.ResolvedRequest.DESCRIPTOR.fields_by_name)
-
-    assert asked == set(GenerationRequest.model_fields) | {"idempotency_key"}
-    assert resolved == set(ResolvedRequest.model_fields)
 
 
 def test_every_status_has_its_enumeration_value() -> None:
