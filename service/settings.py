@@ -234,7 +234,7 @@ class Settings(BaseSettings):
     )
 
     def load_catalog(self) -> Catalog:
-        """Read the catalogue; a model's relative `source` is a folder beside the catalogue file.
+        """Read the catalogue; a relative `source` is a path beside the catalogue file.
 
         Raises:
             ValueError: the file is missing or breaks a rule of `Catalog`.
@@ -256,8 +256,19 @@ class Settings(BaseSettings):
 
 
 def _located(model: Model, folder: Path) -> Model:
-    local = folder / model.source
-    return model.model_copy(update={"source": str(local)}) if local.is_dir() else model
+    located: dict[str, Any] = {"source": _source(model.source, folder)}
+    for kind in ("loras", "embeddings"):
+        located[kind] = tuple(
+            entry.model_copy(update={"source": _source(entry.source, folder)})
+            for entry in getattr(model, kind)
+        )
+    return model.model_copy(update=located)
+
+
+def _source(source: str, folder: Path) -> str:
+    """Absolute, where it lies beside the catalogue; else it is a hub id or absolute already."""
+    local = folder / source
+    return str(local) if local.exists() else source
 
 
 def _flatten(name: str, value: Any) -> Iterator[tuple[str, str]]:

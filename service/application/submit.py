@@ -21,6 +21,7 @@ from service.application.picture_options import picture_violations, resolved_qua
 from service.application.ports import Clock, IdempotencyClaim, Records
 from service.application.uploads import Given, Uploads
 from service.application.webhooks import WebhookRules
+from service.domain.adapters import lora_violations
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.generation import Generation, Status
@@ -158,11 +159,14 @@ def resolve(
         tile_format=request.tile_format,
         metadata=request.metadata,
         method_options=request.method_options,
+        prompt_weighting=request.prompt_weighting,
+        loras=request.loras,
         strength=strength_of(request, given),
         **{field: picture.id for field, picture in given.items()},
     )
     if violations := [
         *_violations(resolved, model),
+        *lora_violations(resolved.loras, model.loras),
         *picture_violations(resolved),
         *input_violations(resolved, model, given),
     ]:
@@ -186,6 +190,9 @@ def _violations(request: ResolvedRequest, model: Model) -> Iterator[FieldViolati
         yield _not_among("scheduler", request.scheduler, model.schedulers)
     if request.method not in model.methods:
         yield _not_among("method", request.method, model.methods)
+    if request.prompt_weighting and not model.prompt_weighting:
+        rule = f"prompts of {model.name} are read as they stand; leave it out"
+        yield FieldViolation("prompt_weighting", "True", rule)
 
 
 def _method_violations(request: ResolvedRequest, model: Model) -> Iterator[FieldViolation]:

@@ -19,9 +19,10 @@ def batch_key(request: ResolvedRequest) -> str | None:
     """What requests must share to be drawn together; None for one that is drawn by itself.
 
     Requests with and without a negative prompt do not go together: some models embed "none" in
-    another way than an empty one.
+    another way than an empty one. Weighted prompts may be longer than others, and a row that is
+    padded to the length of its neighbour is another picture.
     """
-    if request.image is not None:
+    if request.image is not None or request.prompt_weighting:
         return None
     shared = request.model_dump_json(exclude=_OWN)
     return f"{bool(request.negative_prompt)} {shared}"

@@ -4,6 +4,7 @@ import math
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from service.domain.adapters import Embedding, Lora
 from service.domain.methods import METHODS, Method
 
 
@@ -26,6 +27,10 @@ class Model(BaseModel):
     default_method: str = "hidiffusion"
     schedulers: tuple[str, ...]
     methods: tuple[str, ...]
+    loras: tuple[Lora, ...] = ()
+    embeddings: tuple[Embedding, ...] = ()
+    #: Whether requests may have their prompts read with weights: compel knows CLIP text encoders.
+    prompt_weighting: bool = True
 
     @property
     def method_details(self) -> tuple[Method, ...]:
@@ -49,6 +54,12 @@ class Model(BaseModel):
             if name not in METHODS:
                 known = ", ".join(METHODS)
                 raise ValueError(f"method {name!r} of model {self.name!r} is unknown: use {known}")
+        for kind, names in (
+            ("loras", [lora.name for lora in self.loras]),
+            ("embeddings", [embedding.token for embedding in self.embeddings]),
+        ):
+            if len({*names}) < len(names):
+                raise ValueError(f"two {kind} of model {self.name!r} have one name: {names}")
         if METHODS[self.default_method].min_scale and "direct" not in self.methods:
             raise ValueError(
                 f"default_method {self.default_method!r} of model {self.name!r} cannot draw small "

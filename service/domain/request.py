@@ -4,6 +4,7 @@ from typing import Annotated, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.domain.adapters import MAX_LORAS, LoraChoice
 from service.domain.artifacts import BitDepth, OutputFormat, TileFormat
 from service.domain.methods import OptionValue
 from service.domain.webhooks import Webhook
@@ -88,6 +89,17 @@ class GenerationRequest(BaseModel):
         float | None,
         Field(ge=0, le=50, allow_inf_nan=False, description="Classifier-free guidance, 0 to 50."),
     ] = None
+    prompt_weighting: Annotated[
+        bool,
+        Field(
+            description="Whether prompts are read with weights, `a (red)1.3 fox` or `a red++ fox`, "
+            "and whole, however long; else as they stand, up to what the text encoder takes."
+        ),
+    ] = False
+    loras: Annotated[
+        list[LoraChoice],
+        Field(max_length=MAX_LORAS, description="LoRAs to draw with, added up."),
+    ] = Field(default_factory=list)
     seed: Annotated[
         int | None, Field(ge=0, le=MAX_SEED, description="0 to 2**53 - 1; drawn when left out.")
     ] = None
@@ -206,6 +218,8 @@ class ResolvedRequest(BaseModel):
     tile_format: TileFormat = "png"
     metadata: bool = True
     method_options: dict[str, OptionValue] = Field(default_factory=dict)
+    prompt_weighting: bool = False
+    loras: list[LoraChoice] = Field(default_factory=list)
     image: str | None = None
     mask: str | None = None
     strength: float | None = None

@@ -3,16 +3,18 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 
 from hidiffusion.methods import registry
 from hidiffusion.methods.passes import Progress, Run
 from service.domain.request import ResolvedRequest
+from service.worker.adapters import use_loras
 from service.worker.course import Course
 from service.worker.inputs import Pictures, arguments, encoding_in_tiles, sibling
 from service.worker.pipelines import WarmPipeline
+from service.worker.prompts import texts
 from service.worker.snapshot import Snapshot
 
 
@@ -69,9 +71,11 @@ def denoise(
 
     Raises:
         UnsupportedRequest: the scheduler is unknown here, or the model cannot start from pictures.
+        ModelUnavailable: a LoRA cannot be loaded.
         HiDiffusionError: the method is unknown or does not fit the model.
     """
     warm.use_scheduler(request.scheduler)
+    use_loras(warm.pipe, warm.model, request.loras)
     passes = _Passes(on_step, begin)
     with encoding_in_tiles(warm.pipe.vae, alive) if pictures else contextlib.nullcontext():
         result = registry.get(request.method).generate(
@@ -84,7 +88,7 @@ def denoise(
             alive=alive,
             around=passes.around,
             earlier=() if begin is None else begin.earlier,
-            **_texts(request, mates),
+            **texts(warm.pipe, request, mates),
             num_inference_steps=request.num_inference_steps,
             guidance_scale=request.guidance_scale,
             output_type="latent",
@@ -92,18 +96,6 @@ def denoise(
         )
     latents: torch.Tensor = result.images
     return latents
-
-
-def _texts(request: ResolvedRequest, mates: Sequence[ResolvedRequest]) -> dict[str, Any]:
-    """The prompts, as a pipeline takes one or several."""
-    if not mates:
-        return {"prompt": request.prompt, "negative_prompt": request.negative_prompt or None}
-    rows = (request, *mates)
-    negative = [row.negative_prompt for row in rows]
-    return {
-        "prompt": [row.prompt for row in rows],
-        "negative_prompt": negative if any(negative) else None,
-    }
 
 
 class _Passes:

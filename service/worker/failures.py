@@ -12,11 +12,17 @@ from service.worker.checking import CheckerFailed, ContentFiltered
 
 
 class ModelUnavailable(Exception):
-    """A model of the catalogue cannot be loaded."""
+    """A model of the catalogue, or something that goes with one, cannot be loaded.
 
-    def __init__(self, name: str, source: str, cause: Exception) -> None:
+    Args:
+        what: what it is, with its name.
+        source: where it was looked for.
+        cause: what went wrong.
+    """
+
+    def __init__(self, what: str, source: str, cause: Exception) -> None:
         super().__init__(
-            f"model {name!r} cannot be loaded from {source!r}: {cause}; "
+            f"{what} cannot be loaded from {source!r}: {cause}; "
             "correct its `source` in the catalogue"
         )
 

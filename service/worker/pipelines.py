@@ -13,6 +13,7 @@ from torch import nn
 from hidiffusion.decode import PreviewFactors, fit_preview, known_preview
 from service.domain.catalog import Model
 from service.settings import Settings
+from service.worker.adapters import load_embedding
 from service.worker.compiling import checked_backend, compile_unet
 from service.worker.failures import (
     ModelUnavailable,
@@ -49,7 +50,7 @@ class WarmPipeline:
     @property
     def weights(self) -> int:
         """Bytes of all its parameters."""
-        modules = (part for part in self.pipe.components.values() if isinstance(part, nn.Module))
+        modules = _modules(self.pipe)
         return sum(weight.nbytes for module in modules for weight in module.parameters())
 
     def use_scheduler(self, name: str) -> None:
@@ -159,10 +160,12 @@ class Pipelines:
             )
         try:
             return self._load(model)
+        except ModelUnavailable:
+            raise
         except Exception as error:
             if is_out_of_memory(error) or device_is_lost(error):
                 raise
-            raise ModelUnavailable(name, model.source, error) from error
+            raise ModelUnavailable(f"model {name!r}", model.source, error) from error
 
     def _load(self, model: Model) -> WarmPipeline:
         _log.info("loading %s from %s", model.name, model.source)
@@ -171,7 +174,13 @@ class Pipelines:
             model.source, dtype=self.dtype, local_files_only=Path(model.source).is_dir()
         )
         self.loads += 1
+        for embedding in model.embeddings:
+            load_embedding(pipe, embedding)
         pipe.to(self.device)
+        # Torch multiplies in another order where a weight could be learned, and the first LoRA
+        # freezes what it acts on: frozen from the start, the rounding never changes.
+        for module in _modules(pipe):
+            module.requires_grad_(False)
         if self.dtype is torch.float16 and pipe.vae.config.force_upcast:
             pipe.vae.to(torch.float32)
         pipe.set_progress_bar_config(disable=True)
@@ -179,6 +188,10 @@ class Pipelines:
             compile_unet(pipe.unet, self._compile)
         scheduler, preview = dict(pipe.scheduler.config), _preview(model, pipe.vae)
         return WarmPipeline(model, pipe, scheduler, preview, compiled=self._compile is not None)
+
+
+def _modules(pipe: Any) -> list[nn.Module]:
+    return [part for part in pipe.components.values() if isinstance(part, nn.Module)]
 
 
 def release_memory() -> None:

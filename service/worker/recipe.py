@@ -32,7 +32,9 @@ def recipe_text(recipe: dict[str, Any]) -> RecipeText:
 
 
 def _parameters(request: dict[str, Any]) -> str:
-    lines = [request["prompt"]]
+    # As the tools that read these lines name LoRAs: within the prompt.
+    loras = [f"<lora:{lora['name']}:{lora['weight']:g}>" for lora in request["loras"]]
+    lines = [" ".join([request["prompt"], *loras])]
     if request["negative_prompt"]:
         lines.append(f"Negative prompt: {request['negative_prompt']}")
     facts = {

@@ -86,7 +86,8 @@ def test_up_stops_in_order_on_sigterm_even_where_sigint_is_ignored(
             assert len(children) >= 4
         process.send_signal(signal.SIGTERM)
         assert process.wait(60) == 0
-    assert not any(child.is_running() for child in children)
+    _, left = psutil.wait_procs(children, timeout=30)
+    assert left == []
 
 
 def test_generate_uses_a_running_service(service: Embedded, tmp_path: Path) -> None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from service.domain.catalog import Model
 from service.settings import Settings
 
 
@@ -43,11 +44,33 @@ def test_a_relative_model_folder_is_found_beside_the_catalogue(tmp_path: Path) -
         "schedulers": ["DDIMScheduler"],
         "methods": ["direct"],
     }
+    (tmp_path / "ink.safetensors").touch()
     hub = {**model, "name": "hub", "source": "somebody/something"}
+    model["loras"] = [
+        {"name": "ink", "source": "ink.safetensors"},
+        {"name": "lcm", "source": "somebody/lcm"},
+    ]
+    model["embeddings"] = [{"token": "<w>", "source": "tiny", "file": "w.safetensors"}]
     path = tmp_path / "catalog.json"
     path.write_text(json.dumps({"models": [model, hub]}))
     catalog = Settings(catalog=path).load_catalog()
     assert [m.source for m in catalog.models] == [str(tmp_path / "tiny"), "somebody/something"]
+    loras = catalog.models[0].loras
+    assert [lora.source for lora in loras] == [str(tmp_path / "ink.safetensors"), "somebody/lcm"]
+    assert catalog.models[0].embeddings[0].source == str(tmp_path / "tiny")
+
+
+@pytest.mark.parametrize(
+    ("twice", "what"),
+    [
+        ({"loras": [{"name": "ink", "source": "a"}, {"name": "ink", "source": "b"}]}, "loras"),
+        ({"embeddings": [{"token": "<w>", "source": "a"}] * 2}, "embeddings"),
+    ],
+)
+def test_a_name_is_given_once(twice: dict[str, object], what: str) -> None:
+    model = Settings().load_catalog().default
+    with pytest.raises(ValueError, match=f"two {what} of model 'fluent-emoji-256'"):
+        Model.model_validate(model.model_dump() | twice)
 
 
 def test_a_missing_catalogue_says_how_to_name_one(tmp_path: Path) -> None:

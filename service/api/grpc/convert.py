@@ -6,6 +6,7 @@ from typing import Any
 
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
+from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
@@ -42,6 +43,8 @@ _FORMATS: dict[str, tuple[Any, str]] = {
     "output_format": (pb.OutputFormat, "OUTPUT_FORMAT_"),
     "tile_format": (pb.TileFormat, "TILE_FORMAT_"),
 }
+#: Where small weights lie stays inside.
+_INSIDE = {"__all__": {"source", "file"}}
 _PRIORITY_PREFIX = "PRIORITY_"
 
 
@@ -51,6 +54,8 @@ def request_fields(message: rpc.CreateGenerationRequest) -> dict[str, Any]:
     fields.pop("idempotency_key", None)
     if "client_metadata" in fields:
         fields["client_metadata"] = dict(message.client_metadata)
+    if "loras" in fields:
+        fields["loras"] = [_sent(lora) for lora in message.loras]
     if "webhook" in fields:
         fields["webhook"] = MessageToDict(message.webhook, preserving_proto_field_name=True)
     if "method_options" in fields:
@@ -164,7 +169,8 @@ def artifact_message(ref: ArtifactRef) -> artifacts_pb2.Artifact:
 
 def model_message(status: ModelStatus) -> models_pb2.Model:
     """A model; where its weights lie stays inside."""
-    public = status.model.model_dump(exclude={"source"})
+    inside: Any = {"source": True, "loras": _INSIDE, "embeddings": _INSIDE}
+    public = status.model.model_dump(exclude=inside)
     message = models_pb2.Model(**public, warm_workers=status.warm_workers, queued=status.queued)
     for method in status.model.method_details:
         details = message.method_details.add(**method.model_dump(exclude={"options"}))
@@ -180,6 +186,11 @@ def upload_message(upload: Upload) -> uploads_pb2.Upload:
     message.created_at.CopyFrom(_timestamp(upload.created_at))
     message.expires_at.CopyFrom(_timestamp(upload.expires_at))
     return message
+
+
+def _sent(message: Message) -> dict[str, Any]:
+    """The fields that a client set."""
+    return {field.name: value for field, value in message.ListFields()}
 
 
 def _resolved(request: ResolvedRequest) -> pb.ResolvedRequest:

@@ -179,6 +179,20 @@ class GenerationPage(View):
         return cls(generations=views, next_cursor=page.next_cursor)
 
 
+class LoraView(View):
+    """A LoRA of a model."""
+
+    name: str = Field(description="Name to use in requests.")
+    title: str
+
+
+class EmbeddingView(View):
+    """A learned word of a model, by textual inversion."""
+
+    token: str = Field(description="What to write in a prompt.")
+    title: str
+
+
 class ModelView(View):
     """One model, its limits and defaults, and the state of the workers that serve it."""
 
@@ -197,15 +211,25 @@ class ModelView(View):
     method_details: tuple[Method, ...] = Field(
         description="Limits and options of each of its methods."
     )
+    loras: tuple[LoraView, ...] = Field(description="LoRAs that requests can name.")
+    embeddings: tuple[EmbeddingView, ...] = Field(
+        description="Words that its prompts can have beside those of the language."
+    )
+    prompt_weighting: bool = Field(description="Whether prompts can be read with weights.")
     warm_workers: int = Field(description="Workers that hold it ready.")
     queued: int = Field(description="Generations waiting for it.")
 
     @classmethod
     def of(cls, status: ModelStatus) -> Self:
         """The view of a model; where its weights lie stays inside."""
-        public = status.model.model_dump(include=set(cls.model_fields))
+        own = set(cls.model_fields) - {"loras", "embeddings"}
         return cls(
-            **public,
+            **status.model.model_dump(include=own),
+            loras=tuple(LoraView(name=lora.name, title=lora.title) for lora in status.model.loras),
+            embeddings=tuple(
+                EmbeddingView(token=word.token, title=word.title)
+                for word in status.model.embeddings
+            ),
             method_details=status.model.method_details,
             warm_workers=status.warm_workers,
             queued=status.queued,

@@ -22,6 +22,7 @@ from service.application.use_cases import UseCases
 from service.application.watch import WatchGeneration
 from service.application.webhooks import WebhookRules
 from service.bootstrap import BuildUseCases, SystemClock
+from service.domain.adapters import Embedding, Lora
 from service.domain.catalog import Catalog, Model
 from service.domain.webhooks import Targets
 from service.events.connection import connect
@@ -48,6 +49,11 @@ CATALOG = Catalog(
             default_scheduler="DDIMScheduler",
             schedulers=("DDIMScheduler", "EulerDiscreteScheduler"),
             methods=("hidiffusion", "hidiffusion-guided", "hidiffusion-refresh", "direct"),
+            loras=(
+                Lora(name="ink", title="Ink", source="somewhere/inside/ink.safetensors"),
+                Lora(name="oil", title="Oil", source="somewhere/inside", file="oil.safetensors"),
+            ),
+            embeddings=(Embedding(token="<w>", title="A word", source="somewhere/inside/w.pt"),),
         ),
     )
 )

@@ -2,6 +2,7 @@
 
 import pytest
 
+from service.domain.adapters import LoraChoice
 from service.domain.batching import batch_key
 from tests.generations import make_generation
 
@@ -33,11 +34,13 @@ def test_rows_have_prompt_seed_and_file_for_themselves(own):
         {"method": "direct"},
         {"method_options": {"t1_ratio": 0.5}},
         {"negative_prompt": "text"},
+        {"loras": [LoraChoice(name="ink", weight=0.5)]},
     ],
 )
 def test_all_else_must_be_the_same(other):
     assert batch_key(REQUEST.model_copy(update=other)) != batch_key(REQUEST)
 
 
-def test_what_starts_from_a_picture_is_drawn_alone():
-    assert batch_key(REQUEST.model_copy(update={"image": "upl_1"})) is None
+@pytest.mark.parametrize("own", [{"image": "upl_1"}, {"prompt_weighting": True}])
+def test_pictures_and_weights_are_drawn_alone(own):
+    assert batch_key(REQUEST.model_copy(update=own)) is None

@@ -23,7 +23,7 @@ def _real_out_of_memory() -> Exception:
 @pytest.mark.parametrize(
     ("error", "reason", "retryable"),
     [
-        (ModelUnavailable("sdxl", "no/where", OSError("gone")), "MODEL_UNAVAILABLE", False),
+        (ModelUnavailable("model 'sdxl'", "no/where", OSError("gone")), "MODEL_UNAVAILABLE", False),
         (UnsupportedRequest("no such scheduler"), "UNSUPPORTED_REQUEST", False),
         (InvalidConfigError("no such method"), "UNSUPPORTED_REQUEST", False),
         (NonFiniteError("the latents", "x"), "NON_FINITE_LATENTS", False),
@@ -43,7 +43,7 @@ def test_each_error_has_a_stable_reason(error: Exception, reason: str, retryable
 
 
 def test_details_name_the_culprit() -> None:
-    model = ModelUnavailable("sdxl", "no/where", OSError("gone"))
+    model = ModelUnavailable("model 'sdxl'", "no/where", OSError("gone"))
     assert failure_of(model).detail == (
         "model 'sdxl' cannot be loaded from 'no/where': gone; correct its `source` in the catalogue"
     )

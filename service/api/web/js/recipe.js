@@ -34,6 +34,8 @@ export function hideRecipe() {
 function rows({ request, result, started_at: start, finished_at: end }) {
   const rows = [["Prompt", request.prompt]];
   if (request.negative_prompt) rows.push(["Without", request.negative_prompt]);
+  if (request.loras.length)
+    rows.push(["LoRAs", request.loras.map(({ name, weight }) => `${name} ${weight}`).join(", ")]);
   if (request.image) {
     const what = request.mask ? "part of a picture" : "a picture";
     rows.push(["From", `${what}, strength ${request.strength}`]);

@@ -50,6 +50,8 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
     fields = {
         "prompt": "a fox",
         "negative_prompt": "text",
+        "prompt_weighting": True,
+        "loras": [{"name": "ink", "weight": 0.5}],
         "model": "emoji",
         "width": 1024,
         "height": 768,

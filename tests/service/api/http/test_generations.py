@@ -37,6 +37,8 @@ def test_accepted_request_is_queued_with_every_default_filled_in(stack: Stack) -
             "t2_ratio": None,
             "window_grid": 2,
         },
+        "prompt_weighting": False,
+        "loras": [],
         "output_format": "png",
         "bit_depth": 8,
         "quality": None,

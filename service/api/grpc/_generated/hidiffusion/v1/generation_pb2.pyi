@@ -184,6 +184,34 @@ PHASE_WAITING_FOR_STORE: Phase.ValueType  # 5
 Global___Phase: _TypeAlias = Phase  # noqa: Y015
 
 @_typing.final
+class LoraChoice(_message.Message):
+    """One LoRA of the model and how strongly it acts."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    WEIGHT_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """A LoRA of ListModels."""
+    weight: _builtins.float
+    """1: as it was trained; 0: not at all; -4 to 4; default: 1."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        weight: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "weight", b"weight"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_weight", b"_weight", "name", b"name", "weight", b"weight"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__weight: _TypeAlias = _typing.Literal["weight"]  # noqa: Y015
+    _WhichOneofArgType__weight: _TypeAlias = _typing.Literal["_weight", b"_weight"]  # noqa: Y015
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__weight) -> _WhichOneofReturnType__weight | None: ...
+
+Global___LoraChoice: _TypeAlias = LoraChoice  # noqa: Y015
+
+@_typing.final
 class ResolvedRequest(_message.Message):
     """A request with nothing left open: run again, it makes the same picture."""
 
@@ -205,6 +233,8 @@ class ResolvedRequest(_message.Message):
     TILE_FORMAT_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     METHOD_OPTIONS_FIELD_NUMBER: _builtins.int
+    LORAS_FIELD_NUMBER: _builtins.int
+    PROMPT_WEIGHTING_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
@@ -238,6 +268,8 @@ class ResolvedRequest(_message.Message):
     """File format of the tiles."""
     metadata: _builtins.bool
     """Whether the picture's file carries its recipe."""
+    prompt_weighting: _builtins.bool
+    """Whether prompts are read with weights."""
     image: _builtins.str
     """Id of the picture to start from, which follows from its content; absent where there is none."""
     mask: _builtins.str
@@ -247,6 +279,10 @@ class ResolvedRequest(_message.Message):
     @_builtins.property
     def method_options(self) -> _struct_pb2.Struct:
         """Every option of the method."""
+
+    @_builtins.property
+    def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoraChoice]:
+        """LoRAs it is drawn with, added up."""
 
     def __init__(
         self,
@@ -267,13 +303,15 @@ class ResolvedRequest(_message.Message):
         tile_format: Global___TileFormat.ValueType = ...,
         metadata: _builtins.bool = ...,
         method_options: _struct_pb2.Struct | None = ...,
+        loras: _abc.Iterable[Global___LoraChoice] | None = ...,
+        prompt_weighting: _builtins.bool = ...,
         image: _builtins.str | None = ...,
         mask: _builtins.str | None = ...,
         strength: _builtins.float | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_strength", b"_strength", "image", b"image", "mask", b"mask", "method_options", b"method_options", "quality", b"quality", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_strength", b"_strength", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_strength", b"_strength", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__image: _TypeAlias = _typing.Literal["image"]  # noqa: Y015
     _WhichOneofArgType__image: _TypeAlias = _typing.Literal["_image", b"_image"]  # noqa: Y015

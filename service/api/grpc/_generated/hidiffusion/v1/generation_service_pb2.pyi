@@ -72,6 +72,8 @@ class CreateGenerationRequest(_message.Message):
     TILE_FORMAT_FIELD_NUMBER: _builtins.int
     METADATA_FIELD_NUMBER: _builtins.int
     METHOD_OPTIONS_FIELD_NUMBER: _builtins.int
+    LORAS_FIELD_NUMBER: _builtins.int
+    PROMPT_WEIGHTING_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
@@ -114,6 +116,10 @@ class CreateGenerationRequest(_message.Message):
     """Format of the tiles; default: PNG."""
     metadata: _builtins.bool
     """Whether the picture's file carries its recipe, the prompt included; default: true."""
+    prompt_weighting: _builtins.bool
+    """Whether prompts are read with weights, "a (red)1.3 fox" or "a red++ fox", and whole, however
+    long; else as they stand, up to what the text encoder takes.
+    """
     image: _builtins.str
     """A picture to start from: an upload's id, or a data URL in base64."""
     mask: _builtins.str
@@ -135,6 +141,10 @@ class CreateGenerationRequest(_message.Message):
     @_builtins.property
     def method_options(self) -> _struct_pb2.Struct:
         """Options of the method by name, as its schema in ListModels has them; others keep their defaults."""
+
+    @_builtins.property
+    def loras(self) -> _containers.RepeatedCompositeFieldContainer[_generation_pb2.LoraChoice]:
+        """LoRAs to draw with, added up, at most 8."""
 
     @_builtins.property
     def client_metadata(self) -> _containers.ScalarMap[_builtins.str, _builtins.str]:
@@ -166,6 +176,8 @@ class CreateGenerationRequest(_message.Message):
         tile_format: _generation_pb2.TileFormat.ValueType = ...,
         metadata: _builtins.bool | None = ...,
         method_options: _struct_pb2.Struct | None = ...,
+        loras: _abc.Iterable[_generation_pb2.LoraChoice] | None = ...,
+        prompt_weighting: _builtins.bool | None = ...,
         image: _builtins.str | None = ...,
         mask: _builtins.str | None = ...,
         strength: _builtins.float | None = ...,
@@ -175,9 +187,9 @@ class CreateGenerationRequest(_message.Message):
         webhook: _generation_pb2.Webhook | None = ...,
         expires_in_seconds: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "client_metadata", b"client_metadata", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "image", b"image", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "client_metadata", b"client_metadata", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "image", b"image", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bit_depth: _TypeAlias = _typing.Literal["bit_depth"]  # noqa: Y015
     _WhichOneofArgType__bit_depth: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth"]  # noqa: Y015
@@ -201,6 +213,8 @@ class CreateGenerationRequest(_message.Message):
     _WhichOneofArgType__negative_prompt: _TypeAlias = _typing.Literal["_negative_prompt", b"_negative_prompt"]  # noqa: Y015
     _WhichOneofReturnType__num_inference_steps: _TypeAlias = _typing.Literal["num_inference_steps"]  # noqa: Y015
     _WhichOneofArgType__num_inference_steps: _TypeAlias = _typing.Literal["_num_inference_steps", b"_num_inference_steps"]  # noqa: Y015
+    _WhichOneofReturnType__prompt_weighting: _TypeAlias = _typing.Literal["prompt_weighting"]  # noqa: Y015
+    _WhichOneofArgType__prompt_weighting: _TypeAlias = _typing.Literal["_prompt_weighting", b"_prompt_weighting"]  # noqa: Y015
     _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
     _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
     _WhichOneofReturnType__scheduler: _TypeAlias = _typing.Literal["scheduler"]  # noqa: Y015
@@ -235,6 +249,8 @@ class CreateGenerationRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__negative_prompt) -> _WhichOneofReturnType__negative_prompt | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__num_inference_steps) -> _WhichOneofReturnType__num_inference_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__prompt_weighting) -> _WhichOneofReturnType__prompt_weighting | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
     @_typing.overload

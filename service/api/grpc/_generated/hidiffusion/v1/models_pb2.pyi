@@ -68,6 +68,58 @@ class Method(_message.Message):
 Global___Method: _TypeAlias = Method  # noqa: Y015
 
 @_typing.final
+class Lora(_message.Message):
+    """A LoRA of a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name to use in requests."""
+    title: _builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        title: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Lora: _TypeAlias = Lora  # noqa: Y015
+
+@_typing.final
+class Embedding(_message.Message):
+    """A learned word of a model, by textual inversion."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    TOKEN_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    token: _builtins.str
+    """What to write in a prompt."""
+    title: _builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        token: _builtins.str = ...,
+        title: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["title", b"title", "token", b"token"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___Embedding: _TypeAlias = Embedding  # noqa: Y015
+
+@_typing.final
 class Model(_message.Message):
     """One model, its limits and defaults, and the state of the workers that serve it. Sizes in pixels."""
 
@@ -88,6 +140,9 @@ class Model(_message.Message):
     WARM_WORKERS_FIELD_NUMBER: _builtins.int
     QUEUED_FIELD_NUMBER: _builtins.int
     METHOD_DETAILS_FIELD_NUMBER: _builtins.int
+    LORAS_FIELD_NUMBER: _builtins.int
+    EMBEDDINGS_FIELD_NUMBER: _builtins.int
+    PROMPT_WEIGHTING_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name to use in requests."""
     title: _builtins.str
@@ -112,6 +167,8 @@ class Model(_message.Message):
     """Workers that hold the model ready."""
     queued: _builtins.int
     """Generations waiting for it."""
+    prompt_weighting: _builtins.bool
+    """Whether prompts may be read with weights."""
     @_builtins.property
     def schedulers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Schedulers that may be asked for, by diffusers class name."""
@@ -123,6 +180,14 @@ class Model(_message.Message):
     @_builtins.property
     def method_details(self) -> _containers.RepeatedCompositeFieldContainer[Global___Method]:
         """Limits and options of each of `methods`."""
+
+    @_builtins.property
+    def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___Lora]:
+        """LoRAs that may be asked for."""
+
+    @_builtins.property
+    def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
+        """Words that its prompts may have beside those of the language."""
 
     def __init__(
         self,
@@ -142,10 +207,13 @@ class Model(_message.Message):
         warm_workers: _builtins.int = ...,
         queued: _builtins.int = ...,
         method_details: _abc.Iterable[Global___Method] | None = ...,
+        loras: _abc.Iterable[Global___Lora] | None = ...,
+        embeddings: _abc.Iterable[Global___Embedding] | None = ...,
+        prompt_weighting: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_guidance_scale", b"default_guidance_scale", "default_method", b"default_method", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "max_size", b"max_size", "method_details", b"method_details", "methods", b"methods", "min_size", b"min_size", "name", b"name", "native_size", b"native_size", "queued", b"queued", "schedulers", b"schedulers", "title", b"title", "warm_workers", b"warm_workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_guidance_scale", b"default_guidance_scale", "default_method", b"default_method", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "embeddings", b"embeddings", "loras", b"loras", "max_size", b"max_size", "method_details", b"method_details", "methods", b"methods", "min_size", b"min_size", "name", b"name", "native_size", b"native_size", "prompt_weighting", b"prompt_weighting", "queued", b"queued", "schedulers", b"schedulers", "title", b"title", "warm_workers", b"warm_workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 
