@@ -1,13 +1,13 @@
 """The `hidiffusion` command and its subcommands."""
 
 import signal
+import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Annotated, Any
 
-import httpx
 import typer
 from pydantic import ValidationError
 from rich.console import Console
@@ -15,10 +15,19 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.cli import keys, webhooks
+from service.cli.connection import (
+    AuthorityOption,
+    CertificateOption,
+    Connection,
+    KeyOption,
+    ServerOption,
+    local_service,
+    trust,
+)
 from service.cli.embedded import Embedded, StartError, embedded_service
 from service.cli.generate import generate_picture
 from service.cli.settings_table import describe_settings
-from service.client import Client, ClientError
+from service.client import ClientError
 from service.domain.errors import ServiceError
 from service.settings import Settings
 
@@ -34,11 +43,11 @@ app.add_typer(webhooks.app, name="webhooks")
 _DataOption = Annotated[
     Path, typer.Option("--data", help="Folder of the embedded service: results, queue, logs.")
 ]
-_ServerOption = Annotated[
-    str | None,
-    typer.Option("--server", envvar="HIDIFFUSION_SERVER", help="URL of a running service."),
-]
 _DEFAULT_DATA = Path("data")
+
+
+def _picture_option(text: str) -> Any:
+    return typer.Option(exists=True, dir_okay=False, readable=True, metavar="FILE", help=text)
 
 
 @app.command()
@@ -104,6 +113,15 @@ def generate(
     steps: Annotated[int | None, typer.Option(help="Denoising steps.")] = None,
     guidance: Annotated[float | None, typer.Option(help="Classifier-free guidance scale.")] = None,
     scheduler: Annotated[str | None, typer.Option(help="A diffusers scheduler class.")] = None,
+    image: Annotated[
+        Path | None, _picture_option("A PNG, JPEG or WebP to start from; sets the size.")
+    ] = None,
+    mask: Annotated[
+        Path | None, _picture_option("White where the image is drawn anew, black where it stays.")
+    ] = None,
+    strength: Annotated[
+        float | None, typer.Option(help="How far to go from the image, 0 to 1.")
+    ] = None,
     negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
     seed: Annotated[int | None, typer.Option(help="Seed; drawn when left out.")] = None,
     output_format: Annotated[str, typer.Option("--format", help="png, webp, jpeg, avif.")] = "png",
@@ -116,7 +134,10 @@ def generate(
     priority: Annotated[str, typer.Option(help="high, normal or low.")] = "normal",
     timeout: Annotated[int | None, typer.Option(help="Longest run of an attempt, in s.")] = None,
     output: Annotated[Path | None, typer.Option("--output", "-o", help="File to write.")] = None,
-    server: _ServerOption = None,
+    server: ServerOption = None,
+    ca_certificate: AuthorityOption = None,
+    client_certificate: CertificateOption = None,
+    client_key: KeyOption = None,
     data: _DataOption = _DEFAULT_DATA,
 ) -> None:
     """Make one picture with a running service, or with an embedded one started for it."""
@@ -131,6 +152,7 @@ def generate(
         "guidance_scale": guidance,
         "scheduler": scheduler,
         "seed": seed,
+        "strength": strength,
         "output_format": output_format,
         "bit_depth": bit_depth,
         "quality": quality,
@@ -140,19 +162,32 @@ def generate(
         "timeout_seconds": timeout,
     }
     given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
+    pictures = {name: path for name, path in (("image", image), ("mask", mask)) if path}
     console = Console()
     _stop_on_terminate()
-    with _service(server, data, console) as url, _plain_errors():
-        generate_picture(url, given, output, Path("outputs"), console)
+    with _plain_errors():
+        verify = trust(ca_certificate, client_certificate, client_key)
+        with _service(server, verify, data, console) as connection:
+            folder = Path("outputs")
+            generate_picture(
+                connection, given, pictures, output=output, folder=folder, console=console
+            )
 
 
 @app.command()
-def models(server: _ServerOption = None) -> None:
+def models(
+    server: ServerOption = None,
+    ca_certificate: AuthorityOption = None,
+    client_certificate: CertificateOption = None,
+    client_key: KeyOption = None,
+) -> None:
     """List the models of a running service, or of the local catalogue when none runs."""
     console = Console()
     table = Table("model", "native", "largest", "default method", "methods", "warm workers")
-    for row in _model_rows(server):
-        table.add_row(*row)
+    with _plain_errors():
+        verify = trust(ca_certificate, client_certificate, client_key)
+        for row in _model_rows(_running(server, verify)):
+            table.add_row(*row)
     console.print(table)
 
 
@@ -173,30 +208,35 @@ def settings(
     Console().print(table)
 
 
-def _model_rows(server: str | None) -> Iterator[tuple[str, ...]]:
-    url = server or _local_service()
-    with _plain_errors():
-        if url is None:
-            for model in _settings().load_catalog().models:
-                sizes = f"{model.native_size} px", f"{model.max_size} px"
-                methods = ", ".join(model.methods)
-                yield model.name, *sizes, model.default_method, methods, "none running"
-            return
-        with Client(url) as client:
-            for entry in client.models():
-                sizes = f"{entry.native_size} px", f"{entry.max_size} px"
-                methods, warm = ", ".join(entry.methods), str(entry.warm_workers)
-                yield entry.name, *sizes, entry.default_method, methods, warm
+def _model_rows(connection: Connection | None) -> Iterator[tuple[str, ...]]:
+    if connection is None:
+        for model in _settings().load_catalog().models:
+            sizes = f"{model.native_size} px", f"{model.max_size} px"
+            methods = ", ".join(model.methods)
+            yield model.name, *sizes, model.default_method, methods, "none running"
+        return
+    with connection.client() as client:
+        for entry in client.models():
+            sizes = f"{entry.native_size} px", f"{entry.max_size} px"
+            methods, warm = ", ".join(entry.methods), str(entry.warm_workers)
+            yield entry.name, *sizes, entry.default_method, methods, warm
+
+
+def _running(server: str | None, verify: ssl.SSLContext | bool) -> Connection | None:
+    """The service named, or one that runs here."""
+    return Connection(server, verify) if server else local_service(_settings().api, verify)
 
 
 @contextmanager
-def _service(server: str | None, data: Path, console: Console) -> Iterator[str]:
-    """The URL of the service to use: the one named, one that runs here, or an embedded one."""
-    if url := server or _local_service():
-        yield url
+def _service(
+    server: str | None, verify: ssl.SSLContext | bool, data: Path, console: Console
+) -> Iterator[Connection]:
+    """The service to use: the one named, one that runs here, or an embedded one."""
+    if connection := _running(server, verify):
+        yield connection
         return
     with _embedded(data, console) as service:
-        yield service.url
+        yield Connection(service.url)
 
 
 @contextmanager
@@ -212,20 +252,9 @@ def _plain_errors() -> Iterator[None]:
     """Say what went wrong in a line, without a traceback, and exit with status 1."""
     try:
         yield
-    except (ClientError, StartError, ServiceError, ValueError) as error:
+    except (ClientError, StartError, ServiceError, ValueError, OSError) as error:
         Console(stderr=True).print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)
         raise typer.Exit(1) from None
-
-
-def _local_service() -> str | None:
-    settings = _settings().api
-    scheme = "http" if settings.tls_certificate is None else "https"
-    url = f"{scheme}://{settings.host}:{settings.http_port}"
-    try:
-        ready = httpx.get(f"{url}/readyz", timeout=1.0)
-    except httpx.TransportError:
-        return None
-    return url if ready.is_success else None
 
 
 def _settings() -> Settings:

@@ -1,6 +1,8 @@
 """`hidiffusion generate`: from a prompt to a picture file, with a progress bar on the way."""
 
 import json
+import mimetypes
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -17,18 +19,26 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
+from service.cli.connection import Connection
 from service.client import Client, Event, Generation, StepEvent, TileEvent
 from service.domain.artifacts import EXTENSIONS
 
 
 def generate_picture(
-    url: str, fields: dict[str, Any], output: Path | None, folder: Path, console: Console
+    connection: Connection,
+    fields: dict[str, Any],
+    pictures: Mapping[str, Path],
+    *,
+    output: Path | None,
+    folder: Path,
+    console: Console,
 ) -> Path:
     """Submit, follow, download and report one generation.
 
     Args:
-        url: base URL of a running service.
+        connection: to a running service.
         fields: body of `POST /v1/generations`.
+        pictures: files to upload first, for the fields that are to name them.
         output: file to write; None names one after the generation in `folder`.
 
     Returns:
@@ -36,9 +46,11 @@ def generate_picture(
 
     Raises:
         ClientError: the service refused the request, or the generation did not succeed.
+        OSError: a file cannot be read or written.
     """
-    with Client(url) as client:
-        generation_id = client.create(fields).id
+    with connection.client() as client:
+        uploads = {name: _upload(client, path, console) for name, path in pictures.items()}
+        generation_id = client.create(fields | uploads).id
         try:
             generation = _follow(client, generation_id, console)
         except KeyboardInterrupt:
@@ -47,8 +59,15 @@ def generate_picture(
         extension = EXTENSIONS[generation.request.output_format]
         target = output or folder / f"{generation_id}.{extension}"
         client.download(generation_id, target)
-    _report(console, url, generation, target)
+    _report(console, connection.url, generation, target)
     return target
+
+
+def _upload(client: Client, path: Path, console: Console) -> str:
+    """Send a picture; returns the id that stands for it in requests."""
+    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
+    with console.status(f"sending {escape(str(path))}"):
+        return client.upload(path.read_bytes(), media_type=media_type).id
 
 
 def _follow(client: Client, generation_id: str, console: Console) -> Generation:

@@ -22,6 +22,7 @@ from service.client.errors import (
     UnauthenticatedError,
     UnavailableError,
     UnreachableError,
+    UntrustedError,
     Violation,
     WaitTimeoutError,
 )
@@ -78,6 +79,7 @@ __all__ = [
     "UnauthenticatedError",
     "UnavailableError",
     "UnreachableError",
+    "UntrustedError",
     "Upload",
     "Violation",
     "WaitTimeoutError",

@@ -2,6 +2,7 @@
 
 ClientError
   - UnreachableError: no answer, or the connection broke
+      - UntrustedError: one side does not take the other's certificate
   - ApiError: an answer that says no, one subclass for each thing a program may do about it
   - GenerationFailedError, GenerationCancelledError: the end of a generation that was waited for
   - WaitTimeoutError, NotReadyError, DownloadCorruptedError
@@ -37,6 +38,12 @@ class UnreachableError(ClientError):
     """The service did not answer, or the connection to it broke."""
 
     retryable = True
+
+
+class UntrustedError(UnreachableError):
+    """One side does not take the other's certificate, or does not speak TLS at all."""
+
+    retryable = False
 
 
 @dataclass(frozen=True)

@@ -1,11 +1,12 @@
 """What both drivers need to know of httpx."""
 
+import ssl
 from collections.abc import Mapping
 from typing import Any
 
 import httpx
 
-from service.client.errors import UnreachableError
+from service.client.errors import UnreachableError, UntrustedError
 from service.client.messages import Call, Reply
 from service.client.plans import Open
 
@@ -45,10 +46,24 @@ class Address:
     def lost(self, error: httpx.TransportError) -> UnreachableError:
         """What to tell when no answer came."""
         why = str(error) or type(error).__name__
+        if _is_refusal(error):
+            return UntrustedError(
+                f"no secure connection to {self._url} ({why}); check its certificate authority, "
+                "and the certificate that it asks for"
+            )
         return UnreachableError(
             f"no service answers at {self._url} ({why}); check the address, "
             "or start a service with 'hidiffusion up'"
         )
+
+
+def _is_refusal(error: BaseException) -> bool:
+    """Whether TLS failed by what the two sides are, and not by a connection that broke."""
+    cause: BaseException | None = error
+    while cause is not None and not isinstance(cause, ssl.SSLError):
+        cause = cause.__cause__ or cause.__context__
+    broke = (ssl.SSLEOFError, ssl.SSLZeroReturnError, ssl.SSLSyscallError)
+    return cause is not None and not isinstance(cause, broke)
 
 
 def request_options(call: Call) -> dict[str, Any]:
