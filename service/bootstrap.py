@@ -28,7 +28,7 @@ from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.queue import supervisor
 from service.queue.limiter import RedisLimiter
-from service.queue.outbox import Outbox
+from service.queue.outbox import Outbox, RedisWebhooks
 from service.queue.records import RedisRecords
 from service.queue.retention import RedisRetained
 from service.queue.uploads import RedisUploads
@@ -68,7 +68,8 @@ def use_cases_builder(settings: Settings) -> BuildUseCases:
     catalog = settings.load_catalog()
     store, clock = open_store(settings.store), SystemClock()
     events = RedisEventLog(settings.redis.url)
-    known_uploads = RedisUploads(connect(settings.redis.url))
+    client = connect(settings.redis.url)
+    known_uploads, webhooks = RedisUploads(client), RedisWebhooks(client)
     api = settings.api
     rules_for = webhook_rules(settings)
     read = PictureReader(api.max_upload_bytes, api.max_upload_pixels, api.upload_formats)
@@ -81,7 +82,12 @@ def use_cases_builder(settings: Settings) -> BuildUseCases:
             cancel=CancelGeneration(records, clock),
             purge=PurgeGeneration(records, store),
             query=Query(
-                catalog, records, store, settings.worker.tile_size, settings.worker.tile_overlap
+                catalog,
+                records,
+                store,
+                webhooks,
+                tile_size=settings.worker.tile_size,
+                tile_overlap=settings.worker.tile_overlap,
             ),
             watch=WatchGeneration(records, events),
             uploads=uploads,

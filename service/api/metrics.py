@@ -9,9 +9,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
-from prometheus_client.core import GaugeMetricFamily, Metric
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.application.ports import WebhookFigures
 from service.application.query import Query
 from service.domain.errors import ServiceError
 
@@ -96,7 +97,7 @@ class Call:
 
 
 class _QueueCollector(Collector):
-    """Queues and workers, looked up in Redis at each scrape; every front end tells the same."""
+    """What is looked up in Redis at each scrape; every front end tells the same."""
 
     def __init__(self, query: Query) -> None:
         self._query = query
@@ -106,9 +107,10 @@ class _QueueCollector(Collector):
         return []
 
     def collect(self) -> Iterator[Metric]:
-        """Queue lengths and workers; without Redis, only that it is down."""
+        """Queue lengths, workers and webhooks; without Redis, only that it is down."""
         try:
             models, workers = self._query.models(), self._query.workers()
+            webhooks = self._query.webhooks()
         except ServiceError:
             yield GaugeMetricFamily("hidiffusion_redis_up", "Whether Redis answers.", value=0)
             return
@@ -127,4 +129,30 @@ class _QueueCollector(Collector):
         )
         for state, count in Tally(worker.state for worker in workers).items():
             states.add_metric((state,), count)
-        yield from (queued, warm, states)
+        yield from (queued, warm, states, *_webhooks(webhooks))
+
+
+def _webhooks(figures: WebhookFigures) -> Iterator[Metric]:
+    """Counted in Redis, because any number of processes deliver."""
+    attempts = CounterMetricFamily(
+        "hidiffusion_webhook_attempts", "Attempts to deliver, ended.", labels=("outcome",)
+    )
+    attempts.add_metric(("delivered",), figures.delivered)
+    attempts.add_metric(("failed",), figures.failed_attempts)
+    ended = CounterMetricFamily(
+        "hidiffusion_webhook_deliveries", "Webhooks delivered or given up.", labels=("outcome",)
+    )
+    ended.add_metric(("delivered",), figures.delivered)
+    ended.add_metric(("dead",), figures.given_up)
+    yield from (attempts, ended)
+    yield GaugeMetricFamily(
+        "hidiffusion_webhooks_waiting", "Webhooks that wait for an attempt.", value=figures.waiting
+    )
+    yield GaugeMetricFamily(
+        "hidiffusion_webhooks_dead", "Webhooks that are not tried any more.", value=figures.dead
+    )
+    yield GaugeMetricFamily(
+        "hidiffusion_webhook_oldest_seconds",
+        "How long the oldest webhook that waits has waited.",
+        value=figures.oldest_seconds,
+    )

@@ -230,6 +230,35 @@ class ObjectStore(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class WebhookFigures:
+    """How the deliveries of webhooks stand.
+
+    Attributes:
+        delivered: taken by their receivers so far.
+        failed_attempts: attempts that failed so far.
+        given_up: webhooks that died so far.
+        waiting: webhooks that wait for an attempt now.
+        dead: webhooks that are not tried any more, as they are listed now.
+        oldest_seconds: for how long the oldest of those that wait has waited.
+    """
+
+    delivered: int
+    failed_attempts: int
+    given_up: int
+    waiting: int
+    dead: int
+    oldest_seconds: float
+
+
+class Webhooks(Protocol):
+    """Tells of deliveries. Raises `Unavailable` when unreachable."""
+
+    def figures(self) -> WebhookFigures:
+        """How they stand."""
+        ...
+
+
 class Clock(Protocol):
     """Tells the time, in UTC."""
 

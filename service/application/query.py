@@ -2,7 +2,15 @@
 
 from dataclasses import dataclass
 
-from service.application.ports import ObjectInfo, ObjectStore, Page, Records, WorkerInfo
+from service.application.ports import (
+    ObjectInfo,
+    ObjectStore,
+    Page,
+    Records,
+    WebhookFigures,
+    Webhooks,
+    WorkerInfo,
+)
 from service.application.queue_place import QueuePlace, queue_place
 from service.domain.artifacts import EXTENSIONS, ArtifactKeys, TileFormat, TileRef
 from service.domain.catalog import Catalog, Model
@@ -40,13 +48,16 @@ class Query:
         catalog: Catalog,
         records: Records,
         store: ObjectStore,
+        webhooks: Webhooks,
+        *,
         tile_size: int = 512,
         tile_overlap: int = 1,
     ) -> None:
-        """Read from `records` and `store`; tile sizes, in pixels, are those the workers use."""
+        """Read from these; tile sizes, in pixels, are those the workers use."""
         self._catalog = catalog
         self._records = records
         self._store = store
+        self._webhooks = webhooks
         self._tile_size = tile_size
         self._tile_overlap = tile_overlap
 
@@ -148,6 +159,10 @@ class Query:
     def workers(self) -> tuple[WorkerInfo, ...]:
         """Workers whose heartbeat is recent."""
         return self._records.workers()
+
+    def webhooks(self) -> WebhookFigures:
+        """How the deliveries of webhooks stand."""
+        return self._webhooks.figures()
 
     def check_ready(self) -> None:
         """Return when a request could be served now; raise `Unavailable` naming what is missing."""

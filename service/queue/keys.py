@@ -20,7 +20,9 @@
 | `rq:job:<id>` | hash: RQ's envelope, which holds nothing but the id | until final |
 
 | `hidiffusion:webhooks:due` | sorted set: ids by the time of the next attempt | until delivered |
+| `hidiffusion:webhooks:since` | sorted set: ids by the time of the first attempt | as that |
 | `hidiffusion:webhooks:dead` | sorted set: ids that are not tried any more | with their records |
+| `hidiffusion:webhooks:counts` | hash: attempts and ends so far, by outcome | for good |
 | `rq:queue:webhooks` | list of ids: RQ's queue of deliveries | until taken |
 | `hidiffusion:condemned` | sorted set: objects to delete, by prefix, since when | until deleted |
 | `hidiffusion:sweeper` | string: somebody sweeps the store, or did a moment ago | one interval |
@@ -59,7 +61,9 @@ WORKERS = "hidiffusion:workers"
 CONDEMNED = "hidiffusion:condemned"
 SWEEPER = "hidiffusion:sweeper"
 WEBHOOKS_DUE = "hidiffusion:webhooks:due"
+WEBHOOKS_SINCE = "hidiffusion:webhooks:since"
 WEBHOOKS_DEAD = "hidiffusion:webhooks:dead"
+WEBHOOKS_COUNTS = "hidiffusion:webhooks:counts"
 
 #: A tenant is appended to these.
 STORED = "hidiffusion:stored:"

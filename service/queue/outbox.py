@@ -6,7 +6,7 @@
 
 The sorted set `hidiffusion:webhooks:due` is the truth: ids by the time of their next attempt. A
 claim moves that time on instead of removing the id, so that a delivery whose process dies is due
-again by itself. Times are Redis's.
+again by itself. Times are Redis's. What became of them is counted in the same step that says it.
 """
 
 from dataclasses import dataclass
@@ -15,9 +15,16 @@ from typing import Any
 from rq import Queue
 from rq.job import Job
 
+from service.application.ports import WebhookFigures
 from service.events.connection import TextClient, unavailable_when_down
 from service.queue.enqueue import SERIALIZER
-from service.queue.keys import WEBHOOKS_DEAD, WEBHOOKS_DUE, record_key
+from service.queue.keys import (
+    WEBHOOKS_COUNTS,
+    WEBHOOKS_DEAD,
+    WEBHOOKS_DUE,
+    WEBHOOKS_SINCE,
+    record_key,
+)
 
 #: RQ's name of the queue of deliveries.
 WEBHOOK_QUEUE = "webhooks"
@@ -27,6 +34,9 @@ _JOB_FUNCTION = "hidiffusion.webhook"
 
 #: Names of RQ's jobs: they must not be those of the generations' own.
 _JOB_PREFIX = "webhook-"
+
+#: What waits: by the time of the next attempt, and since when.
+_WAITING = (WEBHOOKS_DUE, WEBHOOKS_SINCE)
 
 #: Ids claimed at a time.
 _BATCH = 100
@@ -38,16 +48,19 @@ local now = time[1] + time[2] / 1000000
 
 #: Claim what is due.
 #:
-#:     KEYS[1] = what is due
+#:     KEYS[1] = what is due, KEYS[2] = since when
 #:     ARGV[1] = seconds until it is due again, ARGV[2] = most to claim
 #:
 #: Returns ids.
 _CLAIM = (
     _NOW
     + """
-local ids = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'LIMIT', 0, ARGV[2])
-for _, id in ipairs(ids) do
-  redis.call('ZADD', KEYS[1], now + ARGV[1], id)
+local due = redis.call('ZRANGEBYSCORE', KEYS[1], '-inf', now, 'WITHSCORES', 'LIMIT', 0, ARGV[2])
+local ids = {}
+for i = 1, #due, 2 do
+  redis.call('ZADD', KEYS[2], 'NX', due[i + 1], due[i])
+  redis.call('ZADD', KEYS[1], now + ARGV[1], due[i])
+  ids[#ids + 1] = due[i]
 end
 return ids
 """
@@ -55,7 +68,7 @@ return ids
 
 #: Begin an attempt at one that is due.
 #:
-#:     KEYS[1] = what is due, KEYS[2] = its record
+#:     KEYS[1] = what is due, KEYS[2] = since when, KEYS[3] = its record
 #:     ARGV[1] = generation id, ARGV[2] = seconds until it is due again
 #:
 #: Returns the number of the attempt, or 0 when there is nothing to deliver.
@@ -65,35 +78,55 @@ _BEGIN = (
 if not redis.call('ZSCORE', KEYS[1], ARGV[1]) then
   return 0
 end
-if redis.call('EXISTS', KEYS[2]) == 0 then
+if redis.call('EXISTS', KEYS[3]) == 0 then
   redis.call('ZREM', KEYS[1], ARGV[1])
+  redis.call('ZREM', KEYS[2], ARGV[1])
   return 0
 end
 redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
-return redis.call('HINCRBY', KEYS[2], 'webhook_attempts', 1)
+return redis.call('HINCRBY', KEYS[3], 'webhook_attempts', 1)
 """
 )
 
 #: Say how an attempt failed, and when the next one is.
 #:
-#:     KEYS[1] = where it goes on: what is due, or what is dead
-#:     KEYS[2] = what is due, KEYS[3] = its record
-#:     ARGV[1] = generation id, ARGV[2] = seconds from now, ARGV[3] = what went wrong
+#:     KEYS[1] = what is due, KEYS[2] = since when, KEYS[3] = its record
+#:     KEYS[4] = what is dead, KEYS[5] = counts
+#:     ARGV[1] = generation id, ARGV[2] = what went wrong
+#:     ARGV[3] = seconds from now; empty: it is dead
 #:
 #: Returns 1, or 0 when it is not due any more.
 _FAIL = (
     _NOW
     + """
-if redis.call('ZREM', KEYS[2], ARGV[1]) == 0 then
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 0 then
   return 0
 end
-redis.call('ZADD', KEYS[1], now + ARGV[2], ARGV[1])
+redis.call('HINCRBY', KEYS[5], 'failed', 1)
+if ARGV[3] == '' then
+  redis.call('ZREM', KEYS[2], ARGV[1])
+  redis.call('ZADD', KEYS[4], now, ARGV[1])
+  redis.call('HINCRBY', KEYS[5], 'dead', 1)
+else
+  redis.call('ZADD', KEYS[1], now + ARGV[3], ARGV[1])
+end
 if redis.call('EXISTS', KEYS[3]) == 1 then
-  redis.call('HSET', KEYS[3], 'webhook_error', ARGV[3])
+  redis.call('HSET', KEYS[3], 'webhook_error', ARGV[2])
 end
 return 1
 """
 )
+
+#: Strike one off.
+#:
+#:     KEYS[1] = what is due, KEYS[2] = since when, KEYS[3] = counts
+#:     ARGV[1] = generation id, ARGV[2] = what is counted; empty: nothing
+_STRIKE = """
+redis.call('ZREM', KEYS[2], ARGV[1])
+if redis.call('ZREM', KEYS[1], ARGV[1]) == 1 and ARGV[2] ~= '' then
+  redis.call('HINCRBY', KEYS[3], ARGV[2], 1)
+end
+"""
 
 
 @dataclass(frozen=True)
@@ -129,11 +162,12 @@ class Outbox:
         self._claim = client.register_script(_CLAIM)
         self._begin = client.register_script(_BEGIN)
         self._fail = client.register_script(_FAIL)
+        self._strike = client.register_script(_STRIKE)
 
     def relay(self, lease_seconds: float) -> int:
         """Put what is due into RQ's queue, where it is not yet; returns how many are due."""
         with unavailable_when_down():
-            due = self._claim(keys=(WEBHOOKS_DUE,), args=(lease_seconds, _BATCH))
+            due = self._claim(keys=_WAITING, args=(lease_seconds, _BATCH))
             for generation_id in due:
                 job_id = _JOB_PREFIX + generation_id
                 if self._redis.lpos(self.queue.key, job_id) is None:
@@ -152,33 +186,37 @@ class Outbox:
 
     def begin(self, generation_id: str, lease_seconds: float) -> int:
         """Begin an attempt; returns its number, or 0 when there is nothing to deliver any more."""
-        keys = (WEBHOOKS_DUE, record_key(generation_id))
+        keys = (*_WAITING, record_key(generation_id))
         with unavailable_when_down():
             return int(self._begin(keys=keys, args=(generation_id, lease_seconds)))
 
     def done(self, generation_id: str) -> None:
-        """Strike off what was delivered, or is not wanted."""
-        with unavailable_when_down():
-            self._redis.zrem(WEBHOOKS_DUE, generation_id)
+        """Strike off what was delivered."""
+        self._strike_off(generation_id, "delivered")
+
+    def drop(self, generation_id: str) -> None:
+        """Strike off what is not wanted."""
+        self._strike_off(generation_id, "")
 
     def again(self, generation_id: str, delay_seconds: float, error: str) -> None:
         """Try it again after a while."""
-        self._move(WEBHOOKS_DUE, generation_id, delay_seconds, error)
+        self._failed(generation_id, error, delay_seconds)
 
     def bury(self, generation_id: str, error: str) -> None:
         """Try it no more; the operator may."""
-        self._move(WEBHOOKS_DEAD, generation_id, 0.0, error)
+        self._failed(generation_id, error, "")
 
     def revive(self, generation_id: str) -> bool:
         """Try a dead one again, now; returns whether there was one."""
         with unavailable_when_down(), self._redis.pipeline() as pipe:
             pipe.zrem(WEBHOOKS_DEAD, generation_id)
             pipe.exists(record_key(generation_id))
-            dead, exists = pipe.execute()
+            pipe.time()
+            dead, exists, (now, _) = pipe.execute()
             if not (dead and exists):
                 return False
             pipe.hdel(record_key(generation_id), "webhook_attempts")
-            pipe.zadd(WEBHOOKS_DUE, {generation_id: 0})
+            pipe.zadd(WEBHOOKS_DUE, {generation_id: now})
             pipe.execute()
         return True
 
@@ -193,12 +231,50 @@ class Outbox:
                     )
                     if fields[0] is None:
                         self._redis.zrem(key, generation_id)
+                        self._redis.zrem(WEBHOOKS_SINCE, generation_id)
                         continue
                     tries = int(fields[1] or 0)
                     found.append(Undelivered(generation_id, state, at, tries, fields[2] or ""))
         return found
 
-    def _move(self, key: str, generation_id: str, delay_seconds: float, error: str) -> None:
-        keys = (key, WEBHOOKS_DUE, record_key(generation_id))
+    def _strike_off(self, generation_id: str, counted: str) -> None:
         with unavailable_when_down():
-            self._fail(keys=keys, args=(generation_id, delay_seconds, error))
+            self._strike(keys=(*_WAITING, WEBHOOKS_COUNTS), args=(generation_id, counted))
+
+    def _failed(self, generation_id: str, error: str, delay_seconds: float | str) -> None:
+        keys = (*_WAITING, record_key(generation_id), WEBHOOKS_DEAD, WEBHOOKS_COUNTS)
+        with unavailable_when_down():
+            self._fail(keys=keys, args=(generation_id, error, delay_seconds))
+
+
+class RedisWebhooks:
+    """The `Webhooks` port: figures of the outbox, whichever processes deliver.
+
+    Args:
+        client: a client that answers in text.
+    """
+
+    def __init__(self, client: TextClient) -> None:
+        self._redis = client
+
+    def figures(self) -> WebhookFigures:
+        """How the deliveries stand."""
+        with unavailable_when_down(), self._redis.pipeline(transaction=False) as pipe:
+            pipe.hgetall(WEBHOOKS_COUNTS)
+            pipe.zcard(WEBHOOKS_DUE)
+            pipe.zcard(WEBHOOKS_DEAD)
+            for key in _WAITING:
+                pipe.zrange(key, 0, 0, withscores=True)
+            pipe.time()
+            counts, waiting, dead, *oldest, (seconds, microseconds) = pipe.execute()
+        now = seconds + microseconds / 1e6
+        # What nobody has claimed yet is due since it is final; the rest has its own times.
+        ages = (max(now - at, 0.0) for first in oldest for _, at in first)
+        return WebhookFigures(
+            delivered=int(counts.get("delivered", 0)),
+            failed_attempts=int(counts.get("failed", 0)),
+            given_up=int(counts.get("dead", 0)),
+            waiting=waiting,
+            dead=dead,
+            oldest_seconds=max(ages, default=0.0) if waiting else 0.0,
+        )

@@ -135,12 +135,12 @@ class WebhookWorker(Worker):
         try:
             generation = self._records.get(generation_id)
             if not generation.webhook or event_of(generation) not in generation.webhook.events:
-                self._outbox.done(generation_id)
+                self._outbox.drop(generation_id)
                 return
             with self.death_penalty_class(self._settings.timeout_seconds, JobTimeoutException):
                 self._deliver(generation, generation.webhook.url)
         except GenerationNotFound:
-            self._outbox.done(generation_id)
+            self._outbox.drop(generation_id)
         except JobTimeoutException:
             self._failed(generation_id, attempt, DeliveryFailed("the receiver was too slow"))
         except DeliveryFailed as error:

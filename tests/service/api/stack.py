@@ -29,6 +29,7 @@ from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.queue.attempts import Attempts
 from service.queue.limiter import RedisLimiter
+from service.queue.outbox import RedisWebhooks
 from service.queue.records import RedisRecords
 from service.queue.uploads import RedisUploads
 from service.settings import ApiSettings, RedisSettings, StoreSettings
@@ -112,7 +113,7 @@ def use_cases(redis_url: str, store: ObjectStore) -> tuple[UseCases, RedisRecord
 def builder(redis_url: str, store: ObjectStore) -> BuildUseCases:
     """What makes every use case over some records."""
     clock, events = SystemClock(), RedisEventLog(redis_url)
-    known_uploads = RedisUploads(connect(redis_url))
+    known_uploads, delivered = RedisUploads(connect(redis_url)), RedisWebhooks(connect(redis_url))
     webhooks = WebhookRules(Targets.parse(WEBHOOK_TARGETS), lambda: True)
     read = PictureReader(MAX_UPLOAD_BYTES, MAX_UPLOAD_PIXELS, ("png", "jpeg", "webp"))
 
@@ -122,7 +123,7 @@ def builder(redis_url: str, store: ObjectStore) -> BuildUseCases:
             submit=SubmitGeneration(CATALOG, records, clock, uploads, webhooks),
             cancel=CancelGeneration(records, clock),
             purge=PurgeGeneration(records, store),
-            query=Query(CATALOG, records, store),
+            query=Query(CATALOG, records, store, delivered),
             watch=WatchGeneration(records, events, KEEP_ALIVE_SECONDS),
             uploads=uploads,
         )

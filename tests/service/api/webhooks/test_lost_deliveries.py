@@ -3,6 +3,7 @@
 import signal
 
 from service.events.connection import connect
+from service.queue.outbox import RedisWebhooks
 from tests.service.api.webhooks.test_worker import finish
 from tests.service.queue.waiting import wait_until
 
@@ -45,6 +46,24 @@ def test_a_slow_receiver_is_given_up(stack, receiver, deliverers, outbox):
     finish(stack, receiver)
     deliverers.start(timeout_seconds=1, max_attempts=1)
     wait_until(lambda: [each.state for each in outbox.undelivered()] == ["dead"], "its death")
+
+
+def test_the_oldest_ages_from_its_final_state_on(stack, receiver, outbox, shared_redis):
+    figures = RedisWebhooks(connect(shared_redis.url)).figures
+    generation_id = finish(stack, receiver)
+    unclaimed = figures()
+    outbox.relay(60.0)
+    claimed = figures()
+    assert outbox.begin(generation_id, 60.0)
+    outbox.again(generation_id, 3600.0, "the receiver answered 503")
+    tried = figures()
+    outbox.done(generation_id)
+    done = figures()
+
+    ages = [each.oldest_seconds for each in (unclaimed, claimed, tried)]
+    assert 0 < ages[0] <= ages[1] <= ages[2] < 600
+    assert [each.waiting for each in (unclaimed, claimed, tried, done)] == [1, 1, 1, 0]
+    assert (done.delivered, done.failed_attempts, done.oldest_seconds) == (1, 1, 0)
 
 
 def test_neither_secrets_nor_urls_are_logged(stack, receiver, deliverers, outbox):

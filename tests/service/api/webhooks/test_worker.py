@@ -1,5 +1,7 @@
 """Webhooks from a request to a receiver, through Redis and a process that delivers."""
 
+import re
+
 import pytest
 from standardwebhooks import Webhook
 
@@ -76,6 +78,32 @@ def test_a_receiver_that_wants_no_more_is_left_alone(stack, receiver, outbox):
     finish(stack, receiver)
     wait_until(lambda: [each.state for each in outbox.undelivered()] == ["dead"], "its death")
     assert len(receiver.deliveries) == 1
+
+
+def test_every_front_end_tells_how_deliveries_stand(stack, receiver, outbox):
+    receiver.answers += [503, 410]
+    finish(stack, receiver)
+    wait_until(lambda: [each.state for each in outbox.undelivered()] == ["dead"], "its death")
+    finish(stack, receiver)
+    finish(stack, receiver, events=["generation.failed"])
+    wait_until(lambda: len(outbox.undelivered()) == 1, "the deliveries")
+
+    assert _figures(stack) == {
+        'attempts_total{outcome="delivered"}': 1,
+        'attempts_total{outcome="failed"}': 2,
+        'deliveries_total{outcome="delivered"}': 1,
+        'deliveries_total{outcome="dead"}': 1,
+        "s_waiting": 0,
+        "s_dead": 1,
+        "oldest_seconds": 0,
+    }
+
+
+def _figures(stack):
+    lines = re.findall(
+        r"^hidiffusion_webhook_?(\S+) (\S+)$", stack.http.get("/metrics").text, re.MULTILINE
+    )
+    return {name: float(value) for name, value in lines}
 
 
 def test_grpc_asks_for_the_same(stack, receiver):
