@@ -111,8 +111,8 @@ class Query:
 
     def tile(self, generation_id: str, level: int, column: int, row: int, ext: str) -> ObjectInfo:
         """One tile of the current attempt, as soon as it is stored."""
-        generation = self._records.get(generation_id)
         name = f"tile {level}/{column}_{row}.{ext}"
+        generation = self._tiled(generation_id, name)
         tile_format = next((f for f, known in EXTENSIONS.items() if known == ext), None)
         if tile_format is None:
             raise ArtifactNotFound(generation_id, name, generation.status)
@@ -127,12 +127,12 @@ class Query:
         """Geometry of the pyramid, known from the moment an attempt begins.
 
         Raises:
-            ArtifactNotFound: no attempt has begun.
+            ArtifactNotFound: no attempt has begun, or no tiles were asked for.
         """
-        generation = self._records.get(generation_id)
+        generation = self._tiled(generation_id, "tiles.dzi")
         request, result = generation.request, generation.result
-        if result is not None:
-            pyramid = result.pyramid
+        pyramid = None if result is None else result.pyramid
+        if result is not None and pyramid is not None:
             return Tiling(
                 result.width, result.height, pyramid.tile_size, pyramid.overlap, pyramid.format
             )
@@ -175,6 +175,14 @@ class Query:
             troubles = [f"{worker.name}: {worker.trouble}" for worker in workers if worker.trouble]
             told = "; ".join(["no worker has its pipelines warm yet", *troubles])
             raise Unavailable("worker", told)
+
+    def _tiled(self, generation_id: str, artifact: str) -> Generation:
+        """The record of a generation whose tiles were asked for."""
+        generation = self._records.get(generation_id)
+        if not generation.request.tiles:
+            remedy = "it was asked for with tiles: false, so fetch the whole image"
+            raise ArtifactNotFound(generation_id, artifact, generation.status, remedy)
+        return generation
 
     def _head(self, generation: Generation, key: str, artifact: str) -> ObjectInfo:
         try:

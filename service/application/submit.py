@@ -157,6 +157,7 @@ def resolve(
         bit_depth=request.bit_depth,
         quality=resolved_quality(request),
         tile_format=request.tile_format,
+        tiles=request.tiles,
         metadata=request.metadata,
         method_options=request.method_options,
         prompt_weighting=request.prompt_weighting,

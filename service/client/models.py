@@ -43,7 +43,7 @@ class Result(_Answer):
     height: int
     image: Artifact
     thumbnail: Artifact
-    pyramid: Pyramid
+    pyramid: Pyramid | None = None
     recipe: dict[str, Any]
 
 

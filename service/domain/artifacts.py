@@ -91,8 +91,8 @@ class Manifest(_Frozen):
     """The table of contents of a finished result, written last: it exists, so all else does.
 
     `recipe` is the complete request as it ran, the versions of the libraries that ran it, and the
-    times it took: enough to make the same picture again. `stored_bytes` is the size of the image,
-    the thumbnail and all tiles together.
+    times it took: enough to make the same picture again. Without tiles there is no `pyramid`.
+    `stored_bytes` is the size of the image, the thumbnail and all tiles together.
     """
 
     generation_id: str
@@ -101,7 +101,7 @@ class Manifest(_Frozen):
     height: int
     image: ArtifactRef
     thumbnail: ArtifactRef
-    pyramid: Pyramid
+    pyramid: Pyramid | None = None
     recipe: dict[str, Any]
     stored_bytes: int = 0
     created_at: datetime

@@ -11,6 +11,7 @@ _OWN = {
     "bit_depth",
     "quality",
     "tile_format",
+    "tiles",
     "metadata",
 }
 

@@ -92,12 +92,17 @@ class ArtifactNotFound(NotFound):
 
     reason = "ARTIFACT_NOT_FOUND"
 
-    def __init__(self, generation_id: str, artifact: str, status: str) -> None:
+    def __init__(
+        self,
+        generation_id: str,
+        artifact: str,
+        status: str,
+        remedy: str = "follow its events to learn when it appears",
+    ) -> None:
         self.generation_id = generation_id
         self.artifact = artifact
         super().__init__(
-            f"generation {generation_id} has no {artifact} (its status is {status!r}); "
-            "follow its events to learn when it appears"
+            f"generation {generation_id} has no {artifact} (its status is {status!r}); {remedy}"
         )
 
 

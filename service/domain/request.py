@@ -156,6 +156,13 @@ class GenerationRequest(BaseModel):
     tile_format: Annotated[
         TileFormat, Field(description="Format of the tiles; WebP is lossless here, JPEG is not.")
     ] = "png"
+    tiles: Annotated[
+        bool,
+        Field(
+            description="Whether tiles are stored, the moment each is final; else the result is "
+            "the full-size picture and its thumbnail alone."
+        ),
+    ] = True
     metadata: Annotated[
         bool,
         Field(description="Whether the picture's file carries its recipe, the prompt included."),
@@ -216,6 +223,7 @@ class ResolvedRequest(BaseModel):
     bit_depth: BitDepth = 8
     quality: int | None = None
     tile_format: TileFormat = "png"
+    tiles: bool = True
     metadata: bool = True
     method_options: dict[str, OptionValue] = Field(default_factory=dict)
     prompt_weighting: bool = False

@@ -28,7 +28,7 @@ class PyramidWriter:
     Leaving the block by an exception drops what is not yet encoded. At most `backlog` regions and
     tiles wait for a thread: `add` blocks until there is room, so a slow store slows the decoder
     down instead of filling the memory. The pixels of all levels are kept, 4 bytes per pixel of
-    the picture.
+    the picture. Where nobody hears of tiles, the levels are put together and none is stored.
     """
 
     def __init__(
@@ -36,7 +36,7 @@ class PyramidWriter:
         store: ObjectStore,
         keys: ArtifactKeys,
         pyramid: Pyramid,
-        on_tile: TileStoredCallback,
+        on_tile: TileStoredCallback | None,
         *,
         threads: int = 2,
         backlog: int = 16,
@@ -108,6 +108,10 @@ class PyramidWriter:
                 self._place(number - 1, *level.halved_cell(column, row))
 
     def _write(self, number: int, column: int, row: int) -> None:
+        if self._on_tile is None:
+            with self._telling:
+                self._done += 1
+            return
         level, tile_format = self._levels[number], self.pyramid.format
         left, right = level.tiles.columns[column]
         top, bottom = level.tiles.rows[row]

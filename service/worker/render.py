@@ -88,11 +88,12 @@ def render(
     )
     deep = _deep_pixels(request)
 
-    def on_tile(tile: TileRef, done: int, total: int) -> None:
+    def tell(tile: TileRef, done: int, total: int) -> None:
         attempt.tell(TileStored, tile=tile, done=done, total=total)
 
+    on_tile = tell if request.tiles else None
     # What an earlier attempt stored may be a checker's replacement, not what was decoded.
-    reusable = earlier if deep is None and checker is None else None
+    reusable = earlier if deep is None and checker is None and request.tiles else None
     salvage = Salvage(store, reusable, pyramid) if reusable else None
     tile = DECODER_TILE if frugal else DEFAULT_TILE
     with PyramidWriter(store, attempt.keys, pyramid, on_tile, threads=_ENCODER_THREADS) as writer:
@@ -127,7 +128,7 @@ def render(
         height=request.height,
         image=image,
         thumbnail=thumbnail,
-        pyramid=pyramid,
+        pyramid=pyramid if request.tiles else None,
         recipe=recipe | {"seconds": stopwatch.seconds},
         stored_bytes=writer.stored_bytes + image.bytes + thumbnail.bytes,
         created_at=datetime.now(UTC),

@@ -224,8 +224,9 @@ def _result(manifest: Manifest, *, recipe: bool = True) -> artifacts_pb2.Result:
         height=manifest.height,
         image=artifact_message(manifest.image),
         thumbnail=artifact_message(manifest.thumbnail),
-        pyramid=artifacts_pb2.Pyramid(**manifest.pyramid.model_dump()),
     )
+    if manifest.pyramid:
+        message.pyramid.CopyFrom(artifacts_pb2.Pyramid(**manifest.pyramid.model_dump()))
     if recipe:
         message.recipe.CopyFrom(_struct(manifest.recipe))
     return message

@@ -11,7 +11,7 @@ from service.api.http import links
 from service.application.ports import Page
 from service.application.query import ModelStatus
 from service.application.queue_place import QueuePlace
-from service.domain.artifacts import ArtifactRef, Manifest, PyramidLevel, TileFormat
+from service.domain.artifacts import ArtifactRef, Manifest, Pyramid, PyramidLevel, TileFormat
 from service.domain.generation import Failure, Generation, Progress, Status
 from service.domain.methods import Method
 from service.domain.request import ClientMetadata, Priority, ResolvedRequest
@@ -49,6 +49,11 @@ class PyramidView(View):
     format: TileFormat
     levels: tuple[PyramidLevel, ...] = Field(description="From level 0, a single pixel, up.")
 
+    @classmethod
+    def of(cls, pyramid: Pyramid, href: str) -> Self:
+        """The view of a pyramid whose descriptor is served at `href`."""
+        return cls(href=href, **dict(pyramid))
+
 
 class ResultView(View):
     """What a generation that succeeded left."""
@@ -57,7 +62,7 @@ class ResultView(View):
     height: int = Field(description="Pixels.")
     image: ArtifactView
     thumbnail: ArtifactView
-    pyramid: PyramidView
+    pyramid: PyramidView | None = Field(description="Null where no tiles were asked for.")
     recipe: dict[str, Any] = Field(
         description="The request as it ran, the versions that ran it, and the times it took."
     )
@@ -66,24 +71,19 @@ class ResultView(View):
     def of(cls, manifest: Manifest) -> Self:
         """The view of a finished result."""
         generation_id, pyramid = manifest.generation_id, manifest.pyramid
+        tiles = links.tiles(generation_id)
         return cls(
             width=manifest.width,
             height=manifest.height,
             image=ArtifactView.of(manifest.image, links.image(generation_id)),
             thumbnail=ArtifactView.of(manifest.thumbnail, links.thumbnail(generation_id)),
-            pyramid=PyramidView(
-                href=links.tiles(generation_id),
-                tile_size=pyramid.tile_size,
-                overlap=pyramid.overlap,
-                format=pyramid.format,
-                levels=pyramid.levels,
-            ),
+            pyramid=PyramidView.of(pyramid, tiles) if pyramid else None,
             recipe=manifest.recipe,
         )
 
 
 class LinksView(View):
-    """Where to go on; null for what does not exist yet."""
+    """Where to go on; null for what does not exist, or not yet."""
 
     self: str = Field(examples=[links.generation(_ID)])
     events: str = Field(examples=[links.events(_ID)])
@@ -96,11 +96,12 @@ class LinksView(View):
     def of(cls, generation: Generation) -> Self:
         """The links of `generation` as it stands."""
         done = generation.result is not None
+        tiled = generation.attempt and generation.request.tiles
         return cls(
             self=links.generation(generation.id),
             events=links.events(generation.id),
-            tiles=links.tiles(generation.id) if generation.attempt else None,
-            iiif=links.iiif_info(generation.id) if generation.attempt else None,
+            tiles=links.tiles(generation.id) if tiled else None,
+            iiif=links.iiif_info(generation.id) if tiled else None,
             image=links.image(generation.id) if done else None,
             thumbnail=links.thumbnail(generation.id) if done else None,
         )

@@ -38,8 +38,8 @@ class WebhookPayload(View):
         data = document["data"]
         data["links"] = {name: path and public_url + path for name, path in data["links"].items()}
         if data["result"]:
-            for part in _LINKED:
-                data["result"][part]["href"] = public_url + data["result"][part]["href"]
+            for part in filter(None, map(data["result"].get, _LINKED)):
+                part["href"] = public_url + part["href"]
         return json.dumps(document, separators=(",", ":"), ensure_ascii=False)
 
 

@@ -43,7 +43,7 @@ class Painter:
             self.picture.resize((level.width, level.height), Image.Resampling.BOX)
             for level in self.pyramid.levels
         ]
-        self._tiles = _tiles(self.pyramid)
+        self._tiles = _tiles(self.pyramid) if self.generation.request.tiles else []
         self._left = iter(enumerate(self._tiles, 1))
 
     def step(self, step: int, total: int) -> None:

@@ -67,6 +67,12 @@ class PlayedWorker:
     ) -> Manifest:
         """Store the picture, its thumbnail and the manifest, and tell of success."""
         keys, request = self._keys(generation), generation.request
+        one_tile = Pyramid(
+            tile_size=512,
+            overlap=1,
+            format=request.tile_format,
+            levels=(PyramidLevel(level=0, width=1, height=1, columns=1, rows=1),),
+        )
         manifest = Manifest(
             generation_id=generation.id,
             attempt=generation.attempt,
@@ -74,13 +80,7 @@ class PlayedWorker:
             height=request.height,
             image=self._put(keys.image(request.output_format), image, request.output_format),
             thumbnail=self._put(keys.thumbnail, thumbnail, "jpeg"),
-            pyramid=pyramid
-            or Pyramid(
-                tile_size=512,
-                overlap=1,
-                format=request.tile_format,
-                levels=(PyramidLevel(level=0, width=1, height=1, columns=1, rows=1),),
-            ),
+            pyramid=(pyramid or one_tile) if request.tiles else None,
             recipe={"request": request.model_dump(), "versions": {"torch": "2.13.0"}},
             stored_bytes=len(image) + len(thumbnail),
             created_at=datetime.now(UTC),

@@ -16,6 +16,7 @@ REQUEST = make_generation().request
         {"seed": 1},
         {"output_format": "webp", "quality": 5},
         {"metadata": False},
+        {"tiles": False},
     ],
 )
 def test_rows_have_prompt_seed_and_file_for_themselves(own):

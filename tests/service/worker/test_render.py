@@ -98,6 +98,24 @@ def test_the_picture_is_what_diffusers_would_save(
     assert np.abs(picture.astype(int) - expected).max() <= 1
 
 
+def test_without_tiles_the_picture_is_the_same_and_alone(
+    store: _Recorder, new_generation: NewGeneration
+) -> None:
+    told = list[Event]()
+    asked = {"width": 200, "height": 152, "metadata": False}
+    tiled = _render(store, new_generation(**asked))
+    alone = _render(store, new_generation(**asked, tiles=False), told=told)
+    assert alone.pyramid is None
+    assert told == []
+    assert (alone.image.sha256, alone.thumbnail.sha256) == (
+        tiled.image.sha256,
+        tiled.thumbnail.sha256,
+    )
+    keys = ArtifactKeys(alone.generation_id, alone.attempt)
+    assert {*store.sizes(keys.prefix)} == {keys.image("png"), keys.thumbnail, keys.manifest}
+    assert alone.stored_bytes == alone.image.bytes + alone.thumbnail.bytes
+
+
 def test_16_bits_are_rounded_from_the_decoder_and_not_from_8_bits(
     store: _Recorder, new_generation: NewGeneration
 ) -> None:

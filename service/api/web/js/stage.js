@@ -77,8 +77,8 @@ export class Stage {
     this.progress.hide();
     byId("canvas").dataset.phase = "done";
     const label = `${leftName} and ${rightName} of ${left.request.prompt}`;
-    if (!await this.viewer.show({ href: finished[1].links.tiles, complete: true, label })) return;
-    const item = await this.viewer.add(finished[0].links.tiles, true);
+    if (!await this.viewer.show({ href: shownBy(finished[1]), complete: true, label })) return;
+    const item = await this.viewer.add(shownBy(finished[0]), true);
     if (!item) return;
     this.comparison.start(item, leftName, rightName);
     announce(`Comparing ${leftName} with ${rightName}`);
@@ -176,7 +176,7 @@ export class Stage {
   async #open({ id, links, request }, complete) {
     const turn = this.turn;
     const base = byId("preview").src || null;
-    const href = links.tiles ?? (await readPatiently(id)).links.tiles;
+    const href = shownBy({ links }) ?? shownBy(await readPatiently(id));
     const item = await this.viewer.show({ href, complete, label: request.prompt, base });
     if (!item || turn !== this.turn) return;
     this.item = item;
@@ -231,6 +231,9 @@ export class Stage {
     return [button("compare", `Compare with ${methodTitle(other)}`, start)];
   }
 }
+
+/** What a viewer opens: the tiles, or the whole picture where there are none. */
+const shownBy = ({ links }) => links.tiles ?? links.image;
 
 const readPatiently = (id) => api.patiently(() => api.read(id));
 

@@ -68,7 +68,8 @@ export class Viewer {
   /** Add a picture over what is shown, in the same place; null when overtaken. */
   async add(href, complete) {
     const turn = this.shown;
-    const source = await LandingTiles.open(href, complete);
+    const tiled = href.endsWith(".dzi");
+    const source = tiled ? await LandingTiles.open(href, complete) : { type: "image", url: href };
     if (turn !== this.shown) return null;
     return new Promise((resolve, reject) => {
       this.osd.addTiledImage({

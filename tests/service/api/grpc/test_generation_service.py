@@ -51,6 +51,7 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
         "prompt": "a fox",
         "negative_prompt": "text",
         "prompt_weighting": True,
+        "tiles": False,
         "loras": [{"name": "ink", "weight": 0.5}],
         "model": "emoji",
         "width": 1024,
@@ -256,6 +257,17 @@ def test_large_tile_comes_in_pieces_and_resumes_whole(stack: Stack) -> None:
     assert [piece.offset for piece in pieces] == [0, 1 << 20, 2 << 20]
     assert [bool(piece.resume_token) for piece in pieces] == [False, False, True]
     assert _tiles(stack, generation_id, pieces[-1].resume_token) == [small, end]
+
+
+def test_a_picture_without_tiles_streams_its_end_alone(stack: Stack) -> None:
+    generation_id = stack.submit(tiles=False)
+    stack.worker.succeed(stack.worker.start(generation_id))
+
+    (last,) = _tiles(stack, generation_id)
+    assert last.final_status == pb.GENERATION_STATUS_SUCCEEDED
+    result = stack.stub.GetGeneration(rpc.GetGenerationRequest(id=generation_id)).generation.result
+    assert not result.HasField("pyramid")
+    assert result.image.size_bytes
 
 
 def test_tiles_of_a_failed_generation_end_with_its_status(stack: Stack) -> None:

@@ -166,3 +166,23 @@ def test_tile_address_takes_whole_numbers_only(stack: Stack, finished: str) -> N
         response = stack.http.get(f"{finished}/{name}")
         assert response.status_code == 422
         assert response.json()["errors"][0]["field"] == "level"
+
+
+def test_without_tiles_the_picture_alone_is_served(stack: Stack) -> None:
+    generation_id = stack.submit(tiles=False)
+    stack.worker.succeed(stack.worker.start(generation_id))
+    path = f"/v1/generations/{generation_id}"
+
+    record = stack.http.get(path).json()
+    assert record["links"]["tiles"] is record["links"]["iiif"] is None
+    assert record["result"]["pyramid"] is None
+    assert stack.http.get(record["links"]["image"]).content == IMAGE
+    tiles = (
+        f"{path}/tiles.dzi",
+        f"{path}/tiles_files/0/0_0.png",
+        f"/iiif/{generation_id}/info.json",
+    )
+    for address in tiles:
+        problem = stack.http.get(address)
+        assert problem.status_code == 404
+        assert "fetch the whole image" in problem.json()["detail"]

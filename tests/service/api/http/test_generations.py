@@ -43,6 +43,7 @@ def test_accepted_request_is_queued_with_every_default_filled_in(stack: Stack) -
         "bit_depth": 8,
         "quality": None,
         "tile_format": "png",
+        "tiles": True,
         "metadata": True,
         "image": None,
         "mask": None,

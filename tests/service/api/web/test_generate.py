@@ -192,3 +192,11 @@ def test_a_method_that_cannot_draw_a_size_steps_aside_for_it(screen: Screen) -> 
     expect(method.locator("[value=hidiffusion-guided]")).to_be_disabled()
     page.locator("#sizes").get_by_text("1024").click()
     expect(method).to_have_value("hidiffusion-guided")
+
+
+def test_a_picture_without_tiles_is_shown_whole(screen: Screen, stack: Stack) -> None:
+    painter = Painter(stack.worker, stack.submit(tiles=False))
+    painter.finish()
+    screen.open(painter.generation.id)
+    for quarter, (x, y) in enumerate([(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)]):
+        screen.wait_for_colour(x, y, QUARTERS[quarter])

@@ -197,7 +197,7 @@ class Result(_message.Message):
 
     @_builtins.property
     def pyramid(self) -> Global___Pyramid:
-        """The tiles of the picture."""
+        """The tiles of the picture; absent where none were asked for."""
 
     @_builtins.property
     def recipe(self) -> _struct_pb2.Struct:

@@ -235,6 +235,7 @@ class ResolvedRequest(_message.Message):
     METHOD_OPTIONS_FIELD_NUMBER: _builtins.int
     LORAS_FIELD_NUMBER: _builtins.int
     PROMPT_WEIGHTING_FIELD_NUMBER: _builtins.int
+    TILES_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
@@ -270,6 +271,8 @@ class ResolvedRequest(_message.Message):
     """Whether the picture's file carries its recipe."""
     prompt_weighting: _builtins.bool
     """Whether prompts are read with weights."""
+    tiles: _builtins.bool
+    """Whether tiles are stored."""
     image: _builtins.str
     """Id of the picture to start from, which follows from its content; absent where there is none."""
     mask: _builtins.str
@@ -305,13 +308,14 @@ class ResolvedRequest(_message.Message):
         method_options: _struct_pb2.Struct | None = ...,
         loras: _abc.Iterable[Global___LoraChoice] | None = ...,
         prompt_weighting: _builtins.bool = ...,
+        tiles: _builtins.bool = ...,
         image: _builtins.str | None = ...,
         mask: _builtins.str | None = ...,
         strength: _builtins.float | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_strength", b"_strength", "image", b"image", "mask", b"mask", "method_options", b"method_options", "quality", b"quality", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_strength", b"_strength", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_strength", b"_strength", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__image: _TypeAlias = _typing.Literal["image"]  # noqa: Y015
     _WhichOneofArgType__image: _TypeAlias = _typing.Literal["_image", b"_image"]  # noqa: Y015

@@ -74,6 +74,7 @@ class CreateGenerationRequest(_message.Message):
     METHOD_OPTIONS_FIELD_NUMBER: _builtins.int
     LORAS_FIELD_NUMBER: _builtins.int
     PROMPT_WEIGHTING_FIELD_NUMBER: _builtins.int
+    TILES_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
@@ -119,6 +120,10 @@ class CreateGenerationRequest(_message.Message):
     prompt_weighting: _builtins.bool
     """Whether prompts are read with weights, "a (red)1.3 fox" or "a red++ fox", and whole, however
     long; else as they stand, up to what the text encoder takes.
+    """
+    tiles: _builtins.bool
+    """Whether tiles are stored, the moment each is final; else the result is the full-size picture and
+    its thumbnail alone; default: true.
     """
     image: _builtins.str
     """A picture to start from: an upload's id, or a data URL in base64."""
@@ -178,6 +183,7 @@ class CreateGenerationRequest(_message.Message):
         method_options: _struct_pb2.Struct | None = ...,
         loras: _abc.Iterable[_generation_pb2.LoraChoice] | None = ...,
         prompt_weighting: _builtins.bool | None = ...,
+        tiles: _builtins.bool | None = ...,
         image: _builtins.str | None = ...,
         mask: _builtins.str | None = ...,
         strength: _builtins.float | None = ...,
@@ -187,9 +193,9 @@ class CreateGenerationRequest(_message.Message):
         webhook: _generation_pb2.Webhook | None = ...,
         expires_in_seconds: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_tiles", b"_tiles", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tiles", b"tiles", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "client_metadata", b"client_metadata", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "image", b"image", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_tiles", b"_tiles", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "client_metadata", b"client_metadata", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "image", b"image", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__bit_depth: _TypeAlias = _typing.Literal["bit_depth"]  # noqa: Y015
     _WhichOneofArgType__bit_depth: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth"]  # noqa: Y015
@@ -223,6 +229,8 @@ class CreateGenerationRequest(_message.Message):
     _WhichOneofArgType__seed: _TypeAlias = _typing.Literal["_seed", b"_seed"]  # noqa: Y015
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    _WhichOneofReturnType__tiles: _TypeAlias = _typing.Literal["tiles"]  # noqa: Y015
+    _WhichOneofArgType__tiles: _TypeAlias = _typing.Literal["_tiles", b"_tiles"]  # noqa: Y015
     _WhichOneofReturnType__timeout_seconds: _TypeAlias = _typing.Literal["timeout_seconds"]  # noqa: Y015
     _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
     _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
@@ -259,6 +267,8 @@ class CreateGenerationRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__seed) -> _WhichOneofReturnType__seed | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__tiles) -> _WhichOneofReturnType__tiles | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__timeout_seconds) -> _WhichOneofReturnType__timeout_seconds | None: ...
     @_typing.overload
