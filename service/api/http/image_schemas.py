@@ -7,6 +7,7 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from service.domain.adapters import LoraChoice
 from service.domain.artifacts import OutputFormat
 from service.domain.catalog import Model
 from service.domain.generation import Generation
@@ -121,6 +122,10 @@ class ImageRequest(BaseModel):
     method_options: dict[str, OptionValue] | None = Field(
         None, description="Options of the method."
     )
+    prompt_weighting: bool | None = Field(
+        None, description="Whether prompts are read with weights, and whole."
+    )
+    loras: list[LoraChoice] | None = Field(None, description="LoRAs to draw with, added up.")
 
     def fields(self, model: Model | None) -> dict[str, Any]:
         """The fields of a `GenerationRequest` for `model`, without those that were left out."""

@@ -4,6 +4,7 @@ import { byId, make } from "./elements.js";
 import { offerOptions, optionControl, readOptions, useOptions } from "./options.js";
 import { dimensions, dimensionsLike, SHAPES, sidesOf } from "./sizes.js";
 import { readStart, startPictures, useStart } from "./start.js";
+import { offerStyle, readStyle, styleControl, useStyle } from "./style.js";
 import { methodTitle, pixels, schedulerTitle } from "./wording.js";
 
 const DRAFT = "hidiffusion.draft";
@@ -69,6 +70,7 @@ export function useRequest(request) {
   useStart(request);
   showChoice();
   useOptions(request.method_options ?? {});
+  useStyle(request);
 }
 
 /** Show what the service refused, each error at its field; null clears. */
@@ -87,7 +89,7 @@ export function complain(problem) {
 
 function blame({ field, description }) {
   const own = [...TEXTS, ...NUMBERS, "image"].includes(field);
-  const control = own ? byId(field) : optionControl(field);
+  const control = own ? byId(field) : optionControl(field) ?? styleControl(field);
   if (!control) return false;
   const text = control.validity.valueMissing ? "say what the picture should show" : description;
   const wrong = make("p", { className: "wrong", id: `${control.id}-wrong`, textContent: text });
@@ -112,6 +114,7 @@ function offer(model) {
   }
   segments("shapes", SHAPES.map((shape, index) => [index, shape.name, drawing(shape)]));
   segments("sizes", sidesOf(model).map((side) => [side, String(side)]));
+  offerStyle(model);
   showChoice();
 }
 
@@ -214,7 +217,7 @@ function asked() {
   for (const name of NUMBERS) {
     if (byId(name).value !== "" && !byId(name).disabled) request[name] = Number(byId(name).value);
   }
-  Object.assign(request, readStart());
+  Object.assign(request, readStart(), readStyle());
   const options = readOptions();
   if (Object.keys(options).length) request.method_options = options;
   return request;

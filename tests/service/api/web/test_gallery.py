@@ -139,3 +139,30 @@ def test_options_of_a_method_are_asked_for_and_come_back(screen: Screen, stack: 
     expect(page.get_by_label("t1 ratio")).to_have_value("0.7")
     expect(page.get_by_label("window grid")).to_have_value("native")
     expect(page.get_by_label("t2 ratio")).to_have_value("")
+
+
+def test_words_and_loras_are_asked_for_and_come_back(screen: Screen, stack: Stack) -> None:
+    page = screen.page
+    screen.open()
+    page.get_by_text("Words and LoRAs").click()
+    expect(page.get_by_text("Words of the model's own: <w>")).to_be_visible()
+    page.get_by_label("Weigh words").check()
+    page.get_by_label("Ink, weight").fill("9")
+    page.get_by_label("Prompt", exact=True).fill("a fox")
+    page.get_by_role("button", name="Generate").click()
+    expect(page.get_by_label("Ink, weight")).to_have_attribute("aria-invalid", "true")
+    assert stack.count() == 0
+
+    page.get_by_label("Ink, weight").fill("0.5")
+    painter = Painter(stack.worker, screen.ask("a (red)1.3 fox", "512"))
+    request = painter.generation.request
+    assert request.prompt_weighting
+    assert [(lora.name, lora.weight) for lora in request.loras] == [("ink", 0.5)]
+
+    painter.finish()
+    page.get_by_label("Ink, weight").fill("")
+    page.get_by_label("Weigh words").uncheck()
+    page.get_by_role("button", name="Use settings").click()
+    expect(page.get_by_label("Ink, weight")).to_have_value("0.5")
+    expect(page.get_by_label("Oil, weight")).to_have_value("")
+    expect(page.get_by_label("Weigh words")).to_be_checked()

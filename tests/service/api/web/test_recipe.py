@@ -25,6 +25,8 @@ def _finished(stack: Stack) -> Painter:
             seed=7,
             method="hidiffusion",
             method_options=options,
+            prompt_weighting=True,
+            loras=[{"name": "ink", "weight": 0.5}],
         ),
     )
     painter.finish()
@@ -52,5 +54,13 @@ def test_recipe_tells_everything_that_decided_the_picture(screen: Screen, stack:
 
     recipe = screen.page.locator("#recipe dl")
 
-    for text in (PROMPT, "256 \u00d7 256", "HiDiffusion", "DDIMScheduler", "7", "image/png"):
+    for text in (
+        PROMPT,
+        "256 \u00d7 256",
+        "HiDiffusion",
+        "DDIMScheduler",
+        "7",
+        "image/png",
+        "ink 0.5",
+    ):
         expect(recipe).to_contain_text(text)
