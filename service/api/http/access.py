@@ -18,12 +18,13 @@ SESSION_COOKIE = "hidiffusion_key"
 
 _READING = {"GET", "HEAD"}
 
-_bearer = HTTPBearer(auto_error=False, description="An API key, where the service asks for one.")
+#: Reads the Authorization header; the OpenAPI document knows it by its name.
+bearer = HTTPBearer(auto_error=False, description="An API key, where the service asks for one.")
 
 
 async def use_cases_of(
     request: Request,
-    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(_bearer)],
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
 ) -> UseCases:
     """What the caller of `request` gets to work with: its own tenant's generations.
 
@@ -34,16 +35,28 @@ async def use_cases_of(
         PermissionDenied: the key lacks the scope.
         RateLimited: the key has asked for too much.
     """
-    access = cast("Access | None", request.app.state.access)
+    access = _access(request)
     if access is None:
         return cast("UseCases", request.app.state.use_cases)
     reading = request.method in _READING
-    caller = access.caller(_token(request, credentials), Scope.READ if reading else Scope.WRITE)
+    token = _token(request, credentials, changing=not reading)
+    caller = access.caller(token, Scope.READ if reading else Scope.WRITE)
     if not reading:
         allowance = await run_in_threadpool(access.count_request, caller)
         if allowance is not None:
             request.state.more_headers = allowance_headers(allowance)
     return access.use_cases(caller)
+
+
+def check_may_write(request: Request, credentials: HTTPAuthorizationCredentials | None) -> None:
+    """Return when the caller of `request` may change things, whatever its method.
+
+    Raises:
+        Unauthenticated: the service asks for a key, and there is none, or it is no good.
+        PermissionDenied: the key lacks the scope.
+    """
+    if (access := _access(request)) is not None:
+        access.caller(_token(request, credentials, changing=True), Scope.WRITE)
 
 
 async def is_operator(request: Request) -> bool:
@@ -62,22 +75,29 @@ async def require_operator(request: Request) -> None:
         Unauthenticated: the service asks for a key, and there is none, or it is no good.
         PermissionDenied: the key lacks the scope `admin`.
     """
-    access = cast("Access | None", request.app.state.access)
-    if access is not None:
-        access.caller(_token(request, await _bearer(request)), Scope.ADMIN)
+    if (access := _access(request)) is not None:
+        changing = request.method not in _READING
+        token = _token(request, await bearer(request), changing=changing)
+        access.caller(token, Scope.ADMIN)
 
 
-def _token(request: Request, credentials: HTTPAuthorizationCredentials | None) -> str | None:
-    return credentials.credentials if credentials else session_token(request)
+def _access(request: Request) -> Access | None:
+    return cast("Access | None", request.app.state.access)
 
 
-def session_token(request: Request) -> str | None:
+def _token(
+    request: Request, credentials: HTTPAuthorizationCredentials | None, *, changing: bool
+) -> str | None:
+    return credentials.credentials if credentials else session_token(request, changing=changing)
+
+
+def session_token(request: Request, *, changing: bool) -> str | None:
     """The key in the page's cookie, or None.
 
     Browsers send the cookie with whatever is asked of this host, so a request that changes
     something counts as the page's own only when its `Origin` says so.
     """
     origin = urlsplit(request.headers.get("origin", "")).netloc
-    if request.method in _READING or origin == request.headers.get("host"):
+    if not changing or origin == request.headers.get("host"):
         return request.cookies.get(SESSION_COOKIE)
     return None

@@ -297,8 +297,12 @@ def test_a_key_that_only_reads_cancels_nothing_by_leaving(service: Service) -> N
     )
     with pytest.raises(grpc.RpcError) as caught:
         next(call)
+    with service.http(service.reader) as client:
+        path = f"/v1/generations/{generation_id}/events?cancel_on_disconnect=true"
+        answer = client.get(path)
 
     assert caught.value.code() is grpc.StatusCode.PERMISSION_DENIED
+    assert answer.status_code == 403
     assert service.stack.records.get(generation_id).status is Status.QUEUED
 
 

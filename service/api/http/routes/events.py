@@ -4,12 +4,17 @@ from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Header, HTTPException
+import anyio
+import anyio.to_thread
+from fastapi import APIRouter, Depends, Header, HTTPException, Query, Request
+from fastapi.security import HTTPAuthorizationCredentials
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service.api.http import links
+from service.api.http.access import bearer, check_may_write
 from service.api.http.dependencies import GenerationId, StoppingDep, UseCasesDep
 from service.api.http.event_views import EventView, event_view
+from service.api.http.headers import leaving_cancels
 from service.api.http.openapi import problem_responses
 from service.api.streams import until
 from service.application.watch import event_position
@@ -22,6 +27,48 @@ router = APIRouter(prefix=links.GENERATIONS, tags=["generations"])
 _RECONNECT_MILLISECONDS = 2000
 
 _Stream = AsyncIterator[StoredEvent | None]
+
+
+class _Ending:
+    """How a stream ends: by what the client does, unless it says otherwise."""
+
+    by_itself = False
+
+
+def _leaving_cancels(
+    request: Request,
+    credentials: Annotated[HTTPAuthorizationCredentials | None, Depends(bearer)],
+    prefer: Annotated[
+        str | None, Header(description="`cancel-on-disconnect` does as the parameter does.")
+    ] = None,
+    *,
+    cancel_on_disconnect: Annotated[
+        bool,
+        Query(
+            description="Cancel the generation when the connection ends before the stream does; "
+            "takes a key that may write."
+        ),
+    ] = False,
+) -> bool:
+    """Whether the client asks for that, and may."""
+    if not (cancel_on_disconnect or leaving_cancels(prefer)):
+        return False
+    check_may_write(request, credentials)
+    return True
+
+
+async def _until_the_client_leaves(
+    generation_id: GenerationId,
+    use_cases: UseCasesDep,
+    stopping: StoppingDep,
+    cancels: Annotated[bool, Depends(_leaving_cancels)],
+) -> AsyncIterator[_Ending]:
+    """Cancels the generation after a response that the client broke off, where it asked for it."""
+    ending = _Ending()
+    yield ending
+    if cancels and not (ending.by_itself or stopping.is_set()):
+        with anyio.CancelScope(shield=True):
+            await anyio.to_thread.run_sync(use_cases.cancel, generation_id)
 
 
 async def _open_stream(
@@ -53,6 +100,7 @@ async def _open_stream(
 )
 async def stream_events(
     generation_id: GenerationId,
+    ending: Annotated[_Ending, Depends(_until_the_client_leaves)],
     stream: Annotated[_Stream, Depends(_open_stream)],
     stopping: StoppingDep,
 ) -> AsyncIterable[ServerSentEvent]:
@@ -62,7 +110,9 @@ async def stream_events(
         async with aclosing(until(stopping, stream)) as events:
             async for stored in events:
                 yield _sent(generation_id, stored)
+        ending.by_itself = True
     except Unavailable as error:
+        ending.by_itself = True
         yield ServerSentEvent(comment=f"interrupted: {error.public_detail}")
 
 

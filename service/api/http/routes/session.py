@@ -32,7 +32,9 @@ def get_session(request: Request, access: AccessDep) -> SessionView:
     if access is None:
         return SessionView(asks_for_key=False, tenant=None)
     try:
-        return SessionView(asks_for_key=True, tenant=access.holder(session_token(request)).tenant)
+        return SessionView(
+            asks_for_key=True, tenant=access.holder(session_token(request, changing=False)).tenant
+        )
     except Unauthenticated:
         return SessionView(asks_for_key=True, tenant=None)
 

@@ -1,12 +1,24 @@
 """Server-sent events: order, resumption, the end."""
 
 import json
+import socket
 import threading
+import time
+from contextlib import closing
+from pathlib import Path
+from urllib.parse import urlencode, urlsplit
 
+import httpx
 import httpx_sse
+import pytest
 from httpx_sse import ServerSentEvent
 
-from tests.service.api.stack import Stack
+from service.domain.generation import Status
+from service.events.connection import connect
+from service.queue.records import RedisRecords
+from service.settings import RedisSettings, StoreSettings
+from tests.servers import RedisServer
+from tests.service.api.stack import Stack, running_stack
 
 
 def _events(
@@ -141,3 +153,93 @@ def test_unknown_generation_has_no_stream(stack: Stack) -> None:
 
     assert response.status_code == 404
     assert response.json()["type"] == "/problems/generation-not-found"
+
+
+ASKED = [({"cancel_on_disconnect": "true"}, {}), ({}, {"Prefer": "cancel-on-disconnect"})]
+
+
+def _hang_up(
+    stack: Stack, generation_id: str, query: dict[str, str], headers: dict[str, str]
+) -> None:
+    """Watch until something is said, and close the socket without a word."""
+    path = f"/v1/generations/{generation_id}/events?{urlencode(query)}"
+    fields = "".join(f"{name}: {value}\r\n" for name, value in headers.items())
+    address = urlsplit(stack.endpoints.http_url)
+    with socket.create_connection((address.hostname, address.port), timeout=10) as connection:
+        connection.sendall(
+            f"GET {path} HTTP/1.1\r\nHost: {address.netloc}\r\n{fields}\r\n".encode()
+        )
+        said = b""
+        while b"event: queued" not in said:
+            more = connection.recv(4096)
+            assert more, said
+            said += more
+
+
+def _status(stack: Stack, generation_id: str, patience: float = 10) -> Status:
+    """Its status once it is cancelled, or as it stands after `patience` seconds."""
+    deadline = time.monotonic() + patience
+    while time.monotonic() < deadline:
+        if stack.records.get(generation_id).status is Status.CANCELLED:
+            break
+        time.sleep(0.05)
+    return stack.records.get(generation_id).status
+
+
+@pytest.mark.parametrize(("query", "headers"), ASKED)
+def test_a_lost_connection_takes_the_generation_with_it_where_asked(
+    stack: Stack, query: dict[str, str], headers: dict[str, str]
+) -> None:
+    generation_id = stack.submit()
+    _hang_up(stack, generation_id, query, headers)
+
+    assert _status(stack, generation_id) is Status.CANCELLED
+
+
+def test_a_generation_that_runs_is_told_to_stop(stack: Stack) -> None:
+    generation_id = stack.submit()
+    stack.worker.start(generation_id)
+    _hang_up(stack, generation_id, *ASKED[0])
+
+    deadline = time.monotonic() + 10
+    while not stack.records.get(generation_id).cancel_requested:
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_generation_goes_on_unless_asked(stack: Stack) -> None:
+    generation_id = stack.submit()
+    _hang_up(stack, generation_id, {"cancel_on_disconnect": "false"}, {"Prefer": "wait=1"})
+
+    assert _status(stack, generation_id, patience=1) is Status.QUEUED
+
+
+def test_a_stream_that_the_service_interrupts_cancels_nothing(
+    own_redis: RedisServer, tmp_path: Path
+) -> None:
+    with running_stack(own_redis.url, StoreSettings(url=(tmp_path / "s").as_uri())) as stack:
+        generation_id = stack.submit()
+        path = f"/v1/generations/{generation_id}/events"
+        with stack.http.stream("GET", path, params=ASKED[0][0]) as response:
+            said = ""
+            for text in response.iter_text():
+                said += text
+                if "queued" in text:
+                    own_redis.stop()
+        own_redis.start()
+
+        assert "interrupted" in said
+        assert _status(stack, generation_id, patience=0.5) is Status.QUEUED
+
+
+def test_a_server_that_shuts_down_cancels_nothing(redis_url: str, tmp_path: Path) -> None:
+    with running_stack(redis_url, StoreSettings(url=(tmp_path / "s").as_uri())) as stack:
+        generation_id = stack.submit()
+        path = f"{stack.endpoints.http_url}/v1/generations/{generation_id}/events"
+        client = httpx.Client(timeout=10)
+        watched = client.send(client.build_request("GET", path, params=ASKED[0][0]), stream=True)
+        assert "retry" in next(watched.iter_text())
+    client.close()
+
+    with closing(connect(redis_url)) as redis:
+        assert RedisRecords(redis, RedisSettings()).get(generation_id).status is Status.QUEUED
