@@ -1,5 +1,7 @@
 """Edits of the OpenAI Images API: their form, read field by field."""
 
+import json
+import re
 from typing import Any, ClassVar, Literal
 
 from fastapi import Request
@@ -17,6 +19,10 @@ _MAX_FILES = 17
 
 #: Clients write a list as `image[]`, also a list of one.
 _PICTURES = ("image", "image[]")
+
+#: Names of the parts of nested fields, as OpenAI's clients write them in forms:
+#: `method_options[t1_ratio]` and `loras[][name]`.
+_PART = re.compile(r"(?P<object>\w+)\[(?P<option>\w+)\]|(?P<list>\w+)\[\]\[(?P<key>\w+)\]")
 
 #: Strength that stands for keeping close to the picture.
 _HIGH_FIDELITY_STRENGTH = 0.5
@@ -81,15 +87,42 @@ def edit_schema() -> dict[str, Any]:
 
 
 def _fields(form: FormData) -> ImageEditRequest:
-    fields = {
-        name: "a file" if isinstance(value, UploadFile) else value
-        for name, value in form.multi_items()
-        if name not in {*_PICTURES, "mask"}
-    }
+    plain: dict[str, str] = {}
+    nested: dict[str, Any] = {}
+    for name, value in form.multi_items():
+        text = "a file" if isinstance(value, UploadFile) else value
+        if part := _PART.fullmatch(name):
+            _put(nested, part, text)
+        elif name not in {*_PICTURES, "mask"}:
+            plain[name] = text
     try:
-        return ImageEditRequest.model_validate_strings(fields)
+        request = ImageEditRequest.model_validate_strings(plain)
+        given = request.model_dump(exclude_unset=True)
+        return ImageEditRequest.model_validate(given | nested)
     except ValidationError as error:
         raise InvalidRequest(violations_of(error.errors(), ImageEditRequest)) from None
+
+
+def _put(nested: dict[str, Any], part: re.Match[str], text: str) -> None:
+    """Put a part of a nested field into its place; parts of list entries come key by key."""
+    value = _scalar(text)
+    if part["option"]:
+        nested.setdefault(part["object"], {})[part["option"]] = value
+        return
+    entries = nested.setdefault(part["list"], [])
+    entry = next((each for each in entries if part["key"] not in each), None)
+    if entry is None:
+        entries.append(entry := {})
+    entry[part["key"]] = value
+
+
+def _scalar(text: str) -> Any:
+    """A number or truth value as JSON writes it, or else the text itself."""
+    try:
+        value = json.loads(text)
+    except ValueError:
+        return text
+    return value if isinstance(value, int | float) else text
 
 
 async def _file(field: str, part: UploadFile | str) -> bytes:

@@ -67,6 +67,28 @@ def test_an_edit_starts_from_its_picture(stack: Stack, client: openai.OpenAI) ->
     assert stored(stack, generation, "image").size == (300, 200)
 
 
+def test_nested_fields_are_read_as_the_client_writes_them(
+    stack: Stack, client: openai.OpenAI
+) -> None:
+    loras = [{"name": "ink", "weight": 0.5}, {"name": "oil", "weight": -1}]
+    options = {"t1_ratio": 0.7, "window_grid": "native", "aggressive_ratio": None}
+    nested = {"method": "hidiffusion", "method_options": options, "loras": loras}
+    with working(stack, stack.worker.run):
+        client.images.edit(
+            image=picture(), prompt="2", extra_body={**nested, "prompt_weighting": True}
+        )
+
+    request = last(stack).request
+    assert [lora.model_dump() for lora in request.loras] == loras
+    assert request.method_options.items() >= options.items()
+    assert request.prompt_weighting
+    assert request.prompt == "2"
+
+    for field, value in (("loras", [{"name": 7}]), ("method_options", {"t1_ratio": "much"})):
+        with pytest.raises(openai.BadRequestError, match=field):
+            client.images.edit(image=picture(), prompt="a fox", extra_body={field: value})
+
+
 @pytest.mark.parametrize("mask_of_its_own", [True, False])
 def test_what_is_transparent_is_drawn_anew(
     stack: Stack, client: openai.OpenAI, *, mask_of_its_own: bool
