@@ -12,30 +12,28 @@ MAX_LORAS = 8
 MAX_LORA_WEIGHT = 4.0
 
 
-class Lora(BaseModel):
+class Weights(BaseModel):
+    """Where small weights lie."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    title: str = ""
+    #: File or folder (relative to the catalogue file) or hub id, as diffusers' loaders take it.
+    source: str
+    #: Name of the file within a folder or hub repository that has several.
+    file: str | None = None
+
+
+class Lora(Weights):
     """A LoRA that requests can name, for one model of the catalogue."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     name: str = Field(pattern=r"^[a-z0-9][a-z0-9_-]{0,63}$")
-    title: str = ""
-    #: File or folder (relative to the catalogue file) or hub id for `load_lora_weights`.
-    source: str
-    #: Name of the file within a folder or hub repository that has several.
-    file: str | None = None
 
 
-class Embedding(BaseModel):
+class Embedding(Weights):
     """A learned word, by textual inversion: whatever prompt has it in it uses it."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
     token: str = Field(pattern=r"^\S{1,64}$")
-    title: str = ""
-    #: File or folder (relative to the catalogue file) or hub id for `load_textual_inversion`.
-    source: str
-    #: Name of the file within a folder or hub repository that has several.
-    file: str | None = None
 
 
 class LoraChoice(BaseModel):

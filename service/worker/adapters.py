@@ -12,7 +12,7 @@ from typing import Any
 
 from diffusers.loaders.textual_inversion import load_textual_inversion_state_dicts
 
-from service.domain.adapters import Embedding, Lora, LoraChoice
+from service.domain.adapters import Embedding, Lora, LoraChoice, Weights
 from service.domain.catalog import Model
 from service.worker.failures import ModelUnavailable, device_is_lost, is_out_of_memory
 
@@ -91,7 +91,7 @@ def _load_embedding(pipe: Any, embedding: Embedding) -> None:
         )
 
 
-def _where(entry: Lora | Embedding) -> dict[str, Any]:
+def _where(entry: Weights) -> dict[str, Any]:
     """Arguments of diffusers' loaders; nobody asks a hub for what lies on this machine."""
     return {"weight_name": entry.file, "local_files_only": Path(entry.source).exists()}
 
