@@ -20,7 +20,7 @@ from typing import Any
 import uvloop
 
 #: What every client asks for.
-REQUEST = {"prompt": "a red guitar", "width": 1024, "height": 1024, "seed": 7}
+REQUEST: dict[str, Any] = {"prompt": "a red guitar", "width": 1024, "height": 1024, "seed": 7}
 
 #: Sends one request and returns once it is answered; raises when it is refused.
 Ask = Callable[[], Awaitable[None]]
@@ -60,7 +60,8 @@ async def grpc_client(address: str) -> Ask:
     from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
 
     channel = grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
-    create: Any = channel.unary_unary(CREATE)
+    unary: Any = channel.unary_unary  # the stubs want serializers; bytes need none
+    create = unary(CREATE)
     message = rpc.CreateGenerationRequest(**REQUEST).SerializeToString()
     await channel.channel_ready()
 

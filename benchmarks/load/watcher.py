@@ -73,7 +73,10 @@ async def watch_all(watch: Watch, address: str, ids: list[str], watchers: int) -
                     print("ready", flush=True)
         return {"generation": generation_id, "ids": seen, "times": times}
 
-    return await asyncio.gather(*(one(ids[number % len(ids)]) for number in range(watchers)))
+    seen: list[Any] = await asyncio.gather(
+        *(one(ids[number % len(ids)]) for number in range(watchers))
+    )
+    return seen
 
 
 def main() -> None:

@@ -6,7 +6,7 @@ from datetime import UTC, datetime
 from statistics import median, quantiles
 from typing import Any
 
-from benchmarks.load.processes import helpers
+from benchmarks.load.processes import Helper, helpers
 from benchmarks.load.stage import Stage
 from service.domain.artifacts import TileRef
 from service.domain.events import Event, Stepped, Succeeded, TileStored
@@ -79,7 +79,7 @@ def watching(stage: Stage, watchers: int, generations: int, per_second: float) -
         levels.append(_levels(stage))
         with helpers("watcher", ("grpc", stage.grpc_address, *common)) as (grpc,):
             levels.append(_levels(stage))
-            watched = (stage, sse, grpc)
+            watched: tuple[Stage | Helper, ...] = (stage, sse, grpc)
             cpu, began = [each.cpu_seconds() for each in watched], time.monotonic()
             written = PlayedWorkers(stage).play(ids, per_second)
             seen = {"sse": sse.result(), "grpc": grpc.result()}
