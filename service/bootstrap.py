@@ -1,5 +1,6 @@
 """The composition root: the only place that picks concrete adapters for the ports."""
 
+import asyncio
 import logging
 import socket
 import threading
@@ -7,8 +8,6 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
-
-import uvloop
 
 from service.api.serve import serve
 from service.api.webhooks.delivery import Courier
@@ -162,7 +161,7 @@ def run_api(settings: Settings) -> None:
         access = Access(keys, records, RedisLimiter(client), SystemClock(), build)
     if settings.retention.interval_seconds:
         threading.Thread(target=_keep_sweeping, args=(settings,), daemon=True).start()
-    uvloop.run(serve(settings.api, build(records), access=access))
+    asyncio.run(serve(settings.api, build(records), access=access))
 
 
 def sweep(settings: Settings) -> Swept:

@@ -257,7 +257,7 @@ class Settings(BaseSettings):
 
 def _located(model: Model, folder: Path) -> Model:
     located: dict[str, Any] = {"source": _source(model.source, folder)}
-    for kind in ("loras", "embeddings"):
+    for kind in ("loras", "embeddings", "controls"):
         located[kind] = tuple(
             entry.model_copy(update={"source": _source(entry.source, folder)})
             for entry in getattr(model, kind)

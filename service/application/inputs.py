@@ -2,14 +2,16 @@
 
 import math
 from collections.abc import Iterator, Mapping
+from typing import Any
 
 from service.application.uploads import Given
 from service.domain.catalog import Model
+from service.domain.controls import picture_field
 from service.domain.errors import FieldViolation
 from service.domain.methods import METHODS
 from service.domain.request import GenerationRequest, ResolvedRequest
 
-#: Fields of a request that name a picture.
+#: Fields of a request that name a picture; those of its controls come beside them.
 PICTURES = ("image", "mask")
 
 #: Share of the steps that is run when a request does not say: as diffusers' pipelines have it.
@@ -23,7 +25,17 @@ SIZE_MULTIPLE = 8
 def references(request: GenerationRequest) -> dict[str, str]:
     """The pictures that a request names, by field."""
     named = {field: getattr(request, field) for field in PICTURES}
+    named |= {picture_field(index): each.image for index, each in enumerate(request.controls)}
     return {field: reference for field, reference in named.items() if reference is not None}
+
+
+def resolved_pictures(request: GenerationRequest, given: Mapping[str, Given]) -> dict[str, Any]:
+    """The fields of a resolved request that name pictures, by the ids of their uploads."""
+    controls = [
+        each.model_copy(update={"image": given[picture_field(index)].id})
+        for index, each in enumerate(request.controls)
+    ]
+    return {field: given[field].id for field in PICTURES if field in given} | {"controls": controls}
 
 
 def size_of(
@@ -31,9 +43,10 @@ def size_of(
 ) -> tuple[int, int]:
     """Width and height asked for; what is left open follows the picture, or is the default.
 
-    Of a picture too large or too small for the model the shape is kept.
+    Without a picture to start from, the first that guides counts. Of a picture too large or too
+    small for the model the shape is kept.
     """
-    picture = given.get("image")
+    picture = given.get("image") or given.get(picture_field(0))
     if picture is None:
         return (
             model.default_size if request.width is None else request.width,

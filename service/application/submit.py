@@ -14,6 +14,7 @@ from service.application.inputs import (
     input_violations,
     method_for,
     references,
+    resolved_pictures,
     size_of,
     strength_of,
 )
@@ -23,6 +24,7 @@ from service.application.uploads import Given, Uploads
 from service.application.webhooks import WebhookRules
 from service.domain.adapters import lora_violations
 from service.domain.catalog import Catalog, Model
+from service.domain.controls import control_violations
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.generation import Generation, Status
 from service.domain.methods import METHODS, OptionValue, method_violations, resolved_options
@@ -163,11 +165,12 @@ def resolve(
         prompt_weighting=request.prompt_weighting,
         loras=request.loras,
         strength=strength_of(request, given),
-        **{field: picture.id for field, picture in given.items()},
+        **resolved_pictures(request, given),
     )
     if violations := [
         *_violations(resolved, model),
         *lora_violations(resolved.loras, model.loras),
+        *control_violations(resolved.controls, model.controls),
         *picture_violations(resolved),
         *input_violations(resolved, model, given),
     ]:

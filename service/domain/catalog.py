@@ -5,6 +5,7 @@ import math
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.domain.adapters import Embedding, Lora
+from service.domain.controls import ControlNet
 from service.domain.methods import METHODS, Method
 
 
@@ -29,6 +30,7 @@ class Model(BaseModel):
     methods: tuple[str, ...]
     loras: tuple[Lora, ...] = ()
     embeddings: tuple[Embedding, ...] = ()
+    controls: tuple[ControlNet, ...] = ()
     #: Whether requests may have their prompts read with weights: compel knows CLIP text encoders.
     prompt_weighting: bool = True
 
@@ -56,6 +58,7 @@ class Model(BaseModel):
                 raise ValueError(f"method {name!r} of model {self.name!r} is unknown: use {known}")
         for kind, names in (
             ("loras", [lora.name for lora in self.loras]),
+            ("controls", [net.name for net in self.controls]),
             ("embeddings", [embedding.token for embedding in self.embeddings]),
         ):
             if len({*names}) < len(names):

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field
 
 from service.domain.adapters import MAX_LORAS, LoraChoice
 from service.domain.artifacts import BitDepth, OutputFormat, TileFormat
+from service.domain.controls import MAX_CONTROLS, ControlChoice
 from service.domain.methods import OptionValue
 from service.domain.webhooks import Webhook
 
@@ -138,6 +139,10 @@ class GenerationRequest(BaseModel):
             "Default: 0.8; with a mask, 1.",
         ),
     ] = None
+    controls: Annotated[
+        list[ControlChoice],
+        Field(max_length=MAX_CONTROLS, description="ControlNets to be guided by, added up."),
+    ] = Field(default_factory=list)
     output_format: Annotated[
         OutputFormat, Field(description="Format of the full-size picture.")
     ] = "png"
@@ -231,6 +236,7 @@ class ResolvedRequest(BaseModel):
     image: str | None = None
     mask: str | None = None
     strength: float | None = None
+    controls: list[ControlChoice] = Field(default_factory=list)
 
     @property
     def pixels(self) -> int:

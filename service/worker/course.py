@@ -56,9 +56,9 @@ class Course:
         step = self._scheduler.step
         self._scheduler.step = functools.wraps(step)(functools.partial(self._step, step))
         if self._begin is not None:
-            registry = HookRegistry.check_if_exists_or_initialize(self._pipe.unet)
-            registry.register_hook(_SkipUNet(), _HOOK)  # type: ignore[no-untyped-call]
-            self._hurry.callback(registry.remove_hook, _HOOK, recurse=False)
+            self._pass_over(self._pipe.unet, _SkipUNet())  # type: ignore[no-untyped-call]
+            if isinstance(control := getattr(self._pipe, "controlnet", None), torch.nn.Module):
+                self._pass_over(control, _SkipControlNet())  # type: ignore[no-untyped-call]
             self._hurry.enter_context(uncompiled())
         try:
             yield self
@@ -88,6 +88,11 @@ class Course:
             earlier=self._run.earlier,
         )
 
+    def _pass_over(self, module: torch.nn.Module, hook: ModelHook) -> None:
+        registry = HookRegistry.check_if_exists_or_initialize(module)
+        registry.register_hook(hook, _HOOK)
+        self._hurry.callback(registry.remove_hook, _HOOK, recurse=False)
+
     def _step(self, step: Any, output: Any, timestep: Any, sample: Any, **options: Any) -> Any:
         if self._initial is None:
             self._initial = dict(vars(self._scheduler))
@@ -110,6 +115,14 @@ class _SkipUNet(ModelHook):
     def new_forward(self, module: torch.nn.Module, sample: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
         """Compute nothing."""
         return (torch.zeros_like(sample),)
+
+
+class _SkipControlNet(ModelHook):
+    """Answers for ControlNets to a U-Net that will not listen: with nothing."""
+
+    def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+        """Compute nothing."""
+        return None, None
 
 
 def _is_plain(value: Any) -> bool:

@@ -54,7 +54,7 @@ def denoise(
     """Run the pipeline up to the latents; equal requests give equal latents.
 
     Args:
-        warm: the pipeline of the request's model.
+        warm: the pipeline of the request's model, with the ControlNets of its controls.
         request: all that decides the picture.
         on_step: hears of each denoising step; steps are calls of the U-Net, so a second-order
             scheduler takes more of them than `num_inference_steps`.
@@ -62,7 +62,7 @@ def denoise(
             first step that `on_step` hears of is then the last one of the earlier run.
         alive: called between tiles of pictures that are encoded or decoded on the way; may raise
             likewise.
-        pictures: what to start from, of the request's size, by field; none: from pure noise.
+        pictures: what to start from and be guided by, of the request's size, by field.
         mates: requests of the same `batch_key`, drawn with it. There are no snapshots then.
 
     Returns:
@@ -70,7 +70,7 @@ def denoise(
         the mates.
 
     Raises:
-        UnsupportedRequest: the scheduler is unknown here, or the model cannot start from pictures.
+        UnsupportedRequest: the scheduler is unknown here, or the model cannot use the pictures.
         ModelUnavailable: a LoRA cannot be loaded.
         HiDiffusionError: the method is unknown or does not fit the model.
     """
@@ -92,7 +92,7 @@ def denoise(
             num_inference_steps=request.num_inference_steps,
             guidance_scale=request.guidance_scale,
             output_type="latent",
-            **arguments(pictures, request.strength),
+            **arguments(pictures, request),
         )
     latents: torch.Tensor = result.images
     return latents

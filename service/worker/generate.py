@@ -118,7 +118,8 @@ class Studio:
             if not is_out_of_memory(error):
                 raise
             _log.warning("out of memory; trying once more with less: %s", error)
-        self._pipelines.keep_only(attempt.generation.request.model)
+        request = attempt.generation.request
+        self._pipelines.keep_only(request.model, [each.name for each in request.controls])
         return self._make(attempt, frugal=True)
 
     def _failure_of(self, error: Exception, request: ResolvedRequest) -> Failure:
@@ -135,7 +136,8 @@ class Studio:
         attempt.stop_if_cancelled()
         patient = PatientStore(self._store, attempt, self._settings.store_wait_seconds)
         with stopwatch.phase("load"):
-            warm = self._pipelines.get(request.model, request.pixels)
+            controls = [each.name for each in request.controls]
+            warm = self._pipelines.get(request.model, request.pixels, controls)
             pictures = load_pictures(patient, attempt.generation)
         recipe = recipe_of(request, self._pipelines) | ({"low_memory": True} if frugal else {})
         if frugal:  # the first try's checkpoint and tiles belong to another recipe

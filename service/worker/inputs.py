@@ -12,19 +12,28 @@ from typing import Any
 import numpy as np
 import PIL.Image
 import torch
-from diffusers import AutoPipelineForImage2Image, AutoPipelineForInpainting
+from diffusers import (
+    AutoPipelineForImage2Image,
+    AutoPipelineForInpainting,
+    AutoPipelineForText2Image,
+    MultiControlNetModel,
+)
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from PIL import ImageOps
 
 from hidiffusion.decode import encode_tiles
 from service.application.ports import ObjectStore
+from service.domain.controls import picture_field
 from service.domain.errors import NotFound
 from service.domain.generation import Generation
+from service.domain.request import ResolvedRequest
+from service.worker.controls import control_arguments
 from service.worker.failures import InputNotFound, UnsupportedRequest
 from service.worker.pipelines import WarmPipeline
 
-#: Fields of a request that name a picture, and what Pillow calls the pixels that each is read as.
+#: Fields of a request that name a picture, and what Pillow calls the pixels that each is read as;
+#: the pictures of its controls come beside them.
 _MODES = {"image": "RGB", "mask": "L"}
 
 #: What shows through where an uploaded picture is transparent.
@@ -42,8 +51,10 @@ def load_pictures(store: ObjectStore, generation: Generation) -> Pictures:
         Unavailable, StoreError: the store cannot be asked.
     """
     request, pictures = generation.request, {}
-    for field, mode in _MODES.items():
-        if (upload_id := getattr(request, field)) is not None:
+    named = {field: (getattr(request, field), mode) for field, mode in _MODES.items()}
+    named |= {picture_field(n): (each.image, "RGB") for n, each in enumerate(request.controls)}
+    for field, (upload_id, mode) in named.items():
+        if upload_id is not None:
             whole = load_picture(store, generation, upload_id, mode)
             pictures[field] = filling(whole, request.width, request.height)
     return pictures
@@ -83,29 +94,40 @@ def filling(picture: PIL.Image.Image, width: int, height: int) -> PIL.Image.Imag
 
 
 def sibling(warm: WarmPipeline, pictures: Pictures) -> Any:
-    """The pipeline that starts from these pictures, on the modules that are loaded already.
+    """The pipeline for these pictures, on the modules that are loaded already.
 
     Raises:
         UnsupportedRequest: diffusers has none for the model.
     """
-    if "image" not in pictures:
+    build: Any = AutoPipelineForText2Image
+    if "image" in pictures:
+        build = AutoPipelineForInpainting if "mask" in pictures else AutoPipelineForImage2Image
+    elif not warm.controlnets:
         return warm.pipe
-    build: Any = AutoPipelineForInpainting if "mask" in pictures else AutoPipelineForImage2Image
+    # One alone is also wrapped: so it is called, and passed over, in one way.
+    wrap: Any = MultiControlNetModel
+    nets = {"controlnet": wrap(warm.controlnets)} if warm.controlnets else {}
     try:
-        pipe = build.from_pipe(warm.pipe)
+        pipe = build.from_pipe(warm.pipe, **nets)
     except ValueError as error:
+        what = "be guided by controls" if nets else "start from a picture"
+        field = "controls" if nets else "image"
         raise UnsupportedRequest(
-            f"model {warm.model.name!r} cannot start from a picture: {error}; leave image out"
+            f"model {warm.model.name!r} cannot {what}: {error}; leave {field} out"
         ) from error
     pipe.set_progress_bar_config(disable=True)
     return pipe
 
 
-def arguments(pictures: Pictures, strength: float | None) -> dict[str, Any]:
+def arguments(pictures: Pictures, request: ResolvedRequest) -> dict[str, Any]:
     """What `sibling` is called with beside a prompt."""
-    names = {"image": "image", "mask": "mask_image"}
-    given: dict[str, Any] = {names[field]: picture for field, picture in pictures.items()}
-    return given | ({"strength": strength} if "image" in pictures else {})
+    maps = [pictures[picture_field(number)] for number in range(len(request.controls))]
+    given = control_arguments(request.controls, maps, image="image" in pictures)
+    if "image" in pictures:
+        given |= {"image": pictures["image"], "strength": request.strength}
+    if "mask" in pictures:
+        given["mask_image"] = pictures["mask"]
+    return given
 
 
 def restored(pixels: torch.Tensor, left: int, top: int, pictures: Pictures) -> torch.Tensor:

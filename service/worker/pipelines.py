@@ -2,7 +2,8 @@
 
 import gc
 import logging
-from dataclasses import dataclass
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,16 @@ from torch import nn
 
 from hidiffusion.decode import PreviewFactors, fit_preview, known_preview
 from service.domain.catalog import Model
+from service.domain.controls import ControlNet
 from service.settings import Settings
 from service.worker.adapters import load_embedding
 from service.worker.compiling import checked_backend, compile_unet
+from service.worker.controls import (
+    WarmControlNet,
+    check_fits,
+    load_controlnet,
+    offered_control,
+)
 from service.worker.failures import (
     ModelUnavailable,
     UnsupportedRequest,
@@ -39,6 +47,7 @@ class WarmPipeline:
         scheduler_config: of the scheduler that came with the model.
         preview: the map from its latents to a small picture.
         compiled: whether its U-Net is compiled.
+        controlnets: those that its next run is guided by, in their order.
     """
 
     model: Model
@@ -46,6 +55,7 @@ class WarmPipeline:
     scheduler_config: dict[str, Any]
     preview: PreviewFactors
     compiled: bool = False
+    controlnets: tuple[Any, ...] = ()
 
     @property
     def weights(self) -> int:
@@ -70,7 +80,7 @@ class WarmPipeline:
 
 
 class Pipelines:
-    """The pipelines of one process, by model name, as many as memory holds.
+    """The pipelines of one process, by model name, and ControlNets, as many as memory holds.
 
     Args:
         settings: of the whole service.
@@ -79,7 +89,7 @@ class Pipelines:
         device: where they compute.
         dtype: what they compute in; an autoencoder that asks for float32 keeps it.
         memory: what fits.
-        loads: how many pipelines were loaded since the process began.
+        loads: how many pipelines and ControlNets were loaded since the process began.
         evictions: how many of them were dropped to make room.
     """
 
@@ -90,7 +100,9 @@ class Pipelines:
         self.loads = 0
         self.evictions = 0
         self._catalog = settings.load_catalog()
-        self._warm: dict[str, WarmPipeline] = {}  # the least recently used first
+        self._warm: dict[str, WarmPipeline] = {}
+        self._controlnets: dict[str, WarmControlNet] = {}  # by source: models may share one
+        self._used: dict[str, None] = {}  # the keys of both, the least recently used first
         self.memory = MemoryModel(
             settings.worker.memory_bytes or free_memory(self.device),
             load_profiles(settings.catalog, self._catalog, self.device, self.dtype),
@@ -99,43 +111,69 @@ class Pipelines:
     @property
     def names(self) -> tuple[str, ...]:
         """Models that are loaded."""
-        return tuple(self._warm)
+        return tuple(key for key in self._used if key in self._warm)
 
-    def get(self, name: str, pixels: int = 0) -> WarmPipeline:
+    def get(self, name: str, pixels: int = 0, controls: Sequence[str] = ()) -> WarmPipeline:
         """The pipeline of a model, loaded at first use, and room for a run of `pixels`.
 
-        When memory is short, the pipelines that were not used for longest are dropped.
+        When memory is short, what was not used for longest is dropped.
+
+        Args:
+            name: of the model.
+            pixels: of all pictures of the run together.
+            controls: names of the ControlNets that guide it; they are loaded likewise.
 
         Raises:
-            UnsupportedRequest: the catalogue has no such model.
-            ModelUnavailable: it cannot be loaded.
+            UnsupportedRequest: the catalogue has no such model or ControlNet.
+            ModelUnavailable: one cannot be loaded.
         """
-        self._make_room(name, pixels)
+        nets = [offered_control(self._model(name), control) for control in controls]
+        wanted = (name, *(net.source for net in nets))
+        self._make_room(name, wanted, pixels)
         if name not in self._warm:
             self._warm[name] = self._loaded(name)
-            self._make_room(name, pixels)
-        self._warm[name] = self._warm.pop(name)
-        return self._warm[name]
+        self._use(name)
+        for net in nets:
+            self._use_control(net)
+            check_fits(net, self._controlnets[net.source], self._warm[name].pipe.unet)
+        self._make_room(name, wanted, pixels)
+        guides = tuple(self._controlnets[net.source].module for net in nets)
+        return replace(self._warm[name], controlnets=guides) if guides else self._warm[name]
 
     def has_room(self, name: str) -> bool:
         """Whether a model fits beside those that are loaded."""
         return self._missing_bytes(name, 0) <= 0
 
-    def keep_only(self, name: str) -> None:
-        """Drop every pipeline but one."""
-        for other in [*self._warm]:
-            if other != name:
+    def keep_only(self, name: str, controls: Sequence[str] = ()) -> None:
+        """Drop everything but one pipeline and these of its ControlNets."""
+        model = self._model(name)
+        kept = {name, *(offered_control(model, control).source for control in controls)}
+        for other in [*self._used]:
+            if other not in kept:
                 self.forget(other)
                 self.evictions += 1
 
-    def forget(self, name: str) -> None:
-        """Drop a pipeline; the next use loads it again."""
-        self._warm.pop(name, None)
+    def forget(self, key: str) -> None:
+        """Drop a pipeline, by name, or a ControlNet, by source; the next use loads it again."""
+        self._used.pop(key, None)
+        self._warm.pop(key, None)
+        self._controlnets.pop(key, None)
         release_memory()
 
-    def _make_room(self, name: str, pixels: int) -> None:
+    def _use_control(self, net: ControlNet) -> None:
+        if net.source not in self._controlnets:
+            self._controlnets[net.source] = load_controlnet(net, self.device, self.dtype)
+            self.loads += 1
+        self._use(net.source)
+
+    def _use(self, key: str) -> None:
+        """Note what was used last."""
+        self._used.pop(key, None)
+        self._used[key] = None
+
+    def _make_room(self, name: str, wanted: Collection[str], pixels: int) -> None:
         while self._missing_bytes(name, pixels) > 0:
-            oldest = next((other for other in self._warm if other != name), None)
+            oldest = next((other for other in self._used if other not in wanted), None)
             if oldest is None:
                 return
             _log.info("dropping %s to make room for %s", oldest, name)
@@ -144,20 +182,25 @@ class Pipelines:
 
     def _missing_bytes(self, name: str, pixels: int) -> int:
         """How much more memory it would take than there is."""
-        needed = self.memory.run(name, pixels) + sum(map(self._weights, {*self._warm, name}))
-        return needed - self.memory.budget
+        models = sum(map(self._weights, {*self._warm, name}))
+        controls = sum(net.weights for net in self._controlnets.values())
+        return self.memory.run(name, pixels) + models + controls - self.memory.budget
 
     def _weights(self, name: str) -> int:
         known = self.memory.weights(name)
         return known if known or name not in self._warm else self._warm[name].weights
 
-    def _loaded(self, name: str) -> WarmPipeline:
+    def _model(self, name: str) -> Model:
         model = self._catalog.find(name)
         if model is None:
             raise UnsupportedRequest(
                 f"model {name!r} is not in this worker's catalogue; "
                 f"use one of {', '.join(self._catalog.names)}"
             )
+        return model
+
+    def _loaded(self, name: str) -> WarmPipeline:
+        model = self._model(name)
         try:
             return self._load(model)
         except ModelUnavailable:

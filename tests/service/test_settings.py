@@ -51,6 +51,7 @@ def test_a_relative_model_folder_is_found_beside_the_catalogue(tmp_path: Path) -
         {"name": "lcm", "source": "somebody/lcm"},
     ]
     model["embeddings"] = [{"token": "<w>", "source": "tiny", "file": "w.safetensors"}]
+    model["controls"] = [{"name": "canny", "source": "tiny"}]
     path = tmp_path / "catalog.json"
     path.write_text(json.dumps({"models": [model, hub]}))
     catalog = Settings(catalog=path).load_catalog()
@@ -58,12 +59,14 @@ def test_a_relative_model_folder_is_found_beside_the_catalogue(tmp_path: Path) -
     loras = catalog.models[0].loras
     assert [lora.source for lora in loras] == [str(tmp_path / "ink.safetensors"), "somebody/lcm"]
     assert catalog.models[0].embeddings[0].source == str(tmp_path / "tiny")
+    assert catalog.models[0].controls[0].source == str(tmp_path / "tiny")
 
 
 @pytest.mark.parametrize(
     ("twice", "what"),
     [
         ({"loras": [{"name": "ink", "source": "a"}, {"name": "ink", "source": "b"}]}, "loras"),
+        ({"controls": [{"name": "canny", "source": "a"}] * 2}, "controls"),
         ({"embeddings": [{"token": "<w>", "source": "a"}] * 2}, "embeddings"),
     ],
 )

@@ -56,6 +56,8 @@ def request_fields(message: rpc.CreateGenerationRequest) -> dict[str, Any]:
         fields["client_metadata"] = dict(message.client_metadata)
     if "loras" in fields:
         fields["loras"] = [_sent(lora) for lora in message.loras]
+    if "controls" in fields:
+        fields["controls"] = [_sent(control) for control in message.controls]
     if "webhook" in fields:
         fields["webhook"] = MessageToDict(message.webhook, preserving_proto_field_name=True)
     if "method_options" in fields:
@@ -170,6 +172,7 @@ def artifact_message(ref: ArtifactRef) -> artifacts_pb2.Artifact:
 def model_message(status: ModelStatus) -> models_pb2.Model:
     """A model; where its weights lie stays inside."""
     inside: Any = {"source": True, "loras": _INSIDE, "embeddings": _INSIDE}
+    inside["controls"] = {"__all__": {"source"}}
     public = status.model.model_dump(exclude=inside)
     message = models_pb2.Model(**public, warm_workers=status.warm_workers, queued=status.queued)
     for method in status.model.method_details:

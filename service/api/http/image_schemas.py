@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.domain.adapters import LoraChoice
 from service.domain.artifacts import OutputFormat
 from service.domain.catalog import Model
+from service.domain.controls import ControlChoice
 from service.domain.generation import Generation
 from service.domain.methods import OptionValue
 from service.domain.request import MAX_STEPS, GenerationRequest
@@ -126,6 +127,9 @@ class ImageRequest(BaseModel):
         None, description="Whether prompts are read with weights, and whole."
     )
     loras: list[LoraChoice] | None = Field(None, description="LoRAs to draw with, added up.")
+    controls: list[ControlChoice] | None = Field(
+        None, description="ControlNets to be guided by, added up."
+    )
 
     def fields(self, model: Model | None) -> dict[str, Any]:
         """The fields of a `GenerationRequest` for `model`, without those that were left out."""

@@ -180,8 +180,8 @@ class GenerationPage(View):
         return cls(generations=views, next_cursor=page.next_cursor)
 
 
-class LoraView(View):
-    """A LoRA of a model."""
+class AdditionView(View):
+    """A LoRA or a ControlNet of a model."""
 
     name: str = Field(description="Name to use in requests.")
     title: str
@@ -212,9 +212,12 @@ class ModelView(View):
     method_details: tuple[Method, ...] = Field(
         description="Limits and options of each of its methods."
     )
-    loras: tuple[LoraView, ...] = Field(description="LoRAs that requests can name.")
+    loras: tuple[AdditionView, ...] = Field(description="LoRAs that requests can name.")
     embeddings: tuple[EmbeddingView, ...] = Field(
         description="Words that its prompts can have beside those of the language."
+    )
+    controls: tuple[AdditionView, ...] = Field(
+        description="ControlNets that requests can be guided by."
     )
     prompt_weighting: bool = Field(description="Whether prompts can be read with weights.")
     warm_workers: int = Field(description="Workers that hold it ready.")
@@ -223,15 +226,17 @@ class ModelView(View):
     @classmethod
     def of(cls, status: ModelStatus) -> Self:
         """The view of a model; where its weights lie stays inside."""
-        own = set(cls.model_fields) - {"loras", "embeddings"}
+        model, own = status.model, set(cls.model_fields) - {"loras", "embeddings", "controls"}
         return cls(
-            **status.model.model_dump(include=own),
-            loras=tuple(LoraView(name=lora.name, title=lora.title) for lora in status.model.loras),
-            embeddings=tuple(
-                EmbeddingView(token=word.token, title=word.title)
-                for word in status.model.embeddings
+            **model.model_dump(include=own),
+            loras=tuple(AdditionView(name=each.name, title=each.title) for each in model.loras),
+            controls=tuple(
+                AdditionView(name=each.name, title=each.title) for each in model.controls
             ),
-            method_details=status.model.method_details,
+            embeddings=tuple(
+                EmbeddingView(token=word.token, title=word.title) for word in model.embeddings
+            ),
+            method_details=model.method_details,
             warm_workers=status.warm_workers,
             queued=status.queued,
         )

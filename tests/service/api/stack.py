@@ -24,6 +24,7 @@ from service.application.webhooks import WebhookRules
 from service.bootstrap import BuildUseCases, SystemClock
 from service.domain.adapters import Embedding, Lora
 from service.domain.catalog import Catalog, Model
+from service.domain.controls import ControlNet
 from service.domain.webhooks import Targets
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
@@ -53,6 +54,10 @@ CATALOG = Catalog(
             loras=(
                 Lora(name="ink", title="Ink", source="somewhere/inside/ink.safetensors"),
                 Lora(name="oil", title="Oil", source="somewhere/inside", file="oil.safetensors"),
+            ),
+            controls=(
+                ControlNet(name="canny", title="Edges", source="somewhere/inside/canny"),
+                ControlNet(name="depth", title="Depth", source="somewhere/inside/depth"),
             ),
             embeddings=(Embedding(token="<w>", title="A word", source="somewhere/inside/w.pt"),),
         ),

@@ -4,9 +4,11 @@ import pytest
 
 from service.domain.adapters import LoraChoice
 from service.domain.batching import batch_key
+from service.domain.controls import ControlChoice
 from tests.generations import make_generation
 
 REQUEST = make_generation().request
+EDGES = ControlChoice(name="canny", image="upl_1")
 
 
 @pytest.mark.parametrize(
@@ -42,6 +44,8 @@ def test_all_else_must_be_the_same(other):
     assert batch_key(REQUEST.model_copy(update=other)) != batch_key(REQUEST)
 
 
-@pytest.mark.parametrize("own", [{"image": "upl_1"}, {"prompt_weighting": True}])
+@pytest.mark.parametrize(
+    "own", [{"image": "upl_1"}, {"controls": [EDGES]}, {"prompt_weighting": True}]
+)
 def test_pictures_and_weights_are_drawn_alone(own):
     assert batch_key(REQUEST.model_copy(update=own)) is None

@@ -36,6 +36,8 @@ function rows({ request, result, started_at: start, finished_at: end }) {
   if (request.negative_prompt) rows.push(["Without", request.negative_prompt]);
   if (request.loras.length)
     rows.push(["LoRAs", request.loras.map(({ name, weight }) => `${name} ${weight}`).join(", ")]);
+  if (request.controls.length)
+    rows.push(["Guided by", request.controls.map(({ name, scale }) => `${name} ${scale}`).join(", ")]);
   if (request.image) {
     const what = request.mask ? "part of a picture" : "a picture";
     rows.push(["From", `${what}, strength ${request.strength}`]);

@@ -67,6 +67,9 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
         "image": EXAMPLE_PICTURE,
         "mask": EXAMPLE_PICTURE,
         "strength": 0.5,
+        "controls": [
+            {"name": "canny", "image": EXAMPLE_PICTURE, "scale": 0.5, "start": 0.25, "end": 0.75}
+        ],
     }
     beside = {"timeout_seconds": 90, "client_metadata": {"order": "7", "shop": "ü"}}
 
@@ -84,7 +87,8 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
     first = stack.http.get(f"/v1/generations/{by_grpc.id}").json()
     second = stack.http.get(f"/v1/generations/{by_http}").json()
     ids = dict.fromkeys(("image", "mask"), by_grpc.request.image)
-    resolved = fields | formats | {"method_options": {}} | ids
+    guided = {"controls": [fields["controls"][0] | {"image": ids["image"]}]}
+    resolved = fields | formats | {"method_options": {}} | ids | guided
     assert first["request"] == second["request"] == resolved
     assert first["priority"] == second["priority"] == "high"
     for record in (first, second):

@@ -48,6 +48,7 @@ def test_accepted_request_is_queued_with_every_default_filled_in(stack: Stack) -
         "image": None,
         "mask": None,
         "strength": None,
+        "controls": [],
     }
     assert body["links"] == {
         "self": f"/v1/generations/{body['id']}",

@@ -212,6 +212,57 @@ class LoraChoice(_message.Message):
 Global___LoraChoice: _TypeAlias = LoraChoice  # noqa: Y015
 
 @_typing.final
+class ControlChoice(_message.Message):
+    """One ControlNet of the model, what it looks at, and how much it has to say."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    IMAGE_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    START_FIELD_NUMBER: _builtins.int
+    END_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """A ControlNet of ListModels."""
+    image: _builtins.str
+    """The map that it reads (edges, depth, a pose), finished, as an upload's id or a data URL in
+    base64; in a record, the upload's id.
+    """
+    scale: _builtins.float
+    """What its residuals are multiplied by, 0 to 4; default: 1."""
+    start: _builtins.float
+    """Share of the steps before it acts; default: 0."""
+    end: _builtins.float
+    """Share of the steps after which it rests; default: 1."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        image: _builtins.str = ...,
+        scale: _builtins.float | None = ...,
+        start: _builtins.float | None = ...,
+        end: _builtins.float | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_scale", b"_scale", "_start", b"_start", "end", b"end", "scale", b"scale", "start", b"start"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_end", b"_end", "_scale", b"_scale", "_start", b"_start", "end", b"end", "image", b"image", "name", b"name", "scale", b"scale", "start", b"start"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__end: _TypeAlias = _typing.Literal["end"]  # noqa: Y015
+    _WhichOneofArgType__end: _TypeAlias = _typing.Literal["_end", b"_end"]  # noqa: Y015
+    _WhichOneofReturnType__scale: _TypeAlias = _typing.Literal["scale"]  # noqa: Y015
+    _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015
+    _WhichOneofReturnType__start: _TypeAlias = _typing.Literal["start"]  # noqa: Y015
+    _WhichOneofArgType__start: _TypeAlias = _typing.Literal["_start", b"_start"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__end) -> _WhichOneofReturnType__end | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale) -> _WhichOneofReturnType__scale | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__start) -> _WhichOneofReturnType__start | None: ...
+
+Global___ControlChoice: _TypeAlias = ControlChoice  # noqa: Y015
+
+@_typing.final
 class ResolvedRequest(_message.Message):
     """A request with nothing left open: run again, it makes the same picture."""
 
@@ -236,6 +287,7 @@ class ResolvedRequest(_message.Message):
     LORAS_FIELD_NUMBER: _builtins.int
     PROMPT_WEIGHTING_FIELD_NUMBER: _builtins.int
     TILES_FIELD_NUMBER: _builtins.int
+    CONTROLS_FIELD_NUMBER: _builtins.int
     IMAGE_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
@@ -287,6 +339,10 @@ class ResolvedRequest(_message.Message):
     def loras(self) -> _containers.RepeatedCompositeFieldContainer[Global___LoraChoice]:
         """LoRAs it is drawn with, added up."""
 
+    @_builtins.property
+    def controls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlChoice]:
+        """ControlNets that guide it, added up."""
+
     def __init__(
         self,
         *,
@@ -309,13 +365,14 @@ class ResolvedRequest(_message.Message):
         loras: _abc.Iterable[Global___LoraChoice] | None = ...,
         prompt_weighting: _builtins.bool = ...,
         tiles: _builtins.bool = ...,
+        controls: _abc.Iterable[Global___ControlChoice] | None = ...,
         image: _builtins.str | None = ...,
         mask: _builtins.str | None = ...,
         strength: _builtins.float | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_strength", b"_strength", "image", b"image", "mask", b"mask", "method_options", b"method_options", "quality", b"quality", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_strength", b"_strength", "bit_depth", b"bit_depth", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_strength", b"_strength", "bit_depth", b"bit_depth", "controls", b"controls", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__image: _TypeAlias = _typing.Literal["image"]  # noqa: Y015
     _WhichOneofArgType__image: _TypeAlias = _typing.Literal["_image", b"_image"]  # noqa: Y015

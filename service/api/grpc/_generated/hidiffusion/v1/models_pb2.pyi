@@ -94,6 +94,32 @@ class Lora(_message.Message):
 Global___Lora: _TypeAlias = Lora  # noqa: Y015
 
 @_typing.final
+class ControlNet(_message.Message):
+    """A ControlNet of a model."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    NAME_FIELD_NUMBER: _builtins.int
+    TITLE_FIELD_NUMBER: _builtins.int
+    name: _builtins.str
+    """Name to use in requests."""
+    title: _builtins.str
+    """For people."""
+    def __init__(
+        self,
+        *,
+        name: _builtins.str = ...,
+        title: _builtins.str = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["name", b"name", "title", b"title"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    def WhichOneof(self, oneof_group: _Never) -> None: ...
+
+Global___ControlNet: _TypeAlias = ControlNet  # noqa: Y015
+
+@_typing.final
 class Embedding(_message.Message):
     """A learned word of a model, by textual inversion."""
 
@@ -143,6 +169,7 @@ class Model(_message.Message):
     LORAS_FIELD_NUMBER: _builtins.int
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
     PROMPT_WEIGHTING_FIELD_NUMBER: _builtins.int
+    CONTROLS_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name to use in requests."""
     title: _builtins.str
@@ -189,6 +216,10 @@ class Model(_message.Message):
     def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
         """Words that its prompts may have beside those of the language."""
 
+    @_builtins.property
+    def controls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlNet]:
+        """ControlNets that requests can be guided by."""
+
     def __init__(
         self,
         *,
@@ -210,10 +241,11 @@ class Model(_message.Message):
         loras: _abc.Iterable[Global___Lora] | None = ...,
         embeddings: _abc.Iterable[Global___Embedding] | None = ...,
         prompt_weighting: _builtins.bool = ...,
+        controls: _abc.Iterable[Global___ControlNet] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["default_guidance_scale", b"default_guidance_scale", "default_method", b"default_method", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "embeddings", b"embeddings", "loras", b"loras", "max_size", b"max_size", "method_details", b"method_details", "methods", b"methods", "min_size", b"min_size", "name", b"name", "native_size", b"native_size", "prompt_weighting", b"prompt_weighting", "queued", b"queued", "schedulers", b"schedulers", "title", b"title", "warm_workers", b"warm_workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controls", b"controls", "default_guidance_scale", b"default_guidance_scale", "default_method", b"default_method", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "embeddings", b"embeddings", "loras", b"loras", "max_size", b"max_size", "method_details", b"method_details", "methods", b"methods", "min_size", b"min_size", "name", b"name", "native_size", b"native_size", "prompt_weighting", b"prompt_weighting", "queued", b"queued", "schedulers", b"schedulers", "title", b"title", "warm_workers", b"warm_workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

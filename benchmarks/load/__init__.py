@@ -1,1 +1,0 @@
-"""How much one API process takes: requests accepted a second, and clients that watch."""
