@@ -1,6 +1,5 @@
 """The composition root: the only place that picks concrete adapters for the ports."""
 
-import asyncio
 import logging
 import socket
 import threading
@@ -8,6 +7,8 @@ import time
 from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Protocol
+
+import uvloop
 
 from service.api.serve import serve
 from service.api.webhooks.delivery import Courier
@@ -161,7 +162,7 @@ def run_api(settings: Settings) -> None:
         access = Access(keys, records, RedisLimiter(client), SystemClock(), build)
     if settings.retention.interval_seconds:
         threading.Thread(target=_keep_sweeping, args=(settings,), daemon=True).start()
-    asyncio.run(serve(settings.api, build(records), access=access))
+    uvloop.run(serve(settings.api, build(records), access=access))
 
 
 def sweep(settings: Settings) -> Swept:

@@ -72,9 +72,7 @@ async def front_ends(
 ) -> AsyncIterator[Endpoints]:
     """Both front ends, accepting connections for the length of the block."""
     stopping = asyncio.Event()
-    family = socket.AF_INET6 if ":" in settings.host else socket.AF_INET
-    address = (settings.host, settings.http_port)
-    with socket.create_server(address, family=family, backlog=_BACKLOG) as listener:
+    with listen(settings.host, settings.http_port) as listener:
         metrics = ApiMetrics(use_cases.query)
         certificates = Certificates.of(settings)
         grpc_server = GrpcServer(
@@ -88,7 +86,7 @@ async def front_ends(
         try:
             while not http_server.started and not http_task.done():
                 await asyncio.sleep(0.01)
-            host = f"[{settings.host}]" if family is socket.AF_INET6 else settings.host
+            host = f"[{settings.host}]" if ":" in settings.host else settings.host
             http_port = listener.getsockname()[1]
             scheme = "http" if certificates is None else "https"
             yield Endpoints(f"{scheme}://{host}:{http_port}", f"{host}:{grpc_server.port}")
@@ -96,6 +94,22 @@ async def front_ends(
             stopping.set()
             http_server.should_exit = True
             await asyncio.gather(grpc_server.stop(DRAIN_SECONDS), http_task)
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A TCP socket that listens for HTTP.
+
+    Connections send at once: they take that from the listener, because asyncio sets it only on
+    sockets that name their protocol, and `create_server` makes others. Without it the second part
+    of an answer waits for the client's delayed acknowledgement of the first, 40 ms on Linux.
+
+    Raises:
+        OSError: the port is taken.
+    """
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
+    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+    return listener
 
 
 class _HttpServer(uvicorn.Server):

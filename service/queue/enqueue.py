@@ -22,16 +22,18 @@ def model_queue(model: str, priority: Priority, connection: Any) -> Queue:
 
 
 def enqueue(pipe: Any, generation: Generation, connection: Any, *, front: bool) -> None:
-    """Add to `pipe` what puts `generation` into its queue, exactly once.
+    """Add to `pipe` what puts `generation` into its queue.
 
     Args:
         pipe: a transaction; nothing is written before it is executed.
         generation: its id is all the queue holds.
         connection: where the queue is.
-        front: overtake what waits, as a generation does that had been begun before.
+        front: overtake what waits, as a generation does that had been begun before; it is taken
+            from where it stood first. To look for a new one would be to go through the queue.
     """
     model, priority = generation.request.model, generation.priority
-    pipe.lrem(queue_key(model, priority), 0, generation.id)
+    if front:
+        pipe.lrem(queue_key(model, priority), 0, generation.id)
     model_queue(model, priority, connection).enqueue_call(
         JOB_FUNCTION,
         args=[generation.id],

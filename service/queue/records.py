@@ -2,17 +2,14 @@
 
 import builtins
 import json
-import logging
 from collections.abc import Iterable, Sequence
 from datetime import datetime
 from itertools import product
 from typing import Any
 
-import redis
-
 from service import tracing
 from service.application.ports import IdempotencyClaim, Page, WorkerInfo
-from service.domain.errors import GenerationNotFound, IdempotencyMismatch
+from service.domain.errors import GenerationNotFound
 from service.domain.events import Event, Queued, Started, status_after
 from service.domain.generation import Generation, Progress, Status
 from service.domain.request import PRIORITIES, ResolvedRequest
@@ -21,14 +18,13 @@ from service.events.codec import encode
 from service.events.connection import TextClient, unavailable_when_down
 from service.events.stream import events_key
 from service.queue import scripts
-from service.queue.enqueue import enqueue
+from service.queue.acceptance import Acceptance, claimed
 from service.queue.keys import (
     ALL,
     FINISHING,
     INDEX,
     LEASES,
     QUEUES,
-    TENANTS,
     WORKERS,
     idempotency_key,
     index_key,
@@ -37,12 +33,9 @@ from service.queue.keys import (
     record_key,
     worker_key,
 )
-from service.queue.record_codec import changes, from_fields, to_fields
+from service.queue.record_codec import changes, from_fields
 from service.queue.stored import StoredBytes
 from service.settings import RedisSettings
-from service.telemetry import bind_generation
-
-_log = logging.getLogger(__name__)
 
 
 class RedisRecords:
@@ -56,6 +49,7 @@ class RedisRecords:
     def __init__(self, client: TextClient, settings: RedisSettings) -> None:
         self.redis = client
         self._settings = settings
+        self._accept = Acceptance(client, settings)
         self._begin = client.register_script(scripts.BEGIN)
         self._record = client.register_script(scripts.RECORD)
         self._tell_waiting = client.register_script(scripts.TELL_WAITING)
@@ -68,76 +62,16 @@ class RedisRecords:
     def accept_all(
         self, generations: Sequence[Generation], claim: IdempotencyClaim | None
     ) -> builtins.list[Generation]:
-        """Record, announce and enqueue in one transaction, or return what the claim stands for.
-
-        The transaction watches the first record: when a connection dies while Redis commits, the
-        next try finds out whether it did.
-        """
+        """Record, announce and enqueue in one step, or return what the claim stands for."""
         with tracing.span("accept", None, tracing.about(generations[0])):
             traced = {"trace_context": tracing.current_context()}
-            return self._accept([each.model_copy(update=traced) for each in generations], claim)
-
-    def _accept(
-        self, generations: Sequence[Generation], claim: IdempotencyClaim | None
-    ) -> builtins.list[Generation]:
-        with unavailable_when_down(), self.redis.pipeline() as pipe:
-            while True:
-                try:
-                    pipe.watch(record_key(generations[0].id))
-                    if accepted := self._accepted_before(pipe, generations, claim):
-                        return accepted
-                    pipe.multi()
-                    if claim is not None:
-                        self._write_claim(pipe, generations, claim)
-                    # A claim on several is left to expire: it is not that of any one of them.
-                    own_key = claim.key if claim and len(generations) == 1 else None
-                    for generation in generations:
-                        self._write_acceptance(pipe, generation, own_key)
-                    pipe.execute()
-                except redis.WatchError:
-                    continue
-                for generation in generations:
-                    _log_acceptance(generation)
-                return [*generations]
-
-    def _accepted_before(
-        self, pipe: Any, generations: Sequence[Generation], claim: IdempotencyClaim | None
-    ) -> builtins.list[Generation]:
-        if pipe.exists(record_key(generations[0].id)):
-            return [*generations]
-        if claim is None:
-            return []
-        pipe.watch(idempotency_key(claim.key, generations[0].tenant))
-        return _claimed(pipe, claim, generations[0].tenant)
+            with unavailable_when_down():
+                return self._accept([each.model_copy(update=traced) for each in generations], claim)
 
     def accepted_before(self, claim: IdempotencyClaim, tenant: str = "") -> Sequence[Generation]:
         """Those that were accepted with `claim` and still have a record."""
         with unavailable_when_down():
-            return _claimed(self.redis, claim, tenant)
-
-    def _write_claim(
-        self, pipe: Any, generations: Sequence[Generation], claim: IdempotencyClaim
-    ) -> None:
-        key = idempotency_key(claim.key, generations[0].tenant)
-        ids = ",".join(each.id for each in generations)
-        pipe.delete(key)
-        pipe.hset(key, mapping={"fingerprint": claim.fingerprint, "id": ids})
-        pipe.expire(key, self._settings.idempotency_ttl_seconds)
-
-    def _write_acceptance(self, pipe: Any, generation: Generation, own_key: str | None) -> None:
-        fields = to_fields(generation)
-        if own_key is not None:
-            fields["idempotency_key"] = own_key
-        pipe.hset(record_key(generation.id), mapping=fields)
-        for tenant in {"", generation.tenant}:
-            pipe.zadd(index_key(ALL, tenant), {generation.id: 0})
-            pipe.zadd(index_key(Status.QUEUED, tenant), {generation.id: 0})
-        if generation.tenant:
-            pipe.sadd(TENANTS, generation.tenant)
-        queued = Queued(attempt=generation.attempt, at=generation.created_at)
-        pipe.xadd(events_key(generation.id), encode(queued))
-        pipe.publish(CHANNEL, generation.id)
-        enqueue(pipe, generation, self.redis, front=False)
+            return claimed(self.redis, claim, tenant)
 
     def get(self, generation_id: str) -> Generation:
         """One generation; raises `GenerationNotFound`."""
@@ -273,22 +207,6 @@ class RedisRecords:
         limits = (self._settings.event_limit, CHANNEL, self._settings.record_ttl_seconds)
         with unavailable_when_down():
             return int(script(keys=keys, args=(generation_id, *limits, *arguments)))
-
-
-def _claimed(redis_or_pipe: Any, claim: IdempotencyClaim, tenant: str) -> list[Generation]:
-    earlier = redis_or_pipe.hgetall(idempotency_key(claim.key, tenant))
-    if not earlier:
-        return []
-    if earlier["fingerprint"] != claim.fingerprint:
-        raise IdempotencyMismatch(claim.key)
-    found = (redis_or_pipe.hgetall(record_key(each)) for each in earlier["id"].split(","))
-    return [from_fields(fields) for fields in found if fields]
-
-
-def _log_acceptance(generation: Generation) -> None:
-    with bind_generation(generation.id):
-        prompt = {"prompt": generation.request.prompt}
-        _log.info("accepted for %s", generation.request.model, extra=prompt)
 
 
 def _flat(fields: dict[str, str]) -> list[str]:

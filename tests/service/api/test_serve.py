@@ -15,9 +15,10 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2_grpc as stubs
+from service.api.serve import listen
 
 PROGRAM = """
-import asyncio, sys
+import sys, uvloop
 from service.api.serve import serve
 from service.settings import ApiSettings, StoreSettings
 from service.storage.store import open_store
@@ -28,7 +29,7 @@ cases, _ = use_cases(redis_url, open_store(StoreSettings(url=f"file://{folder}")
 settings = ApiSettings(http_port=int(port), grpc_port=0)
 def ready(endpoints):
     print(endpoints.http_url, endpoints.grpc_address, flush=True)
-asyncio.run(serve(settings, cases, ready))
+uvloop.run(serve(settings, cases, ready))
 """
 
 
@@ -44,6 +45,13 @@ def process(redis_url: str, tmp_path: Path) -> Iterator[subprocess.Popen[str]]:
     ) as running:
         yield running
         running.kill()
+
+
+def test_answers_do_not_wait_for_acknowledgements() -> None:
+    with listen("127.0.0.1", 0) as listener, socket.create_connection(listener.getsockname()):
+        connection, _ = listener.accept()
+        with connection:
+            assert connection.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
 
 
 def test_sigterm_ends_streams_so_that_clients_resume_elsewhere(

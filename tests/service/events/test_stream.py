@@ -150,6 +150,31 @@ async def test_many_followers_share_few_connections_and_leave_none(log, tell, cl
     await settle(client, before)
 
 
+async def test_many_followers_of_one_generation_read_it_once(log, tell, client):
+    tell("g", Queued(attempt=0, at=now()))
+    followers = [asyncio.create_task(collect(log.follow("g", None, IDLE))) for _ in range(200)]
+    await asyncio.sleep(1.0)
+    client.config_resetstat()
+    ids = [await asyncio.to_thread(tell, "g", step(1, number)) for number in range(1, 11)]
+    ids.append(await asyncio.to_thread(tell, "g", Cancelled(attempt=1, at=now())))
+    seen = await asyncio.gather(*followers)
+    assert {tuple(s.id for s in one[1:]) for one in seen} == {tuple(ids)}
+    assert client.info("commandstats")["cmdstat_xread"]["calls"] <= 2 * len(ids)
+
+
+async def test_a_follower_that_leaves_in_the_midst_of_a_read_ends_nobodys(log, tell):
+    tell("g", Queued(attempt=0, at=now()))
+    first, second = (log.follow("g", None, IDLE) for _ in range(2))
+    leaving, staying = (asyncio.create_task(anext(each)) for each in (first, second))
+    for _ in range(3):
+        await asyncio.sleep(0)  # both wait for the same read now
+    leaving.cancel()
+    assert (await staying).event.type == "queued"
+    with pytest.raises(asyncio.CancelledError):
+        await leaving
+    await second.aclose()
+
+
 async def test_a_follower_that_leaves_frees_its_connections(log, tell, client):
     tell("g", step(1))
     before = connections(client)
