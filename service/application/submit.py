@@ -177,7 +177,7 @@ def resolve(
         raise InvalidRequest(violations)
     if violations := list(_method_violations(resolved, model)):
         raise InvalidRequest(violations)
-    options = resolved_options(METHODS[resolved.method], resolved.method_options)
+    options = resolved_options(model.method(resolved.method), resolved.method_options)
     return resolved.model_copy(update={"method_options": options})
 
 

@@ -6,7 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.domain.adapters import Embedding, Lora
 from service.domain.controls import ControlNet
-from service.domain.methods import METHODS, Method
+from service.domain.methods import METHODS, Method, OptionValue, option_violations
 
 
 class Model(BaseModel):
@@ -28,6 +28,8 @@ class Model(BaseModel):
     default_method: str = "hidiffusion"
     schedulers: tuple[str, ...]
     methods: tuple[str, ...]
+    #: Defaults of options, by method, where the method's own do not suit the model.
+    method_options: dict[str, dict[str, OptionValue]] = Field(default_factory=dict)
     loras: tuple[Lora, ...] = ()
     embeddings: tuple[Embedding, ...] = ()
     controls: tuple[ControlNet, ...] = ()
@@ -37,7 +39,11 @@ class Model(BaseModel):
     @property
     def method_details(self) -> tuple[Method, ...]:
         """Limits and options of its methods."""
-        return tuple(METHODS[name] for name in self.methods)
+        return tuple(self.method(name) for name in self.methods)
+
+    def method(self, name: str) -> Method:
+        """One of its methods, with the defaults that suit the model."""
+        return METHODS[name].with_defaults(self.method_options.get(name, {}))
 
     def default_method_at(self, width: int, height: int) -> str:
         """`default_method`, or `direct` for a picture that is too small for it."""
@@ -56,6 +62,11 @@ class Model(BaseModel):
             if name not in METHODS:
                 known = ", ".join(METHODS)
                 raise ValueError(f"method {name!r} of model {self.name!r} is unknown: use {known}")
+        for name, options in self.method_options.items():
+            if name not in self.methods:
+                raise ValueError(f"method_options of model {self.name!r} name no method: {name!r}")
+            for wrong in option_violations(METHODS[name], options):
+                raise ValueError(f"{wrong.field} {wrong.value} of {name!r}: {wrong.description}")
         for kind, names in (
             ("loras", [lora.name for lora in self.loras]),
             ("controls", [net.name for net in self.controls]),

@@ -44,6 +44,14 @@ class Method(BaseModel):
         properties: dict[str, Any] = self.options["properties"]
         return {name: entry.get("anyOf", [entry]) for name, entry in properties.items()}
 
+    def with_defaults(self, values: Mapping[str, OptionValue]) -> "Method":
+        """This method, for a model that wants other defaults of its options."""
+        properties = {
+            name: entry | ({"default": values[name]} if name in values else {})
+            for name, entry in self.options["properties"].items()
+        }
+        return self.model_copy(update={"options": self.options | {"properties": properties}})
+
 
 def _load() -> dict[str, Method]:
     text = resources.files("service.domain").joinpath("methods.json").read_text(encoding="utf-8")
@@ -85,6 +93,13 @@ def method_violations(
     if steps < method.min_steps:
         rule = f"method {method.name} needs {method.min_steps} or more"
         yield FieldViolation("num_inference_steps", repr(steps), rule)
+    yield from option_violations(method, options)
+
+
+def option_violations(
+    method: Method, options: Mapping[str, OptionValue]
+) -> Iterator[FieldViolation]:
+    """Name options that the method does not have, and values that they cannot hold."""
     for name, value in options.items():
         forms = method.forms.get(name)
         if forms is None:

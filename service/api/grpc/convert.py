@@ -171,7 +171,7 @@ def artifact_message(ref: ArtifactRef) -> artifacts_pb2.Artifact:
 
 def model_message(status: ModelStatus) -> models_pb2.Model:
     """A model; where its weights lie stays inside."""
-    inside: Any = {"source": True, "loras": _INSIDE, "embeddings": _INSIDE}
+    inside: Any = {"source": True, "method_options": True, "loras": _INSIDE, "embeddings": _INSIDE}
     inside["controls"] = {"__all__": {"source"}}
     public = status.model.model_dump(exclude=inside)
     message = models_pb2.Model(**public, warm_workers=status.warm_workers, queued=status.queued)

@@ -170,6 +170,31 @@ def test_every_option_of_the_method_is_filled_in() -> None:
     assert (options["space"], options["num_stages"]) == ("pixels", None)
 
 
+def test_a_model_may_have_defaults_of_its_own_for_options() -> None:
+    options = {"method_options": {"hidiffusion": {"t1_ratio": 1.0}}}
+    model = Model.model_validate(CATALOG.default.model_dump() | options)
+    catalog = Catalog(models=(model,))
+    for asked, expected in (({}, 1.0), ({"t1_ratio": 0.3}, 0.3), ({"t1_ratio": None}, None)):
+        request = parse_request({"prompt": "x", "method_options": asked})
+        resolved = resolve(request, catalog).method_options
+        assert (resolved["t1_ratio"], resolved["window_grid"]) == (expected, 2)
+    shown = model.method_details[0].options["properties"]
+    assert (shown["t1_ratio"]["default"], shown["window_grid"]["default"]) == (1.0, 2)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"raunet": {"t1_ratio": 1.0}}, "name no method: 'raunet'"),
+        ({"hidiffusion": {"t1_ratio": 2}}, "t1_ratio 2 of 'hidiffusion': it must be a number"),
+        ({"hidiffusion": {"t9": 1}}, "has no such option"),
+    ],
+)
+def test_such_defaults_must_be_possible(options: dict[str, object], message: str) -> None:
+    with pytest.raises(ValueError, match=message):
+        Model.model_validate(CATALOG.default.model_dump() | {"method_options": options})
+
+
 @pytest.mark.parametrize(
     ("fields", "field", "allowed"),
     [
