@@ -262,6 +262,9 @@ def _located(model: Model, folder: Path) -> Model:
             entry.model_copy(update={"source": _source(entry.source, folder)})
             for entry in getattr(model, kind)
         )
+    if model.ip_adapter is not None:
+        source = _source(model.ip_adapter.source, folder)
+        located["ip_adapter"] = model.ip_adapter.model_copy(update={"source": source})
     return model.model_copy(update=located)
 
 

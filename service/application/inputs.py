@@ -8,10 +8,11 @@ from service.application.uploads import Given
 from service.domain.catalog import Model
 from service.domain.controls import picture_field
 from service.domain.errors import FieldViolation
+from service.domain.image_prompts import PICTURE_FIELD
 from service.domain.methods import METHODS
 from service.domain.request import GenerationRequest, ResolvedRequest
 
-#: Fields of a request that name a picture; those of its controls come beside them.
+#: Fields of a request that name a picture; those of its controls and its prompt come beside.
 PICTURES = ("image", "mask")
 
 #: Share of the steps that is run when a request does not say: as diffusers' pipelines have it.
@@ -26,6 +27,8 @@ def references(request: GenerationRequest) -> dict[str, str]:
     """The pictures that a request names, by field."""
     named = {field: getattr(request, field) for field in PICTURES}
     named |= {picture_field(index): each.image for index, each in enumerate(request.controls)}
+    if request.image_prompt is not None:
+        named[PICTURE_FIELD] = request.image_prompt.image
     return {field: reference for field, reference in named.items() if reference is not None}
 
 
@@ -35,7 +38,11 @@ def resolved_pictures(request: GenerationRequest, given: Mapping[str, Given]) ->
         each.model_copy(update={"image": given[picture_field(index)].id})
         for index, each in enumerate(request.controls)
     ]
-    return {field: given[field].id for field in PICTURES if field in given} | {"controls": controls}
+    ids: dict[str, Any] = {field: given[field].id for field in PICTURES if field in given}
+    if request.image_prompt is not None:
+        update = {"image": given[PICTURE_FIELD].id}
+        ids["image_prompt"] = request.image_prompt.model_copy(update=update)
+    return ids | {"controls": controls}
 
 
 def size_of(

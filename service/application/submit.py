@@ -27,6 +27,7 @@ from service.domain.catalog import Catalog, Model
 from service.domain.controls import control_violations
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.generation import Generation, Status
+from service.domain.image_prompts import image_prompt_violations
 from service.domain.methods import METHODS, OptionValue, method_violations, resolved_options
 from service.domain.request import (
     MAX_BATCH,
@@ -171,6 +172,7 @@ def resolve(
         *_violations(resolved, model),
         *lora_violations(resolved.loras, model.loras),
         *control_violations(resolved.controls, model.controls),
+        *image_prompt_violations(resolved.image_prompt, model.name, model.ip_adapter),
         *picture_violations(resolved),
         *input_violations(resolved, model, given),
     ]:

@@ -23,7 +23,8 @@ def batch_key(request: ResolvedRequest) -> str | None:
     another way than an empty one. Weighted prompts may be longer than others, and a row that is
     padded to the length of its neighbour is another picture.
     """
-    if request.image is not None or request.controls or request.prompt_weighting:
+    pictured = request.image is not None or request.controls or request.image_prompt
+    if pictured or request.prompt_weighting:
         return None
     shared = request.model_dump_json(exclude=_OWN)
     return f"{bool(request.negative_prompt)} {shared}"

@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.domain.adapters import Embedding, Lora
 from service.domain.controls import ControlNet
+from service.domain.image_prompts import IpAdapter
 from service.domain.methods import METHODS, Method, OptionValue, option_violations
 
 
@@ -33,8 +34,14 @@ class Model(BaseModel):
     loras: tuple[Lora, ...] = ()
     embeddings: tuple[Embedding, ...] = ()
     controls: tuple[ControlNet, ...] = ()
+    ip_adapter: IpAdapter | None = None
     #: Whether requests may have their prompts read with weights: compel knows CLIP text encoders.
     prompt_weighting: bool = True
+
+    @property
+    def image_prompt(self) -> bool:
+        """Whether requests may have a picture as a prompt."""
+        return self.ip_adapter is not None
 
     @property
     def method_details(self) -> tuple[Method, ...]:

@@ -7,6 +7,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from service.domain.adapters import MAX_LORAS, LoraChoice
 from service.domain.artifacts import BitDepth, OutputFormat, TileFormat
 from service.domain.controls import MAX_CONTROLS, ControlChoice
+from service.domain.image_prompts import ImagePrompt
 from service.domain.methods import OptionValue
 from service.domain.webhooks import Webhook
 
@@ -143,6 +144,9 @@ class GenerationRequest(BaseModel):
         list[ControlChoice],
         Field(max_length=MAX_CONTROLS, description="ControlNets to be guided by, added up."),
     ] = Field(default_factory=list)
+    image_prompt: Annotated[
+        ImagePrompt | None, Field(description="A picture that says what to draw beside the words.")
+    ] = None
     output_format: Annotated[
         OutputFormat, Field(description="Format of the full-size picture.")
     ] = "png"
@@ -237,6 +241,7 @@ class ResolvedRequest(BaseModel):
     mask: str | None = None
     strength: float | None = None
     controls: list[ControlChoice] = Field(default_factory=list)
+    image_prompt: ImagePrompt | None = None
 
     @property
     def pixels(self) -> int:

@@ -54,7 +54,7 @@ def denoise(
     """Run the pipeline up to the latents; equal requests give equal latents.
 
     Args:
-        warm: the pipeline of the request's model, with the ControlNets of its controls.
+        warm: the pipeline of the request's model, with what its controls and image prompt need.
         request: all that decides the picture.
         on_step: hears of each denoising step; steps are calls of the U-Net, so a second-order
             scheduler takes more of them than `num_inference_steps`.
@@ -77,7 +77,10 @@ def denoise(
     warm.use_scheduler(request.scheduler)
     use_loras(warm.pipe, warm.model, request.loras)
     passes = _Passes(on_step, begin)
-    with encoding_in_tiles(warm.pipe.vae, alive) if pictures else contextlib.nullcontext():
+    with (
+        encoding_in_tiles(warm.pipe.vae, alive) if pictures else contextlib.nullcontext(),
+        _prompted_by_picture(warm, request),
+    ):
         result = registry.get(request.method).generate(
             sibling(warm, pictures),
             width=request.width,
@@ -96,6 +99,14 @@ def denoise(
         )
     latents: torch.Tensor = result.images
     return latents
+
+
+def _prompted_by_picture(
+    warm: WarmPipeline, request: ResolvedRequest
+) -> contextlib.AbstractContextManager[None]:
+    if warm.ip_adapter is None or request.image_prompt is None:
+        return contextlib.nullcontext()
+    return warm.ip_adapter.worn(warm.pipe, request.image_prompt.scale)
 
 
 class _Passes:

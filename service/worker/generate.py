@@ -23,7 +23,7 @@ from service.worker.frugal import frugal_denoising, parked
 from service.worker.inputs import Pictures, load_pictures
 from service.worker.memory import free_memory
 from service.worker.patience import PatientStore
-from service.worker.pipelines import Pipelines, WarmPipeline, release_memory
+from service.worker.pipelines import Pipelines, WarmPipeline, needs_of, release_memory
 from service.worker.preview import Previews
 from service.worker.recipe import recipe_of
 from service.worker.render import render
@@ -119,7 +119,7 @@ class Studio:
                 raise
             _log.warning("out of memory; trying once more with less: %s", error)
         request = attempt.generation.request
-        self._pipelines.keep_only(request.model, [each.name for each in request.controls])
+        self._pipelines.keep_only(request.model, **needs_of(request))
         return self._make(attempt, frugal=True)
 
     def _failure_of(self, error: Exception, request: ResolvedRequest) -> Failure:
@@ -136,8 +136,7 @@ class Studio:
         attempt.stop_if_cancelled()
         patient = PatientStore(self._store, attempt, self._settings.store_wait_seconds)
         with stopwatch.phase("load"):
-            controls = [each.name for each in request.controls]
-            warm = self._pipelines.get(request.model, request.pixels, controls)
+            warm = self._pipelines.get(request.model, request.pixels, **needs_of(request))
             pictures = load_pictures(patient, attempt.generation)
         recipe = recipe_of(request, self._pipelines) | ({"low_memory": True} if frugal else {})
         if frugal:  # the first try's checkpoint and tiles belong to another recipe

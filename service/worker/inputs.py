@@ -27,6 +27,7 @@ from service.application.ports import ObjectStore
 from service.domain.controls import picture_field
 from service.domain.errors import NotFound
 from service.domain.generation import Generation
+from service.domain.image_prompts import PICTURE_FIELD
 from service.domain.request import ResolvedRequest
 from service.worker.controls import control_arguments
 from service.worker.failures import InputNotFound, UnsupportedRequest
@@ -44,7 +45,7 @@ Pictures = Mapping[str, PIL.Image.Image]
 
 
 def load_pictures(store: ObjectStore, generation: Generation) -> Pictures:
-    """Every picture that a generation names, filling its width and height.
+    """Every picture that a generation names; all but a prompt fill its width and height.
 
     Raises:
         InputNotFound: the store has lost one.
@@ -57,6 +58,9 @@ def load_pictures(store: ObjectStore, generation: Generation) -> Pictures:
         if upload_id is not None:
             whole = load_picture(store, generation, upload_id, mode)
             pictures[field] = filling(whole, request.width, request.height)
+    if request.image_prompt is not None:
+        whole = load_picture(store, generation, request.image_prompt.image)
+        pictures[PICTURE_FIELD] = whole
     return pictures
 
 
@@ -127,6 +131,8 @@ def arguments(pictures: Pictures, request: ResolvedRequest) -> dict[str, Any]:
         given |= {"image": pictures["image"], "strength": request.strength}
     if "mask" in pictures:
         given["mask_image"] = pictures["mask"]
+    if PICTURE_FIELD in pictures:
+        given["ip_adapter_image"] = pictures[PICTURE_FIELD]
     return given
 
 

@@ -13,7 +13,7 @@ from torch import nn
 
 from hidiffusion.decode import PreviewFactors, fit_preview, known_preview
 from service.domain.catalog import Model
-from service.domain.controls import ControlNet
+from service.domain.request import ResolvedRequest
 from service.settings import Settings
 from service.worker.adapters import load_embedding
 from service.worker.compiling import checked_backend, compile_unet
@@ -23,18 +23,23 @@ from service.worker.controls import (
     load_controlnet,
     offered_control,
 )
+from service.worker.devices import chosen_device, chosen_dtype
 from service.worker.failures import (
     ModelUnavailable,
     UnsupportedRequest,
     device_is_lost,
     is_out_of_memory,
 )
+from service.worker.image_prompts import WarmIpAdapter, load_ip_adapter
 from service.worker.memory import MemoryModel, free_memory, load_profiles
 
 _log = logging.getLogger(__name__)
 
 #: A model folder may bring its own preview map; `python -m hidiffusion.decode` writes it.
 _PREVIEW_FILE = "preview.json"
+
+#: What the keys of IP-Adapters begin with; names of models have no colon.
+_IP_ADAPTER = "ip-adapter:"
 
 
 @dataclass(frozen=True)
@@ -48,6 +53,7 @@ class WarmPipeline:
         preview: the map from its latents to a small picture.
         compiled: whether its U-Net is compiled.
         controlnets: those that its next run is guided by, in their order.
+        ip_adapter: what lets its next run take a picture as a prompt.
     """
 
     model: Model
@@ -56,6 +62,7 @@ class WarmPipeline:
     preview: PreviewFactors
     compiled: bool = False
     controlnets: tuple[Any, ...] = ()
+    ip_adapter: WarmIpAdapter | None = None
 
     @property
     def weights(self) -> int:
@@ -80,7 +87,7 @@ class WarmPipeline:
 
 
 class Pipelines:
-    """The pipelines of one process, by model name, and ControlNets, as many as memory holds.
+    """The pipelines of one process, and what goes with them, as much as memory holds.
 
     Args:
         settings: of the whole service.
@@ -89,20 +96,21 @@ class Pipelines:
         device: where they compute.
         dtype: what they compute in; an autoencoder that asks for float32 keeps it.
         memory: what fits.
-        loads: how many pipelines and ControlNets were loaded since the process began.
+        loads: how many pipelines, ControlNets and IP-Adapters were loaded since the process began.
         evictions: how many of them were dropped to make room.
     """
 
     def __init__(self, settings: Settings) -> None:
-        self.device = _device(settings.worker.device)
-        self.dtype = _dtype(settings.worker.dtype, self.device)
+        self.device = chosen_device(settings.worker.device)
+        self.dtype = chosen_dtype(settings.worker.dtype, self.device)
         self._compile = checked_backend(settings.worker.compile)
         self.loads = 0
         self.evictions = 0
         self._catalog = settings.load_catalog()
         self._warm: dict[str, WarmPipeline] = {}
         self._controlnets: dict[str, WarmControlNet] = {}  # by source: models may share one
-        self._used: dict[str, None] = {}  # the keys of both, the least recently used first
+        self._ip_adapters: dict[str, WarmIpAdapter] = {}
+        self._used: dict[str, None] = {}  # the keys of all, the least recently used first
         self.memory = MemoryModel(
             settings.worker.memory_bytes or free_memory(self.device),
             load_profiles(settings.catalog, self._catalog, self.device, self.dtype),
@@ -113,7 +121,14 @@ class Pipelines:
         """Models that are loaded."""
         return tuple(key for key in self._used if key in self._warm)
 
-    def get(self, name: str, pixels: int = 0, controls: Sequence[str] = ()) -> WarmPipeline:
+    def get(
+        self,
+        name: str,
+        pixels: int = 0,
+        controls: Sequence[str] = (),
+        *,
+        image_prompt: bool = False,
+    ) -> WarmPipeline:
         """The pipeline of a model, loaded at first use, and room for a run of `pixels`.
 
         When memory is short, what was not used for longest is dropped.
@@ -122,49 +137,69 @@ class Pipelines:
             name: of the model.
             pixels: of all pictures of the run together.
             controls: names of the ControlNets that guide it; they are loaded likewise.
+            image_prompt: whether it takes a picture as a prompt; the IP-Adapter is loaded likewise.
 
         Raises:
-            UnsupportedRequest: the catalogue has no such model or ControlNet.
+            UnsupportedRequest: the catalogue has no such model, ControlNet or IP-Adapter.
             ModelUnavailable: one cannot be loaded.
         """
-        nets = [offered_control(self._model(name), control) for control in controls]
-        wanted = (name, *(net.source for net in nets))
+        wanted = self._keys(name, controls, image_prompt=image_prompt)
         self._make_room(name, wanted, pixels)
         if name not in self._warm:
             self._warm[name] = self._loaded(name)
         self._use(name)
-        for net in nets:
-            self._use_control(net)
-            check_fits(net, self._controlnets[net.source], self._warm[name].pipe.unet)
+        warm = self._warm[name]
+        guides = tuple(self._control(warm, control) for control in controls)
+        adapter = self._ip_adapter(warm) if image_prompt else None
         self._make_room(name, wanted, pixels)
-        guides = tuple(self._controlnets[net.source].module for net in nets)
-        return replace(self._warm[name], controlnets=guides) if guides else self._warm[name]
+        if not guides and adapter is None:
+            return warm
+        return replace(warm, controlnets=guides, ip_adapter=adapter)
 
     def has_room(self, name: str) -> bool:
         """Whether a model fits beside those that are loaded."""
         return self._missing_bytes(name, 0) <= 0
 
-    def keep_only(self, name: str, controls: Sequence[str] = ()) -> None:
-        """Drop everything but one pipeline and these of its ControlNets."""
-        model = self._model(name)
-        kept = {name, *(offered_control(model, control).source for control in controls)}
+    def keep_only(
+        self, name: str, controls: Sequence[str] = (), *, image_prompt: bool = False
+    ) -> None:
+        """Drop everything but one pipeline and these things that go with it."""
+        kept = self._keys(name, controls, image_prompt=image_prompt)
         for other in [*self._used]:
             if other not in kept:
                 self.forget(other)
                 self.evictions += 1
 
     def forget(self, key: str) -> None:
-        """Drop a pipeline, by name, or a ControlNet, by source; the next use loads it again."""
+        """Drop a pipeline, by name, or what goes with one; the next use loads it again."""
         self._used.pop(key, None)
         self._warm.pop(key, None)
         self._controlnets.pop(key, None)
+        self._ip_adapters.pop(key, None)
         release_memory()
 
-    def _use_control(self, net: ControlNet) -> None:
+    def _keys(self, name: str, controls: Sequence[str], *, image_prompt: bool) -> list[str]:
+        """Of a pipeline and of what goes with it: ControlNets have their source, to be shared."""
+        model = self._model(name)
+        nets = [offered_control(model, control).source for control in controls]
+        return [name, *nets, *([_IP_ADAPTER + name] if image_prompt else [])]
+
+    def _control(self, warm: WarmPipeline, name: str) -> Any:
+        net = offered_control(warm.model, name)
         if net.source not in self._controlnets:
             self._controlnets[net.source] = load_controlnet(net, self.device, self.dtype)
             self.loads += 1
         self._use(net.source)
+        check_fits(net, self._controlnets[net.source], warm.pipe.unet)
+        return self._controlnets[net.source].module
+
+    def _ip_adapter(self, warm: WarmPipeline) -> WarmIpAdapter:
+        key = _IP_ADAPTER + warm.model.name
+        if key not in self._ip_adapters:
+            self._ip_adapters[key] = load_ip_adapter(warm.model, warm.pipe)
+            self.loads += 1
+        self._use(key)
+        return self._ip_adapters[key]
 
     def _use(self, key: str) -> None:
         """Note what was used last."""
@@ -183,8 +218,9 @@ class Pipelines:
     def _missing_bytes(self, name: str, pixels: int) -> int:
         """How much more memory it would take than there is."""
         models = sum(map(self._weights, {*self._warm, name}))
-        controls = sum(net.weights for net in self._controlnets.values())
-        return self.memory.run(name, pixels) + models + controls - self.memory.budget
+        beside: list[Any] = [*self._controlnets.values(), *self._ip_adapters.values()]
+        held: int = models + sum(part.weights for part in beside)
+        return self.memory.run(name, pixels) + held - self.memory.budget
 
     def _weights(self, name: str) -> int:
         known = self.memory.weights(name)
@@ -233,6 +269,12 @@ class Pipelines:
         return WarmPipeline(model, pipe, scheduler, preview, compiled=self._compile is not None)
 
 
+def needs_of(request: ResolvedRequest) -> dict[str, Any]:
+    """What a request needs beside its model, as arguments of `Pipelines.get`."""
+    names = [control.name for control in request.controls]
+    return {"controls": names, "image_prompt": request.image_prompt is not None}
+
+
 def _modules(pipe: Any) -> list[nn.Module]:
     return [part for part in pipe.components.values() if isinstance(part, nn.Module)]
 
@@ -242,24 +284,6 @@ def release_memory() -> None:
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
-
-
-def _device(name: str) -> torch.device:
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    return torch.device(name)
-
-
-def _dtype(name: str, device: torch.device) -> torch.dtype:
-    if name == "auto":
-        return torch.float16 if device.type == "cuda" else torch.float32
-    dtype = getattr(torch, name, None)
-    if not isinstance(dtype, torch.dtype):
-        raise ValueError(
-            f"{name!r} is no torch dtype; set HIDIFFUSION_WORKER__DTYPE to auto, float32, "
-            "float16 or bfloat16"
-        )
-    return dtype
 
 
 def _preview(model: Model, vae: Any) -> PreviewFactors:

@@ -51,6 +51,7 @@ def test_a_relative_model_folder_is_found_beside_the_catalogue(tmp_path: Path) -
         {"name": "lcm", "source": "somebody/lcm"},
     ]
     model["embeddings"] = [{"token": "<w>", "source": "tiny", "file": "w.safetensors"}]
+    model["ip_adapter"] = {"source": "tiny", "file": "ip-adapter.safetensors"}
     model["controls"] = [{"name": "canny", "source": "tiny"}]
     path = tmp_path / "catalog.json"
     path.write_text(json.dumps({"models": [model, hub]}))
@@ -59,6 +60,9 @@ def test_a_relative_model_folder_is_found_beside_the_catalogue(tmp_path: Path) -
     loras = catalog.models[0].loras
     assert [lora.source for lora in loras] == [str(tmp_path / "ink.safetensors"), "somebody/lcm"]
     assert catalog.models[0].embeddings[0].source == str(tmp_path / "tiny")
+    adapter = catalog.models[0].ip_adapter
+    assert adapter is not None
+    assert adapter.source == str(tmp_path / "tiny")
     assert catalog.models[0].controls[0].source == str(tmp_path / "tiny")
 
 

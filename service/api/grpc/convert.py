@@ -58,6 +58,8 @@ def request_fields(message: rpc.CreateGenerationRequest) -> dict[str, Any]:
         fields["loras"] = [_sent(lora) for lora in message.loras]
     if "controls" in fields:
         fields["controls"] = [_sent(control) for control in message.controls]
+    if "image_prompt" in fields:
+        fields["image_prompt"] = _sent(message.image_prompt)
     if "webhook" in fields:
         fields["webhook"] = MessageToDict(message.webhook, preserving_proto_field_name=True)
     if "method_options" in fields:
@@ -172,8 +174,9 @@ def artifact_message(ref: ArtifactRef) -> artifacts_pb2.Artifact:
 def model_message(status: ModelStatus) -> models_pb2.Model:
     """A model; where its weights lie stays inside."""
     inside: Any = {"source": True, "method_options": True, "loras": _INSIDE, "embeddings": _INSIDE}
-    inside["controls"] = {"__all__": {"source"}}
+    inside |= {"controls": {"__all__": {"source"}}, "ip_adapter": True}
     public = status.model.model_dump(exclude=inside)
+    public |= {"image_prompt": status.model.image_prompt}
     message = models_pb2.Model(**public, warm_workers=status.warm_workers, queued=status.queued)
     for method in status.model.method_details:
         details = message.method_details.add(**method.model_dump(exclude={"options"}))

@@ -12,6 +12,7 @@ from service.domain.artifacts import OutputFormat
 from service.domain.catalog import Model
 from service.domain.controls import ControlChoice
 from service.domain.generation import Generation
+from service.domain.image_prompts import ImagePrompt
 from service.domain.methods import OptionValue
 from service.domain.request import MAX_STEPS, GenerationRequest
 
@@ -129,6 +130,9 @@ class ImageRequest(BaseModel):
     loras: list[LoraChoice] | None = Field(None, description="LoRAs to draw with, added up.")
     controls: list[ControlChoice] | None = Field(
         None, description="ControlNets to be guided by, added up."
+    )
+    image_prompt: ImagePrompt | None = Field(
+        None, description="A picture that says what to draw beside the words."
     )
 
     def fields(self, model: Model | None) -> dict[str, Any]:

@@ -216,10 +216,9 @@ class ModelView(View):
     embeddings: tuple[EmbeddingView, ...] = Field(
         description="Words that its prompts can have beside those of the language."
     )
-    controls: tuple[AdditionView, ...] = Field(
-        description="ControlNets that requests can be guided by."
-    )
+    controls: tuple[AdditionView, ...] = Field(description="ControlNets that can guide requests.")
     prompt_weighting: bool = Field(description="Whether prompts can be read with weights.")
+    image_prompt: bool = Field(description="Whether requests can have a picture as a prompt.")
     warm_workers: int = Field(description="Workers that hold it ready.")
     queued: int = Field(description="Generations waiting for it.")
 
@@ -237,6 +236,7 @@ class ModelView(View):
                 EmbeddingView(token=word.token, title=word.title) for word in model.embeddings
             ),
             method_details=model.method_details,
+            image_prompt=model.image_prompt,
             warm_workers=status.warm_workers,
             queued=status.queued,
         )

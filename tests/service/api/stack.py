@@ -25,6 +25,7 @@ from service.bootstrap import BuildUseCases, SystemClock
 from service.domain.adapters import Embedding, Lora
 from service.domain.catalog import Catalog, Model
 from service.domain.controls import ControlNet
+from service.domain.image_prompts import IpAdapter
 from service.domain.webhooks import Targets
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
@@ -59,6 +60,7 @@ CATALOG = Catalog(
                 ControlNet(name="canny", title="Edges", source="somewhere/inside/canny"),
                 ControlNet(name="depth", title="Depth", source="somewhere/inside/depth"),
             ),
+            ip_adapter=IpAdapter(source="somewhere/inside", file="ip-adapter.safetensors"),
             embeddings=(Embedding(token="<w>", title="A word", source="somewhere/inside/w.pt"),),
         ),
     )

@@ -5,6 +5,7 @@ import pytest
 from service.domain.adapters import LoraChoice
 from service.domain.batching import batch_key
 from service.domain.controls import ControlChoice
+from service.domain.image_prompts import ImagePrompt
 from tests.generations import make_generation
 
 REQUEST = make_generation().request
@@ -45,7 +46,13 @@ def test_all_else_must_be_the_same(other):
 
 
 @pytest.mark.parametrize(
-    "own", [{"image": "upl_1"}, {"controls": [EDGES]}, {"prompt_weighting": True}]
+    "own",
+    [
+        {"image": "upl_1"},
+        {"controls": [EDGES]},
+        {"image_prompt": ImagePrompt(image="upl_1")},
+        {"prompt_weighting": True},
+    ],
 )
 def test_pictures_and_weights_are_drawn_alone(own):
     assert batch_key(REQUEST.model_copy(update=own)) is None

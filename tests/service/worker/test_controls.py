@@ -14,19 +14,26 @@ from diffusers import ControlNetModel, DiffusionPipeline
 from service.domain.controls import ControlChoice
 from service.domain.events import Event, Succeeded
 from service.domain.generation import Generation, Status
-from service.domain.request import ResolvedRequest
 from service.settings import StoreSettings, WorkerSettings
 from service.storage.store import open_store
 from service.worker.attempt import Attempt
-from service.worker.denoise import denoise
 from service.worker.frugal import frugal_denoising
 from service.worker.generate import Studio
 from service.worker.inputs import encoding_in_tiles
 from service.worker.pipelines import Pipelines
-from service.worker.snapshot import Snapshot, from_bytes, to_bytes
-from tests.service.worker.control_models import FAMILIES, METHODS, open_pipelines, write_catalog
+from service.worker.snapshot import from_bytes, to_bytes
+from tests.service.worker.control_models import (
+    FAMILIES,
+    METHODS,
+    SIDE,
+    Heard,
+    draw,
+    make_request,
+    open_pipelines,
+    photo,
+    write_catalog,
+)
 
-SIDE = 128
 RECIPE = {"seed": 7}
 
 
@@ -40,71 +47,14 @@ def pipelines(folder: Path) -> Pipelines:
     return open_pipelines(folder)
 
 
-def photo(turns: int = 0) -> PIL.Image.Image:
-    gradient = PIL.Image.linear_gradient("L").resize((SIDE, SIDE))
-    whole = PIL.Image.merge("RGB", (gradient, gradient.rotate(180), gradient))
-    return whole.rotate(90 * turns)
-
-
 def left_half() -> PIL.Image.Image:
     mask = PIL.Image.new("L", (SIDE, SIDE))
     mask.paste(255, (0, 0, SIDE // 2, SIDE))
     return mask
 
 
-def _request(model: str, *controls: ControlChoice, **changes: Any) -> ResolvedRequest:
-    request = {
-        "prompt": "a fox",
-        "negative_prompt": "",
-        "model": model,
-        "width": SIDE,
-        "height": SIDE,
-        "num_inference_steps": 4,
-        "guidance_scale": 5.0,
-        "seed": 7,
-        "scheduler": "DDIMScheduler",
-        "method": "direct",
-        "output_format": "png",
-        "controls": controls,
-    }
-    return ResolvedRequest(**(request | changes))
-
-
 def _choice(name: str, **changes: float) -> ControlChoice:
     return ControlChoice(name=name, image="img_1", **changes)
-
-
-class Heard:
-    """Keeps the snapshots of the steps it hears of."""
-
-    def __init__(self) -> None:
-        self.snapshots: list[Snapshot] = []
-
-    def __call__(
-        self,
-        step: int,
-        total: int,
-        latents: torch.Tensor,
-        snapshot: Snapshot | None,
-        *,
-        left: float,
-    ) -> None:
-        del step, total, latents, left
-        if snapshot is not None:
-            self.snapshots.append(snapshot)
-
-
-def _draw(
-    pipelines: Pipelines,
-    request: ResolvedRequest,
-    hear: Heard | None = None,
-    begin: Snapshot | None = None,
-    **pictures: PIL.Image.Image,
-) -> torch.Tensor:
-    names = [control.name for control in request.controls]
-    maps = {f"controls.{n}.image": photo(n + 1) for n in range(len(names))}
-    warm = pipelines.get(request.model, request.pixels, names)
-    return denoise(warm, request, hear or Heard(), begin, pictures=pictures | maps)
 
 
 @pytest.mark.parametrize("kind", ["", "Img2Img", "Inpaint"])
@@ -117,7 +67,7 @@ def test_they_guide_as_diffusers_has_it(
     given = {"Inpaint": {"image": photo(), "mask": left_half()}, "Img2Img": {"image": photo()}}
     pictures = given.get(kind, {})
     strength = 0.7 if pictures else None
-    drawn = _draw(pipelines, _request(family, *chosen, strength=strength), **pictures)
+    drawn = draw(pipelines, make_request(family, *chosen, strength=strength), **pictures)
 
     nets = [
         ControlNetModel.from_pretrained(folder / f"{family}-{choice.name}").requires_grad_(False)
@@ -160,22 +110,22 @@ def test_they_guide_as_diffusers_has_it(
 def test_each_method_is_guided_goes_on_after_a_break_and_leaves_no_trace(
     pipelines: Pipelines, method: str
 ) -> None:
-    plain_request = _request("sd", method=method)
-    plain = _draw(pipelines, plain_request)
-    request, heard = _request("sd", _choice("canny"), _choice("depth"), method=method), Heard()
-    whole = _draw(pipelines, request, heard)
+    plain_request = make_request("sd", method=method)
+    plain = draw(pipelines, plain_request)
+    request, heard = make_request("sd", _choice("canny"), _choice("depth"), method=method), Heard()
+    whole = draw(pipelines, request, heard)
     assert not torch.equal(whole, plain)
 
     middle = heard.snapshots[len(heard.snapshots) // 2]
     again = from_bytes(to_bytes(middle, RECIPE), RECIPE, torch.device("cpu"))
     assert again is not None
     with Calls(pipelines, "sd", "canny") as calls:
-        assert torch.equal(_draw(pipelines, request, begin=again), whole)
+        assert torch.equal(draw(pipelines, request, begin=again), whole)
         resumed = calls.number
         calls.number = 0
-        assert torch.equal(_draw(pipelines, request), whole)
+        assert torch.equal(draw(pipelines, request), whole)
         assert resumed < calls.number
-    assert torch.equal(_draw(pipelines, plain_request), plain)
+    assert torch.equal(draw(pipelines, plain_request), plain)
     (net,) = pipelines.get("sd", 0, ["canny"]).controlnets
     assert "forward" not in vars(net)
     assert not net._forward_pre_hooks
@@ -200,10 +150,10 @@ class Calls:
 
 
 def test_a_frugal_run_is_guided_too(pipelines: Pipelines) -> None:
-    request = _request("sd", _choice("canny"), method="hidiffusion")
-    usual = _draw(pipelines, request)
+    request = make_request("sd", _choice("canny"), method="hidiffusion")
+    usual = draw(pipelines, request)
     with frugal_denoising(pipelines.get("sd").pipe):
-        frugal = _draw(pipelines, request)
+        frugal = draw(pipelines, request)
     assert torch.allclose(frugal, usual, atol=1e-3)
 
 
@@ -230,7 +180,7 @@ def _generation(number: int) -> Generation:
     return Generation(
         id=f"generation-{number}",
         status=Status.RUNNING,
-        request=_request("sd", _choice("canny"), method="hidiffusion"),
+        request=make_request("sd", _choice("canny"), method="hidiffusion"),
         inputs={"img_1": "uploads/edges.png"},
         attempt=1,
         created_at=datetime.now(UTC),

@@ -38,6 +38,7 @@ function rows({ request, result, started_at: start, finished_at: end }) {
     rows.push(["LoRAs", request.loras.map(({ name, weight }) => `${name} ${weight}`).join(", ")]);
   if (request.controls.length)
     rows.push(["Guided by", request.controls.map(({ name, scale }) => `${name} ${scale}`).join(", ")]);
+  if (request.image_prompt) rows.push(["Picture as prompt", `scale ${request.image_prompt.scale}`]);
   if (request.image) {
     const what = request.mask ? "part of a picture" : "a picture";
     rows.push(["From", `${what}, strength ${request.strength}`]);

@@ -87,7 +87,7 @@ ${lines(given(request), 8, (name, value) => `${name}=${grpcValue(name, value)}`)
 
 /** What the service's OpenAI interface takes beside OpenAI's own names. */
 const EXTRA = ["negative_prompt", "num_inference_steps", "guidance_scale", "seed", "scheduler", "method",
-  "method_options", "strength", "loras", "prompt_weighting", "controls"];
+  "method_options", "strength", "loras", "prompt_weighting", "controls", "image_prompt"];
 
 /** What an edit starts from, which only whoever made it has as a file. */
 const files = ({ image, mask }) =>

@@ -67,6 +67,7 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
         "image": EXAMPLE_PICTURE,
         "mask": EXAMPLE_PICTURE,
         "strength": 0.5,
+        "image_prompt": {"image": EXAMPLE_PICTURE, "scale": 0.5},
         "controls": [
             {"name": "canny", "image": EXAMPLE_PICTURE, "scale": 0.5, "start": 0.25, "end": 0.75}
         ],
@@ -88,6 +89,7 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
     second = stack.http.get(f"/v1/generations/{by_http}").json()
     ids = dict.fromkeys(("image", "mask"), by_grpc.request.image)
     guided = {"controls": [fields["controls"][0] | {"image": ids["image"]}]}
+    guided["image_prompt"] = fields["image_prompt"] | {"image": ids["image"]}
     resolved = fields | formats | {"method_options": {}} | ids | guided
     assert first["request"] == second["request"] == resolved
     assert first["priority"] == second["priority"] == "high"

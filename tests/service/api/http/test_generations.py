@@ -49,6 +49,7 @@ def test_accepted_request_is_queued_with_every_default_filled_in(stack: Stack) -
         "mask": None,
         "strength": None,
         "controls": [],
+        "image_prompt": None,
     }
     assert body["links"] == {
         "self": f"/v1/generations/{body['id']}",
