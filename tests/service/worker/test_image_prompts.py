@@ -1,7 +1,9 @@
 """Pictures as prompts on warm pipelines, against diffusers run by hand."""
 
+import io
 import json
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +16,15 @@ from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from service.domain.controls import ControlChoice
+from service.domain.events import Event, Succeeded
+from service.domain.generation import Generation, Status
 from service.domain.image_prompts import PICTURE_FIELD, ImagePrompt
+from service.settings import StoreSettings, WorkerSettings
+from service.storage.store import open_store
+from service.worker.attempt import Attempt
 from service.worker.failures import ModelUnavailable, UnsupportedRequest
-from service.worker.inputs import encoding_in_tiles
+from service.worker.generate import Studio
+from service.worker.inputs import encoding_in_tiles, load_pictures
 from service.worker.pipelines import Pipelines, needs_of
 from tests.hidiffusion import pipeline_kinds, tiny_models
 from tests.service.worker.control_models import (
@@ -159,6 +167,30 @@ def test_each_method_takes_it_and_goes_on_after_a_break(pipelines: Pipelines, me
     middle = heard.snapshots[len(heard.snapshots) // 2]
     assert torch.equal(draw(pipelines, request, begin=middle, **_looking_at()), whole)
     assert torch.equal(draw(pipelines, make_request("sd", method=method)), plain)
+
+
+def test_the_picture_comes_whole_from_the_store(pipelines: Pipelines, tmp_path: Path) -> None:
+    store = open_store(StoreSettings(url=tmp_path.as_uri()))
+    results = []
+    for turns in (0, 1):
+        file = io.BytesIO()
+        photo(turns).resize((200, 100)).save(file, "png")
+        store.put("uploads/fox.png", file.getvalue(), "image/png")
+        generation = Generation(
+            id=f"generation-{turns}",
+            status=Status.RUNNING,
+            request=make_request("sd", method="hidiffusion", **_prompted()),
+            inputs={"img_1": "uploads/fox.png"},
+            attempt=1,
+            created_at=datetime.now(UTC),
+        )
+        assert load_pictures(store, generation)[PICTURE_FIELD].size == (200, 100)
+        told: list[Event] = []
+        attempt = Attempt(generation, told.append, lambda: False)
+        Studio(pipelines, store, WorkerSettings(tile_size=64)).run([attempt])
+        assert isinstance(told[-1], Succeeded), told[-1]
+        results.append(told[-1].manifest.image.sha256)
+    assert results[0] != results[1]
 
 
 def test_it_goes_with_controls(pipelines: Pipelines) -> None:
