@@ -129,7 +129,11 @@ async def _on_disconnect(request: Request, error: Exception) -> Response:  # noq
 
 async def _on_unexpected_error(request: Request, error: Exception) -> Response:
     logger.error("request %s failed", request.state.request_id, exc_info=error)
-    headers = {"x-should-retry": "false", "x-request-id": request.state.request_id}
+    headers = {
+        "x-should-retry": "false",
+        "x-request-id": request.state.request_id,
+        "connection": "close",  # uvicorn closes it, and a client that reuses it would be cut off
+    }
     detail = "the service failed unexpectedly; the cause is in its log under this request id"
     return _respond(request, problems.INTERNAL, detail, headers)
 
