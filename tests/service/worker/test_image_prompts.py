@@ -12,8 +12,6 @@ import PIL.Image
 import pytest
 import torch
 from diffusers import DiffusionPipeline
-from safetensors.torch import save_file
-from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
 from service.domain.controls import ControlChoice
 from service.domain.events import Event, Succeeded
@@ -27,6 +25,7 @@ from service.worker.generate import Studio
 from service.worker.inputs import encoding_in_tiles, load_pictures
 from service.worker.pipelines import Pipelines, needs_of
 from tests.hidiffusion import pipeline_kinds, tiny_models
+from tests.service.worker.adapter_models import adapter_weights, save_adapter, write_catalog
 from tests.service.worker.control_models import (
     FAMILIES,
     Heard,
@@ -34,7 +33,6 @@ from tests.service.worker.control_models import (
     make_request,
     open_pipelines,
     photo,
-    write_catalog,
 )
 
 SIDE = 128
@@ -43,36 +41,18 @@ METHODS = ["direct", "hidiffusion", "hidiffusion-guided", "hidiffusion-refresh"]
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The catalogue of ControlNets, with IP-Adapters: two good ones, a torn one and none."""
+    """The catalogue with IP-Adapters: two good ones, a torn one, one for faces, and none."""
     folder = write_catalog(tmp_path_factory.mktemp("image_prompts"))
     catalog = json.loads((folder / "catalog.json").read_text())
-    catalog["models"].append({**catalog["models"][0], "name": "faces"})
-    for model in catalog["models"]:
-        weights = folder / "adapters" / f"{model['name']}.safetensors"
-        weights.parent.mkdir(exist_ok=True)
-        unet = DiffusionPipeline.from_pretrained(folder / model["source"]).unet
-        parts = pipeline_kinds.ip_adapter_weights(unet)
-        if model["name"] == "second":
-            parts["ip_adapter"].popitem()
-        if model["name"] == "faces":
-            parts = face_weights(unet)
-        flat = {f"{part}.{key}": value for part in parts for key, value in parts[part].items()}
-        save_file(flat, weights)
-        model["ip_adapter"] = {"source": "adapters", "file": weights.name}
-    catalog["models"].append({**catalog["models"][0], "name": "wordy", "ip_adapter": None})
+    first = catalog["models"][0]
+    torn = adapter_weights(folder, "sd")
+    torn["ip_adapter"].popitem()
+    save_adapter(folder, "second", torn)
+    unet = DiffusionPipeline.from_pretrained(folder / "sd").unet
+    adapter = save_adapter(folder, "faces", face_weights(unet))
+    catalog["models"].append({**first, "name": "faces", "ip_adapter": adapter})
+    catalog["models"].append({**first, "name": "wordy", "ip_adapter": None})
     (folder / "catalog.json").write_text(json.dumps(catalog))
-    with tiny_models.seeded(9):
-        config = CLIPVisionConfig(
-            hidden_size=8,
-            intermediate_size=16,
-            num_hidden_layers=2,
-            num_attention_heads=2,
-            image_size=32,
-            patch_size=8,
-            projection_dim=tiny_models.PROMPT_CHANNELS,
-        )
-        encoder = CLIPVisionModelWithProjection(config).eval()
-    encoder.save_pretrained(folder / "adapters" / "image_encoder")
     return folder
 
 

@@ -1,6 +1,7 @@
 // The request form: a model's limits and presets, what was typed, and what was wrong with it.
 
 import { byId, make } from "./elements.js";
+import { guideControl, offerGuides, readGuides, startGuides, useGuides } from "./guides.js";
 import { offerOptions, optionControl, readOptions, useOptions } from "./options.js";
 import { dimensions, dimensionsLike, SHAPES, sidesOf } from "./sizes.js";
 import { readStart, startPictures, useStart } from "./start.js";
@@ -22,6 +23,7 @@ export function startForm(offered, onSubmit) {
   models = offered;
   fill("model", models.map((each) => [each.name, each.title]));
   startPictures(takeShape, complain);
+  startGuides(takeMap, complain);
   offer(models[0]);
   useRequest(readDraft());
   byId("model").addEventListener("change", () => offer(chosenModel()));
@@ -71,6 +73,7 @@ export function useRequest(request) {
   showChoice();
   useOptions(request.method_options ?? {});
   useStyle(request);
+  useGuides(request);
 }
 
 /** Show what the service refused, each error at its field; null clears. */
@@ -78,7 +81,7 @@ export function complain(problem) {
   for (const old of form.querySelectorAll(".wrong")) old.remove();
   for (const control of form.querySelectorAll("[aria-invalid]")) {
     control.removeAttribute("aria-invalid");
-    control.removeAttribute("aria-describedby");
+    control.setAttribute("aria-describedby", control.dataset.hints);
   }
   const homeless = (problem?.errors ?? []).filter((error) => !blame(error));
   const general = homeless.map((error) => `${error.field}: ${error.description}`).join("; ");
@@ -87,18 +90,23 @@ export function complain(problem) {
   form.querySelector("[aria-invalid]")?.focus();
 }
 
-function blame({ field, description }) {
-  const own = [...TEXTS, ...NUMBERS, "image"].includes(field);
-  const control = own ? byId(field) : optionControl(field) ?? styleControl(field);
+function blame({ field, description, control = controlOf(field) }) {
   if (!control) return false;
   const text = control.validity.valueMissing ? "say what the picture should show" : description;
   const wrong = make("p", { className: "wrong", id: `${control.id}-wrong`, textContent: text });
   control.closest(".field").append(wrong);
   control.setAttribute("aria-invalid", "true");
-  control.setAttribute("aria-describedby", wrong.id);
+  control.dataset.hints ??= control.getAttribute("aria-describedby") ?? "";
+  control.setAttribute("aria-describedby", `${control.dataset.hints} ${wrong.id}`);
   const folded = control.closest("details");
   if (folded) folded.open = true;
   return true;
+}
+
+/** The control that holds a field of a request, or null. */
+function controlOf(field) {
+  if ([...TEXTS, ...NUMBERS, "image"].includes(field)) return byId(field);
+  return optionControl(field) ?? styleControl(field) ?? guideControl(field);
 }
 
 function offer(model) {
@@ -115,6 +123,7 @@ function offer(model) {
   segments("shapes", SHAPES.map((shape, index) => [index, shape.name, drawing(shape)]));
   segments("sizes", sidesOf(model).map((side) => [side, String(side)]));
   offerStyle(model);
+  offerGuides(model);
   showChoice();
 }
 
@@ -161,6 +170,11 @@ function takeShape(picture) {
   }
   showChoice();
   form.dispatchEvent(new Event("input"));
+}
+
+/** A map decides the shape where no picture to start from does. */
+function takeMap(map) {
+  takeShape(readStart().image ? null : map);
 }
 
 const checked = (id) => byId(id).querySelector(":checked");
@@ -217,7 +231,7 @@ function asked() {
   for (const name of NUMBERS) {
     if (byId(name).value !== "" && !byId(name).disabled) request[name] = Number(byId(name).value);
   }
-  Object.assign(request, readStart(), readStyle());
+  Object.assign(request, readStart(), readStyle(), readGuides());
   const options = readOptions();
   if (Object.keys(options).length) request.method_options = options;
   return request;

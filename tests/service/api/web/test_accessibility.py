@@ -25,6 +25,7 @@ def test_axe_finds_nothing_serious(screen: Screen, stack: Stack, scheme: str) ->
     screen.page.emulate_media(color_scheme=scheme)  # type: ignore[arg-type]
     screen.open()
     screen.page.get_by_text("Start from a picture").click()
+    screen.page.get_by_text("Guide it by pictures").click()
     screen.page.get_by_text("More settings").click()
     screen.page.get_by_role("button", name="Generate").click()
     expect(screen.page.get_by_label("Prompt", exact=True)).to_have_attribute("aria-invalid", "true")

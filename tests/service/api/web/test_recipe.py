@@ -5,6 +5,7 @@ from pathlib import Path
 import pytest
 from playwright.sync_api import expect
 
+from service.domain.request import EXAMPLE_PICTURE
 from tests.service.api.painter import Painter
 from tests.service.api.stack import Stack
 from tests.service.api.web.screen import Screen
@@ -27,6 +28,8 @@ def _finished(stack: Stack) -> Painter:
             method_options=options,
             prompt_weighting=True,
             loras=[{"name": "ink", "weight": 0.5}],
+            controls=[{"name": "depth", "image": EXAMPLE_PICTURE, "scale": 0.5}],
+            image_prompt={"image": EXAMPLE_PICTURE, "scale": 0.25},
         ),
     )
     painter.finish()
@@ -62,5 +65,7 @@ def test_recipe_tells_everything_that_decided_the_picture(screen: Screen, stack:
         "7",
         "image/png",
         "ink 0.5",
+        "depth 0.5",
+        "scale 0.25",
     ):
         expect(recipe).to_contain_text(text)

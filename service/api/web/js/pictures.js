@@ -1,0 +1,88 @@
+// A field for one picture: chosen or dropped, uploaded at once, named in requests by its id.
+
+import * as api from "./api.js";
+import { announce } from "./elements.js";
+import { pixels } from "./wording.js";
+
+const HINT = "PNG, JPEG or WebP. Choose one, or drop it here.";
+const AGAIN = "The picture that was chosen before.";
+
+export class PictureField {
+  /** The upload that is chosen, or null. */
+  id = null;
+
+  #parts;
+  #tell;
+  #latest = null;
+
+  /**
+   * Bring elements together: `box` takes what is dropped, `input` what is chosen, `state` says in
+   * words and `shown` in a picture what is there, `forget` takes it away. Tell `change` of what was
+   * chosen (the upload, or null), and `refuse` of what was refused; null clears.
+   */
+  constructor(parts, change, refuse) {
+    this.#parts = parts;
+    this.#tell = { change, refuse };
+    const { box, input, forget } = parts;
+    input.accept = "image/png,image/jpeg,image/webp";
+    input.addEventListener("change", () => this.#take(input.files[0]));
+    forget.addEventListener("click", () => {
+      this.show(null);
+      change(null);
+      input.focus();
+    });
+    for (const kind of ["dragover", "dragleave", "drop"]) {
+      box.addEventListener(kind, (event) => {
+        event.preventDefault();
+        box.classList.toggle("over", kind === "dragover");
+      });
+    }
+    box.addEventListener("drop", ({ dataTransfer }) => this.#take(dataTransfer.files[0]));
+    this.show(null);
+  }
+
+  /** Have the upload `id`, or none. */
+  show(id, text = AGAIN) {
+    const { input, state, shown, forget } = this.#parts;
+    this.id = id;
+    this.#latest = null;
+    state.textContent = id === null ? HINT : text;
+    shown.hidden = true;
+    forget.hidden = id === null;
+    if (id === null) input.value = "";
+  }
+
+  async #take(file) {
+    if (!file) return;
+    const { input, state, shown } = this.#parts;
+    const { change, refuse } = this.#tell;
+    refuse(null);
+    this.#latest = file;
+    state.textContent = "Uploading…";
+    try {
+      const [upload, url] = await Promise.all([api.upload(file), asUrl(file)]);
+      if (this.#latest !== file) return;  // another one was chosen meanwhile, or none
+      this.show(upload.id, pixels(upload));
+      shown.src = url;
+      shown.hidden = false;
+      announce("The picture is uploaded.");
+      change(upload);
+    } catch (problem) {
+      if (this.#latest !== file) return;
+      this.show(null);
+      change(null);
+      problem.errors = (problem.errors ?? []).map((error) => ({ ...error, control: input }));
+      refuse(problem);
+    }
+  }
+}
+
+/** The page's policy lets pictures come from data URLs, and not from blobs. */
+function asUrl(file) {
+  return new Promise((resolve, reject) => {
+    const reader = new FileReader();
+    reader.addEventListener("load", () => resolve(reader.result));
+    reader.addEventListener("error", () => reject(reader.error));
+    reader.readAsDataURL(file);
+  });
+}
