@@ -37,12 +37,6 @@ def queue_place(records: Records, generation: Generation) -> QueuePlace | None:
 def _estimated_wait(records: Records, model: str, position: int) -> float | None:
     """Each worker takes one generation per median duration, and is half-way through one now."""
     workers = sum(model in worker.models for worker in records.workers())
-    recent = records.list(status=Status.SUCCEEDED, cursor=None, limit=RECENT).generations
-    seconds = [
-        (finished.finished_at - finished.started_at).total_seconds()
-        for finished in recent
-        if finished.request.model == model and finished.finished_at and finished.started_at
-    ]
-    if not workers or not seconds:
+    if not workers or not (seconds := records.recent_seconds(model, RECENT)):
         return None
     return median(seconds) * (position - 0.5) / workers

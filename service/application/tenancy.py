@@ -115,6 +115,10 @@ class CallerRecords(Records):
         """Place in the queue that all tenants share."""
         return self._records.queue_position(generation)
 
+    def recent_seconds(self, model: str, limit: int) -> Sequence[float]:
+        """How long generations of `model` ran of late, everybody's: all share the workers."""
+        return self._records.recent_seconds(model, limit)
+
     def ping(self) -> None:
         """Return when Redis answers."""
         self._records.ping()

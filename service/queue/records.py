@@ -183,10 +183,24 @@ class RedisRecords:
         """Place of a generation in its queue, 1 for the next to run; None when it waits no more."""
         model, priority = generation.request.model, generation.priority
         more_urgent = PRIORITIES[: PRIORITIES.index(priority)]
-        with unavailable_when_down():
-            index = self.redis.lpos(queue_key(model, priority), generation.id)
-            before = [self.redis.llen(queue_key(model, each)) for each in more_urgent]
+        with unavailable_when_down(), self.redis.pipeline(transaction=False) as pipe:
+            pipe.lpos(queue_key(model, priority), generation.id)
+            for each in more_urgent:
+                pipe.llen(queue_key(model, each))
+            index, *before = pipe.execute()
         return None if index is None else int(index) + sum(before) + 1
+
+    def recent_seconds(self, model: str, limit: int) -> Sequence[float]:
+        """How long those of the last `limit` succeeded generations ran that are of `model`."""
+        with unavailable_when_down(), self.redis.pipeline(transaction=False) as pipe:
+            for generation_id in self.redis.zrevrange(index_key(Status.SUCCEEDED), 0, limit - 1):
+                pipe.hmget(record_key(generation_id), "queue", "started_at", "finished_at")
+            found = pipe.execute()
+        return [
+            (datetime.fromisoformat(finished) - datetime.fromisoformat(started)).total_seconds()
+            for queue, started, finished in found
+            if finished and queue.partition(":")[0] == model
+        ]
 
     def ping(self) -> None:
         """Return when Redis answers; raise `Unavailable` otherwise."""

@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+from typing import Any
 
 import anyio.to_thread
 import grpc
@@ -12,7 +13,7 @@ from service.api.grpc._generated.hidiffusion.v1 import (
     generation_service_pb2_grpc,
 )
 from service.api.grpc.callers import Callers
-from service.api.grpc.interceptors import CallInterceptor
+from service.api.grpc.calls import Registrar
 from service.api.grpc.reflection import add_reflection
 from service.api.grpc.servicer import GenerationServicer
 from service.api.metrics import ApiMetrics
@@ -71,15 +72,15 @@ class GrpcServer:
         metrics = metrics or ApiMetrics(use_cases.query)
         callers = Callers(use_cases, access)
         self._server = grpc.aio.server(
-            interceptors=(CallInterceptor(SERVICE_NAME, callers, metrics),),
             options=(
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
                 *_KEEP_ALIVE,
             ),
         )
+        registrar: Any = Registrar(self._server, callers, metrics)
         generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationServicer(callers, stopping, settings.max_upload_bytes), self._server
+            GenerationServicer(callers, stopping, settings.max_upload_bytes), registrar
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -44,7 +44,7 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 
 
 class GenerationServicer(stubs.GenerationServiceServicer):
-    """The gRPC front end over the use cases of `callers`; errors leave through the interceptor."""
+    """The gRPC front end over the use cases of `callers`; errors leave through `Registrar`."""
 
     def __init__(self, callers: Callers, stopping: asyncio.Event, max_upload_bytes: int) -> None:
         self._callers = callers

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, TypeAlias
@@ -43,24 +43,33 @@ _Calls: TypeAlias = Callable[[_Context], AbstractAsyncContextManager[None]]
 _Read: TypeAlias = Callable[[bytes], Message]
 
 
-class CallInterceptor(grpc.aio.ServerInterceptor):  # type: ignore[type-arg]
-    """Wraps the methods of our own services; health checking and reflection are left alone."""
+class Registrar:
+    """Takes a service's methods in the server's stead, and registers them wrapped.
 
-    def __init__(self, service_name: str, callers: Callers, metrics: ApiMetrics) -> None:
-        self._prefix = f"/{service_name}/"
+    An interceptor would do so too, but once for each call, which costs more than the wrapping.
+
+    Args:
+        server: where the wrapped methods go.
+        callers: decides what each caller gets to work with.
+        metrics: counts the calls.
+    """
+
+    def __init__(self, server: grpc.aio.Server, callers: Callers, metrics: ApiMetrics) -> None:
+        self._server = server
         self._callers = callers
         self._metrics = metrics
 
-    async def intercept_service(
-        self,
-        continuation: Callable[[grpc.HandlerCallDetails], Awaitable[_Handler]],
-        handler_call_details: grpc.HandlerCallDetails,
-    ) -> _Handler:
-        """The handler, wrapped when the method is ours."""
-        handler = await continuation(handler_call_details)
-        if handler is None or not handler_call_details.method.startswith(self._prefix):
-            return handler
-        name = handler_call_details.method.removeprefix(self._prefix)
+    def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
+        """Nothing: what generated code registers this way, it registers by name as well."""
+
+    def add_registered_method_handlers(self, service: str, methods: Mapping[str, _Handler]) -> None:
+        """Register the methods of `service`, by name."""
+        wrapped = {name: self._wrapped(name, handler) for name, handler in methods.items()}
+        self._server.add_generic_rpc_handlers(
+            (grpc.method_handlers_generic_handler(service, wrapped),)
+        )
+
+    def _wrapped(self, name: str, handler: _Handler) -> _Handler:
         calls = partial(_call, callers=self._callers, metrics=self._metrics, method=name)
         assert handler.request_deserializer is not None
         read = partial(_read, handler.request_deserializer)
@@ -115,19 +124,20 @@ async def _call(
     context: _Context, *, callers: Callers, metrics: ApiMetrics, method: str
 ) -> AsyncIterator[None]:
     """Everything around one call; whatever it raises, the client is told as a rich status."""
-    with metrics.call(method) as measured, _traced(method, context, measured):
+    given = {name: str(value) for name, value in context.invocation_metadata() or ()}
+    with metrics.call(method) as measured, _traced(method, given, measured):
         async with (
-            _answering(context, measured),
-            callers.calling(method, _metadata(context, "authorization")),
+            _answering(context, given.get("x-request-id", ""), measured),
+            callers.calling(method, given.get("authorization")),
         ):
             yield
 
 
 @contextmanager
-def _traced(method: str, context: _Context, call: Call) -> Iterator[None]:
+def _traced(method: str, given: Mapping[str, str], call: Call) -> Iterator[None]:
     """A span of the call, within the client's trace if it has one."""
-    given = {name: value for name in _TRACE if (value := _metadata(context, name)) is not None}
-    with tracing.span(method, given, kind=SpanKind.SERVER, failing=()) as span:
+    parent = {name: given[name] for name in _TRACE if name in given}
+    with tracing.span(method, parent, kind=SpanKind.SERVER, failing=()) as span:
         span.set_attribute("rpc.system.name", "grpc")
         try:
             yield
@@ -138,8 +148,7 @@ def _traced(method: str, context: _Context, call: Call) -> Iterator[None]:
 
 
 @asynccontextmanager
-async def _answering(context: _Context, call: Call) -> AsyncIterator[None]:
-    request_id = _metadata(context, "x-request-id") or ""
+async def _answering(context: _Context, request_id: str, call: Call) -> AsyncIterator[None]:
     if not _ACCEPTABLE_ID.fullmatch(request_id):
         request_id = str(ULID())
     await context.send_initial_metadata((("x-request-id", request_id),))
@@ -156,11 +165,6 @@ async def _answering(context: _Context, call: Call) -> AsyncIterator[None]:
     except Exception:
         logger.exception("request %s failed", request_id)
         await _abort(context, internal_status(request_id), call)
-
-
-def _metadata(context: _Context, name: str) -> str | None:
-    given = dict(context.invocation_metadata() or ()).get(name)
-    return None if given is None else str(given)
 
 
 def _read(deserialize: _Read, data: bytes) -> Message:
