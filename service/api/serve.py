@@ -6,6 +6,7 @@ import logging
 import signal
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
 import uvicorn
@@ -23,6 +24,9 @@ logger = logging.getLogger(__name__)
 
 #: Time that requests in progress get when the service stops.
 DRAIN_SECONDS = 10
+
+#: Threads for what gRPC methods wait for, Redis and the store; as many as HTTP has (anyio's own).
+THREADS = 40
 
 _BACKLOG = 2048
 
@@ -71,6 +75,7 @@ async def front_ends(
     settings: ApiSettings, use_cases: UseCases, access: Access | None = None
 ) -> AsyncIterator[Endpoints]:
     """Both front ends, accepting connections for the length of the block."""
+    asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "api"))
     stopping = asyncio.Event()
     with listen(settings.host, settings.http_port) as listener:
         metrics = ApiMetrics(use_cases.query)

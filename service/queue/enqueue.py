@@ -7,7 +7,7 @@ from rq import Queue
 
 from service.domain.generation import Generation
 from service.domain.request import Priority
-from service.queue.keys import DOORBELL, queue_key, queue_name
+from service.queue.keys import DOORBELL, queue_name
 
 SERIALIZER = "json"
 
@@ -21,20 +21,19 @@ def model_queue(model: str, priority: Priority, connection: Any) -> Queue:
     return Queue(queue_name(model, priority), connection=connection, serializer=SERIALIZER)
 
 
-def enqueue(pipe: Any, generation: Generation, connection: Any, *, front: bool) -> None:
+def enqueue(pipe: Any, generation: Generation, queue: Queue, *, front: bool) -> None:
     """Add to `pipe` what puts `generation` into its queue.
 
     Args:
         pipe: a transaction; nothing is written before it is executed.
         generation: its id is all the queue holds.
-        connection: where the queue is.
+        queue: the one of its model and priority.
         front: overtake what waits, as a generation does that had been begun before; it is taken
             from where it stood first. To look for a new one would be to go through the queue.
     """
-    model, priority = generation.request.model, generation.priority
     if front:
-        pipe.lrem(queue_key(model, priority), 0, generation.id)
-    model_queue(model, priority, connection).enqueue_call(
+        pipe.lrem(queue.key, 0, generation.id)
+    queue.enqueue_call(
         JOB_FUNCTION,
         args=[generation.id],
         job_id=generation.id,

@@ -18,7 +18,7 @@ from service.domain.errors import GenerationNotFound
 from service.domain.generation import Status
 from service.events.connection import unavailable_when_down
 from service.queue.attempts import Attempts
-from service.queue.enqueue import enqueue
+from service.queue.enqueue import enqueue, model_queue
 from service.queue.keys import ALL, LEASES, TENANTS, WORKERS, index_key, record_key, worker_key
 from service.telemetry import bind_generation
 
@@ -84,7 +84,9 @@ class Recovery:
                 if generation.status is not Status.QUEUED:
                     return
                 pipe.multi()
-                enqueue(pipe, generation, self._redis, front=True)
+                model, priority = generation.request.model, generation.priority
+                queue = model_queue(model, priority, self._redis)
+                enqueue(pipe, generation, queue, front=True)
                 pipe.execute()
             except (GenerationNotFound, redis.WatchError):
                 return  # it moved on by itself

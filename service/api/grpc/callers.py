@@ -1,10 +1,9 @@
 """Who calls over gRPC: read from the call's metadata, once per call."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
-
-import anyio.to_thread
 
 from service.application.access import Access
 from service.application.use_cases import UseCases
@@ -64,7 +63,7 @@ class Callers:
         reading = method.startswith(_READING)
         caller = self._access.caller(_token(authorization), Scope.READ if reading else Scope.WRITE)
         if not reading:
-            await anyio.to_thread.run_sync(self._access.count_request, caller)
+            await asyncio.to_thread(self._access.count_request, caller)
         return self._access.use_cases(caller)
 
 

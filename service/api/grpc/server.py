@@ -4,7 +4,6 @@ import asyncio
 import contextlib
 from typing import Any
 
-import anyio.to_thread
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
@@ -112,7 +111,7 @@ class GrpcServer:
 
     async def _follow_readiness(self) -> None:
         while True:
-            ready = await anyio.to_thread.run_sync(_is_ready, self._query)
+            ready = await asyncio.to_thread(_is_ready, self._query)
             await self._health.set(SERVICE_NAME, _SERVING if ready else _NOT_SERVING)
             await asyncio.sleep(READINESS_SECONDS)
 

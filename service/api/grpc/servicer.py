@@ -7,7 +7,6 @@ from contextlib import aclosing, asynccontextmanager
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
-import anyio.to_thread
 import grpc
 
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
@@ -234,7 +233,7 @@ class GenerationServicer(stubs.GenerationServiceServicer):
 
 
 async def _threaded(use_case: Callable[..., _R], *args: object) -> _R:
-    return await anyio.to_thread.run_sync(use_case, *args)
+    return await asyncio.to_thread(use_case, *args)
 
 
 def _parsed(request: rpc.CreateGenerationRequest) -> tuple[GenerationRequest, str | None]:
