@@ -103,7 +103,9 @@ class Uploads:
         """
         return self._keep(self._decoded(data, field))
 
-    def add_for_edit(self, image: bytes, mask: bytes | None) -> tuple[str, str | None]:
+    def add_for_edit(
+        self, image: bytes, mask: bytes | None, image_field: str = "image"
+    ) -> tuple[str, str | None]:
         """Take in a picture, and a mask that is transparent where it is to be drawn anew.
 
         Without a mask, the picture's own transparent parts are; without these, all of it is.
@@ -112,10 +114,11 @@ class Uploads:
             The ids of the picture and of a mask as requests have it, white where this is clear.
 
         Raises:
-            InvalidRequest: one of the files is no picture that is taken, or the mask is opaque.
+            InvalidRequest: naming `image_field` or `mask`, one is no picture that is taken, or the
+                mask is opaque.
             Unavailable, StoreError: they could not be stored.
         """
-        picture = self._decoded(image, "image")
+        picture = self._decoded(image, image_field)
         clear = self._read.clear_parts(picture if mask is None else self._decoded(mask, "mask"))
         if mask is not None and clear is None:
             rule = "it must be transparent where the picture is to be edited"

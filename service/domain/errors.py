@@ -102,7 +102,7 @@ class ArtifactNotFound(NotFound):
         self.generation_id = generation_id
         self.artifact = artifact
         super().__init__(
-            f"generation {generation_id} has no {artifact} (its status is {status!r}); {remedy}"
+            f"generation {generation_id} has no {artifact} (its status is {status}); {remedy}"
         )
 
 

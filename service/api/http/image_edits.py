@@ -2,6 +2,7 @@
 
 import json
 import re
+from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
 from fastapi import Request
@@ -10,6 +11,7 @@ from starlette.datastructures import FormData, UploadFile
 
 from service.api.http.forms import is_form, read_form
 from service.api.http.image_schemas import EventName, ImageRequest
+from service.api.http.openapi import REFERENCE
 from service.application.parse import violations_of
 from service.domain.catalog import Model
 from service.domain.errors import FieldViolation, InvalidRequest
@@ -19,6 +21,7 @@ _MAX_FILES = 17
 
 #: Clients write a list as `image[]`, also a list of one.
 _PICTURES = ("image", "image[]")
+_FILES = (*_PICTURES, "mask")
 
 #: Names of the parts of nested fields, as OpenAI's clients write them in forms:
 #: `method_options[t1_ratio]` and `loras[][name]`.
@@ -53,8 +56,18 @@ class ImageEditRequest(ImageRequest):
         return given
 
 
-async def read_edit(http: Request) -> tuple[ImageEditRequest, bytes, bytes | None]:
-    """The fields of an edit, its picture, and its mask if there is one.
+@dataclass(frozen=True)
+class Edit:
+    """The fields of an edit, its picture with the name that it was sent by, and maybe a mask."""
+
+    request: ImageEditRequest
+    image: bytes
+    image_field: str
+    mask: bytes | None
+
+
+async def read_edit(http: Request) -> Edit:
+    """The whole of an edit.
 
     Raises:
         InvalidRequest: the body is no form, a field breaks a rule, or there is not one picture.
@@ -64,25 +77,28 @@ async def read_edit(http: Request) -> tuple[ImageEditRequest, bytes, bytes | Non
         raise _refusal("image", f"a body of the type {sent!r}", "send a multipart/form-data form")
     async with read_form(http, files=_MAX_FILES) as form:
         request = _fields(form)
-        pictures = [value for name in _PICTURES for value in form.getlist(name)]
+        pictures = [(name, value) for name in _PICTURES for value in form.getlist(name)]
         if len(pictures) != 1:
             rule = "models here start from one picture; send one"
-            raise _refusal("image", f"{len(pictures)} pictures", rule)
+            named = pictures[0][0] if pictures else "image"
+            raise _refusal(named, f"{len(pictures)} pictures", rule)
+        field, picture = pictures[0]
         mask = form.get("mask")
-        return (
+        return Edit(
             request,
-            await _file("image", pictures[0]),
+            await _file(field, picture),
+            field,
             None if mask is None else await _file("mask", mask),
         )
 
 
 def edit_schema() -> dict[str, Any]:
     """The form as the OpenAPI document has it."""
-    schema = ImageEditRequest.model_json_schema()
+    schema = ImageEditRequest.model_json_schema(ref_template=REFERENCE)
     mask = _BINARY | {"description": "PNG or WebP of the same size, transparent where to edit."}
     schema["properties"] = {"image": _BINARY, "mask": mask} | schema["properties"]
     schema["required"] = ["image", "prompt"]
-    del schema["examples"]
+    del schema["examples"], schema["$defs"]  # the document has these for other routes too
     return schema
 
 
@@ -90,11 +106,14 @@ def _fields(form: FormData) -> ImageEditRequest:
     plain: dict[str, str] = {}
     nested: dict[str, Any] = {}
     for name, value in form.multi_items():
-        text = "a file" if isinstance(value, UploadFile) else value
+        if name in _FILES:
+            continue
+        if isinstance(value, UploadFile):
+            raise _refusal(name, "a file", f"files are taken as {', '.join(_FILES)}")
         if part := _PART.fullmatch(name):
-            _put(nested, part, text)
-        elif name not in {*_PICTURES, "mask"}:
-            plain[name] = text
+            _put(nested, part, value)
+        else:
+            plain[name] = value
     try:
         request = ImageEditRequest.model_validate_strings(plain)
         given = request.model_dump(exclude_unset=True)

@@ -7,14 +7,19 @@ from typing import Annotated, Any, ClassVar, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.domain.adapters import LoraChoice
+from service.domain.adapters import MAX_LORAS, LoraChoice
 from service.domain.artifacts import OutputFormat
 from service.domain.catalog import Model
-from service.domain.controls import ControlChoice
+from service.domain.controls import MAX_CONTROLS, ControlChoice
 from service.domain.generation import Generation
 from service.domain.image_prompts import ImagePrompt
 from service.domain.methods import OptionValue
-from service.domain.request import MAX_STEPS, GenerationRequest
+from service.domain.request import (
+    MAX_PROMPT_CHARACTERS,
+    MAX_SEED,
+    MAX_STEPS,
+    GenerationRequest,
+)
 
 MAX_IMAGES = 10
 MAX_PARTIAL_IMAGES = 3
@@ -73,7 +78,9 @@ class ImageRequest(BaseModel):
     partial_event: ClassVar[EventName] = "image_generation.partial_image"
     completed_event: ClassVar[EventName] = "image_generation.completed"
 
-    prompt: str = Field(description="What the picture shows.")
+    prompt: str = Field(
+        min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="What the picture shows."
+    )
     model: str | None = Field(None, description="A model that `GET /v1/models` lists.")
     n: Annotated[int | None, Field(ge=1, le=MAX_IMAGES, description="How many pictures.")] = None
     size: Annotated[
@@ -113,12 +120,24 @@ class ImageRequest(BaseModel):
     moderation: Literal["low", "auto"] | None = Field(None, description="Accepted and not used.")
     style: Literal["vivid", "natural"] | None = Field(None, description="Accepted and not used.")
 
-    negative_prompt: str | None = Field(None, description="What it should not show.")
-    num_inference_steps: int | None = Field(None, description="Comes before `quality`.")
-    guidance_scale: float | None = Field(None, description="Classifier-free guidance.")
-    seed: int | None = Field(
-        None, description="Of the first picture; each further one has the next, modulo 2**53."
-    )
+    negative_prompt: Annotated[
+        str | None, Field(max_length=MAX_PROMPT_CHARACTERS, description="What it should not show.")
+    ] = None
+    num_inference_steps: Annotated[
+        int | None, Field(ge=1, le=MAX_STEPS, description="Comes before `quality`.")
+    ] = None
+    guidance_scale: Annotated[
+        float | None,
+        Field(ge=0, le=50, allow_inf_nan=False, description="Classifier-free guidance."),
+    ] = None
+    seed: Annotated[
+        int | None,
+        Field(
+            ge=0,
+            le=MAX_SEED,
+            description="Of the first picture; each further one has the next, modulo 2**53.",
+        ),
+    ] = None
     scheduler: str | None = Field(None, description="A diffusers scheduler class.")
     method: str | None = Field(None, description="How to go beyond native size.")
     method_options: dict[str, OptionValue] | None = Field(
@@ -127,10 +146,14 @@ class ImageRequest(BaseModel):
     prompt_weighting: bool | None = Field(
         None, description="Whether prompts are read with weights, and whole."
     )
-    loras: list[LoraChoice] | None = Field(None, description="LoRAs to draw with, added up.")
-    controls: list[ControlChoice] | None = Field(
-        None, description="ControlNets to be guided by, added up."
-    )
+    loras: Annotated[
+        list[LoraChoice] | None,
+        Field(max_length=MAX_LORAS, description="LoRAs to draw with, added up."),
+    ] = None
+    controls: Annotated[
+        list[ControlChoice] | None,
+        Field(max_length=MAX_CONTROLS, description="ControlNets to be guided by, added up."),
+    ] = None
     image_prompt: ImagePrompt | None = Field(
         None, description="A picture that says what to draw beside the words."
     )

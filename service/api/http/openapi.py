@@ -9,8 +9,10 @@ from service.api.http import image_errors
 from service.api.http.image_schemas import ImageEvent
 from service.api.http.problems import PROBLEM_TYPES, Problem
 
-_REFERENCE = {"$ref": "#/components/schemas/Problem"}
-_IMAGE_REFERENCE = {"$ref": "#/components/schemas/ImageError"}
+#: Where the document has the schema of a model.
+REFERENCE = "#/components/schemas/{model}"
+_REFERENCE = {"$ref": REFERENCE.format(model="Problem")}
+_IMAGE_REFERENCE = {"$ref": REFERENCE.format(model="ImageError")}
 _VALIDATION_ERROR = "HTTPValidationError"
 _DEFAULT_SCHEMAS = (_VALIDATION_ERROR, "ValidationError")
 
@@ -81,7 +83,7 @@ def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
             if "security" in operation:
                 _add_access(operation, path, changing=method not in {"get", "head"})
     for model in (Problem, ImageEvent):
-        schema = model.model_json_schema(ref_template="#/components/schemas/{model}")
+        schema = model.model_json_schema(ref_template=REFERENCE)
         schemas.update(schema.pop("$defs"))
         schemas[model.__name__] = schema
     return document

@@ -1,6 +1,6 @@
 """The OpenAI Images API, so that its clients work when they are pointed here."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
@@ -9,8 +9,15 @@ from service.api.http.dependencies import SettingsDep, StoppingDep, UseCasesDep
 from service.api.http.headers import idempotency_key
 from service.api.http.image_answers import picture_answer, streamed, url_answer
 from service.api.http.image_edits import edit_schema, read_edit
-from service.api.http.image_schemas import ImageError, ImageRequest, ImagesResponse
+from service.api.http.image_schemas import (
+    EventName,
+    ImageError,
+    ImageEvent,
+    ImageRequest,
+    ImagesResponse,
+)
 from service.api.http.image_wait import ImageWait
+from service.api.http.openapi import REFERENCE
 from service.application.batch import GenerateBatch
 from service.application.parse import parse_request
 from service.application.query import Query
@@ -40,13 +47,29 @@ _ERRORS = {
     504: "The picture was not ready in time, and was cancelled.",
     507: "The stored results take all the room there is for them.",
 }
+#: Each event of a stream: the data of `error` is as the body of an error, that of others a picture.
+_EVENT = {
+    "type": "object",
+    "required": ["event", "data"],
+    "properties": {
+        "event": {"type": "string", "enum": [*get_args(EventName), "error"]},
+        "data": {
+            "type": "string",
+            "contentMediaType": "application/json",
+            "contentSchema": {
+                "anyOf": [
+                    {"$ref": REFERENCE.format(model=model.__name__)}
+                    for model in (ImageEvent, ImageError)
+                ]
+            },
+        },
+    },
+}
 _RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {
         "description": "The pictures; with `stream`, server-sent events: previews, then the "
         "finished picture.",
-        "content": {
-            "text/event-stream": {"itemSchema": {"$ref": "#/components/schemas/ImageEvent"}}
-        },
+        "content": {"text/event-stream": {"itemSchema": _EVENT}},
         "model": ImagesResponse,
     },
     **{status: {"description": text, "model": ImageError} for status, text in _ERRORS.items()},
@@ -94,9 +117,12 @@ async def edit_images(
 ) -> Response:
     """Make pictures from a picture and wait for them, as the OpenAI Images API does."""
     key = idempotency_key(idempotency)
-    request, image, mask = await read_edit(http)
+    edit = await read_edit(http)
+    request = edit.request
     _refuse_several_streams(request)
-    uploads = await run_in_threadpool(use_cases.uploads.add_for_edit, image, mask)
+    uploads = await run_in_threadpool(
+        use_cases.uploads.add_for_edit, edit.image, edit.mask, edit.image_field
+    )
     model = use_cases.query.model(request.model)
     asked = parse_request(request.fields_with(model, *uploads))
     accepted = await _accepted(use_cases, request, asked, key)

@@ -14,8 +14,9 @@ from service.domain.uploads import FORMATS
 
 router = APIRouter(prefix=links.UPLOADS, tags=["uploads"])
 
-#: The form field that holds the picture; broken rules name it also when there is no form.
+#: Where the picture is, as broken rules name it: in this field of a form, or all of the body.
 _FIELD = "file"
+_BODY_FIELD = "body"
 
 _LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type": "string"}}}
 _BINARY = {"type": "string", "format": "binary"}
@@ -45,8 +46,8 @@ UploadId = Annotated[
 )
 async def create_upload(http: Request, response: Response, use_cases: UseCasesDep) -> UploadView:
     """Store a picture, sent as the form field `file` or as the whole body."""
-    data = await _data(http)
-    upload = await run_in_threadpool(use_cases.uploads.add, data, _FIELD)
+    data, field = await _picture(http)
+    upload = await run_in_threadpool(use_cases.uploads.add, data, field)
     response.headers["location"] = links.upload(upload.id)
     return UploadView.of(upload)
 
@@ -64,8 +65,8 @@ def delete_upload(upload_id: UploadId, use_cases: UseCasesDep) -> Response:
     return Response(status_code=204)
 
 
-async def _data(http: Request) -> bytes:
+async def _picture(http: Request) -> tuple[bytes, str]:
     if not is_form(http):
-        return await http.body()
+        return await http.body(), _BODY_FIELD
     async with read_form(http, files=1) as form:
-        return await file_of(form, _FIELD)
+        return await file_of(form, _FIELD), _FIELD

@@ -122,6 +122,7 @@ def test_tile_is_missing_until_it_is_stored(stack: Stack) -> None:
 
     assert before.status_code == 404
     assert before.json()["type"] == "/problems/artifact-not-found"
+    assert "(its status is running)" in before.json()["detail"]
     assert "cache-control" not in before.headers
     assert after.content == b"tile zero"
     assert "immutable" in after.headers["cache-control"]

@@ -163,7 +163,9 @@ def test_a_stream_of_an_edit(stack: Stack, client: openai.OpenAI) -> None:
     [
         ({"image": b"hello"}, "image", "begins like no picture"),
         ({"image": picture()[:-60]}, "image", "broken or incomplete"),
-        ({"image": [picture(), picture()]}, "image", "start from one picture"),
+        ({"image": [picture(), picture()]}, "image[]", "start from one picture"),
+        ({"image": [b"hello"]}, "image[]", "begins like no picture"),
+        ({"mask": b"hello"}, "mask", "begins like no picture"),
         ({"mask": picture()}, "mask", "transparent where the picture is to be edited"),
         ({"mask": with_hole(100, 100)}, "mask", "the size of image, 300 x 200"),
         ({"prompt": ""}, "prompt", "at least 1 character"),
@@ -171,7 +173,7 @@ def test_a_stream_of_an_edit(stack: Stack, client: openai.OpenAI) -> None:
         ({"n": 11}, "n", "less than or equal to 10"),
         ({"background": "transparent"}, "background", "'opaque' or 'auto'"),
         ({"model": "dall-e-2"}, "model", "allowed are emoji"),
-        ({"markup": picture()}, "markup", "this field is unknown"),
+        ({"markup": picture()}, "markup", "files are taken as image, image[], mask"),
         ({"stream": True, "n": 2}, "n", "a stream shows one picture"),
         ({"extra_body": {"strength": 2}}, "strength", "less than or equal to 1"),
         ({"extra_body": {"method": "hidiffusion-refresh"}}, "method", "can start from image"),
@@ -184,6 +186,15 @@ def test_a_broken_rule_names_the_clients_own_field(
         client.images.edit(**({"image": picture(), "prompt": "a fox"} | fields))
     assert (caught.value.param, caught.value.code) == (param, "invalid_request")
     assert message in caught.value.message
+
+
+@pytest.mark.parametrize("field", ["prompt", "image[0]", "mask[]"])
+def test_a_file_in_another_field_is_refused_by_that_name(stack: Stack, field: str) -> None:
+    files = {"image": ("a.png", picture()), field: ("b.png", picture())}
+    response = stack.http.post("/v1/images/edits", files=files, data={"n": "1"})
+    error = response.json()["error"]
+    assert (response.status_code, error["param"]) == (400, field)
+    assert "files are taken as image, image[], mask" in error["message"]
 
 
 def test_what_is_no_form_and_what_is_too_long(stack: Stack) -> None:

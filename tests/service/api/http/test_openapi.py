@@ -1,10 +1,12 @@
 """The OpenAPI document tells the truth about every route."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
 from service.domain.webhooks import WEBHOOK_EVENTS
+from tests.service.api.http.test_images import working
 from tests.service.api.stack import Stack
 
 
@@ -16,8 +18,8 @@ def _document(stack: Stack) -> dict[str, Any]:
 def test_every_reference_is_defined(stack: Stack) -> None:
     document = _document(stack)
 
-    references = set(json.dumps(document).split('"#/components/schemas/')[1:])
-    names = {reference.partition('"')[0] for reference in references}
+    references = set(re.findall(r'"\$ref": "([^"]+)"', json.dumps(document)))
+    names = {reference.removeprefix("#/components/schemas/") for reference in references}
 
     assert names <= set(document["components"]["schemas"])
     assert {"Problem", "Violation", "GenerationView", "GenerationRequest"} <= names
@@ -69,3 +71,27 @@ def test_webhooks_are_described_with_what_they_hold(stack: Stack) -> None:
         headers = {each["name"] for each in hook["post"]["parameters"]}
         assert headers == {"webhook-id", "webhook-timestamp", "webhook-signature"}
     assert not any("webhook" in path for path in document["paths"])
+
+
+def test_events_of_pictures_are_as_the_document_has_them(stack: Stack) -> None:
+    document = _document(stack)
+    answer = document["paths"]["/v1/images/generations"]["post"]["responses"]["200"]
+    event = answer["content"]["text/event-stream"]["itemSchema"]["properties"]
+    required = [
+        set(document["components"]["schemas"][each["$ref"].rpartition("/")[2]]["required"])
+        for each in event["data"]["contentSchema"]["anyOf"]
+    ]
+
+    def fail(generation_id: str) -> None:
+        stack.worker.fail(stack.worker.start(generation_id))
+
+    names = []
+    for work in (stack.worker.run, fail):
+        with working(stack, work):
+            body = {"prompt": "a fox", "stream": True}
+            text = stack.http.post("/v1/images/generations", json=body).text
+        fields = dict(line.split(": ", 1) for line in text.splitlines() if line)
+        names.append(fields["event"])
+        assert [rule for rule in required if rule <= json.loads(fields["data"]).keys()]
+    assert names == ["image_generation.completed", "error"]
+    assert set(names) <= set(event["event"]["enum"])
