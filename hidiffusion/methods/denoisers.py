@@ -21,7 +21,7 @@ MECHANISMS: dict[str, dict[str, bool]] = {
 
 
 def denoiser(
-    pipe: Any, draws: str, seed: int | tuple[int, ...] | None
+    pipe: Any, draws: str, seed: int | tuple[int, ...] | None, **ratios: Any
 ) -> AbstractContextManager[Any]:
     """Return the `with` block in which a pipeline draws so.
 
@@ -29,10 +29,11 @@ def denoiser(
         pipe: a diffusers pipeline.
         draws: a key of `MECHANISMS`.
         seed: seed or seeds of the window shifts.
+        **ratios: fields of `HiDiffusionConfig` besides.
     """
     if draws == "direct":
         return nullcontext(pipe)
-    return patched(pipe, **MECHANISMS[draws], config=HiDiffusionConfig(seed=seed))
+    return patched(pipe, **MECHANISMS[draws], config=HiDiffusionConfig(seed=seed, **ratios))
 
 
 def late(name: str) -> str:

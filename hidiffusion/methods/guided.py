@@ -54,6 +54,8 @@ class GuidedConfig:
         strength: fraction of the schedule that the large picture is drawn with. 1 starts from
             noise, less from the enlarged native result with noise added.
         denoiser: what draws at full size.
+        t1_ratio: `HiDiffusionConfig.t1_ratio` of that denoiser; None is published.
+        t2_ratio: `HiDiffusionConfig.t2_ratio` of it; None is published.
         attention_weight: share of the attention maps of native size in those of the first up block
             with attention. The model is asked at native size in each step of the large picture,
             unless it is 0.
@@ -80,6 +82,12 @@ class GuidedConfig:
         1.0, "Fraction of the schedule for the large picture.", minimum=0.05, maximum=1
     )
     denoiser: str = knob("hidiffusion", "What draws at full size.", words=DENOISERS)
+    t1_ratio: float | None = knob(
+        None, "HiDiffusion's t1_ratio where it draws; null is published.", minimum=0, maximum=1
+    )
+    t2_ratio: float | None = knob(
+        None, "HiDiffusion's t2_ratio where it draws; null is published.", minimum=0, maximum=1
+    )
     attention_weight: float = knob(
         0.0, "Share of native attention maps in the deepest up block.", minimum=0, maximum=1
     )
@@ -144,9 +152,10 @@ def generate(pipe: Any, order: Order, config: GuidedConfig) -> Any:
         large = enlarge(native)
         splitter = splitter_of(config.splitter, _size(large), _size(native))
         weight = Fade(config.band_weight, max(config.band_end, 1e-6), config.band_fade)
+        ratios = {"t1_ratio": config.t1_ratio, "t2_ratio": config.t2_ratio}
         guide = LowBandGuide(path.at if follows else large, splitter, weight)
         contexts = (
-            denoiser(pipe, target.draws, config.seed),
+            denoiser(pipe, target.draws, config.seed, **ratios),
             modulated_attention(pipe, native, order.generator(2), config.attention_weight),
             adjusted_x0(pipe.scheduler, guide, total=target.calls),
         )
