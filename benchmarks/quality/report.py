@@ -99,7 +99,7 @@ def grid(studio: Studio, part: Part, file: Path) -> None:
             picture.thumbnail((width, HEIGHT), Image.Resampling.LANCZOS)
             left = LABEL + place * width + (width - picture.width) // 2
             sheet.paste(picture, (left, line * HEIGHT))
-    sheet.quantize(128).save(file, optimize=True)
+    sheet.quantize(256, kmeans=8).save(file, optimize=True)
 
 
 def plot_sweep(document: dict[str, Any], file: Path) -> None:
