@@ -77,7 +77,10 @@ def use_cases_builder(settings: Settings) -> BuildUseCases:
 
     def build(records: Records, tenant: str = "") -> UseCases:
         lifetime = settings.retention.upload_ttl_seconds
-        uploads = Uploads(known_uploads, store, read, clock, lifetime, tenant=tenant)
+        uploads = Uploads(
+            known_uploads, store, read, clock, lifetime,
+            tenant=tenant, check_storage=records.check_storage,
+        )  # fmt: skip
         return UseCases(
             submit=SubmitGeneration(catalog, records, clock, uploads, rules_for(tenant)),
             cancel=CancelGeneration(records, clock),

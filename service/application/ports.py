@@ -135,6 +135,10 @@ class Records(Protocol):
         """Place of a generation in its queue, 1 for the next to run; None when it waits no more."""
         ...
 
+    def check_storage(self) -> None:
+        """Return when the store has room for more of the caller's; raises `StorageFull`."""
+        ...
+
     def recent_seconds(self, model: str, limit: int) -> Sequence[float]:
         """How long those of the last `limit` succeeded generations ran that are of `model`."""
         ...

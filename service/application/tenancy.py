@@ -31,9 +31,13 @@ class Limiter(Protocol):
 
         Raises:
             RateLimited: there is no room now.
-            StorageFull: the tenant's results take all the room that the key allows.
+            StorageFull: the tenant takes all the room in the store that the key allows.
             InvalidRequest: there never will be: these alone are over a limit.
         """
+        ...
+
+    def check_storage(self, caller: Caller) -> None:
+        """Return when the caller's tenant may store more; raises `StorageFull`."""
         ...
 
     def release(self, caller: Caller, generations: Sequence[Generation]) -> None:
@@ -114,6 +118,10 @@ class CallerRecords(Records):
     def queue_position(self, generation: Generation) -> int | None:
         """Place in the queue that all tenants share."""
         return self._records.queue_position(generation)
+
+    def check_storage(self) -> None:
+        """Return when the caller's key allows its tenant to store more; raises `StorageFull`."""
+        self._limiter.check_storage(self._caller)
 
     def recent_seconds(self, model: str, limit: int) -> Sequence[float]:
         """How long generations of `model` ran of late, everybody's: all share the workers."""

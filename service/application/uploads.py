@@ -6,7 +6,7 @@ when the request is accepted. Nothing is stored before it was decoded, and each 
 
 import base64
 import binascii
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Protocol
@@ -75,6 +75,7 @@ class Uploads:
         clock: tells when they expire.
         ttl_seconds: how long one is kept since it was last sent or used.
         tenant: whose they are.
+        check_storage: raises `StorageFull` when no more may be stored.
     """
 
     def __init__(
@@ -86,6 +87,7 @@ class Uploads:
         ttl_seconds: float,
         *,
         tenant: str = "",
+        check_storage: Callable[[], None] = lambda: None,
     ) -> None:
         self._records = records
         self._store = store
@@ -93,12 +95,14 @@ class Uploads:
         self._clock = clock
         self._lifetime = timedelta(seconds=ttl_seconds)
         self._tenant = tenant
+        self._check_storage = check_storage
 
     def add(self, data: bytes, field: str = "file") -> Upload:
         """Take a picture in; one that is there already is kept for longer.
 
         Raises:
             InvalidRequest: naming `field`, when `data` is no picture that is taken.
+            StorageFull: it is new, and the key allows no more.
             Unavailable, StoreError: it could not be stored.
         """
         return self._keep(self._decoded(data, field))
@@ -194,6 +198,7 @@ class Uploads:
         elif isinstance(source, Upload):
             upload = source.model_copy(update={"expires_at": expires})
         else:
+            self._check_storage()
             key = upload_key(self._tenant, source.id, str(ULID()))
             self._store.put(key, source.png, MEDIA_TYPES["png"])
             upload = Upload(

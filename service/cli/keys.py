@@ -31,7 +31,7 @@ def create(
     requests: Annotated[int | None, typer.Option(help="Changing requests a minute.")] = None,
     unfinished: Annotated[int | None, typer.Option(help="Unfinished generations at once.")] = None,
     megapixels: Annotated[float | None, typer.Option(help="Megapixels a minute.")] = None,
-    megabytes: Annotated[float | None, typer.Option(help="Megabytes of stored results.")] = None,
+    megabytes: Annotated[float | None, typer.Option(help="Stored megabytes.")] = None,
     note: Annotated[str, typer.Option(help="What it is for.")] = "",
     file: _FileOption = _DEFAULT_FILE,
 ) -> None:

@@ -116,7 +116,7 @@ class RateLimitedError(ApiError):
 
 
 class StorageFullError(ApiError):
-    """The stored results take all the room that the API key has."""
+    """Stored results and uploads take all the room that the API key has."""
 
 
 class UnavailableError(ApiError):

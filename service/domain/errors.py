@@ -15,7 +15,7 @@
       + Unauthenticated         there is no key, or none that is good
       + PermissionDenied        the key lacks a scope
       + RateLimited             the key has asked for too much
-      + StorageFull             the tenant's results take all the room the key allows
+      + StorageFull             the tenant takes all the room in the store the key allows
       + Unavailable             a dependency cannot be reached; try again later
       + StoreError              the object store refused or failed for good
 
@@ -209,15 +209,15 @@ class RateLimited(ServiceError):
 
 
 class StorageFull(ServiceError):
-    """The tenant's results take all the room that the key allows; waiting alone may not help."""
+    """The tenant takes all the room in the store that the key allows; waiting may not help."""
 
     reason = "STORAGE_FULL"
 
     def __init__(self, quota_megabytes: float, stored_bytes: int) -> None:
         super().__init__(
-            f"the key allows {quota_megabytes:g} MB of stored results, and there are "
-            f"{stored_bytes / 1e6:.1f} MB; delete generations with purge=true, or ask for "
-            "expires_in_seconds"
+            f"the key allows {quota_megabytes:g} MB of stored results and uploads, and there are "
+            f"{stored_bytes / 1e6:.1f} MB; delete generations with purge=true, delete uploads, or "
+            "ask for expires_in_seconds"
         )
 
 

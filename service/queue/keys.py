@@ -8,8 +8,8 @@
 | `hidiffusion:index:@<tenant>:<status>`, `…:all` | the same, of one tenant | as those |
 | `hidiffusion:tenants` | set: tenants that have such indexes | for good |
 | `hidiffusion:rate:<key>:<policy>` | string: when a key has paid off what it took | a minute |
-| `hidiffusion:stored:<tenant>` | hash: bytes of each result, and `total` | until results end |
-| `hidiffusion:stored-until:<tenant>` | sorted set: results by the time they end | as that |
+| `hidiffusion:stored:<tenant>` | hash: bytes of each result or upload, `total` | until they end |
+| `hidiffusion:stored-until:<tenant>` | sorted set: the same by the time they end | as that |
 | `hidiffusion:slots:<key>` | sorted set: unfinished generations of a key | until they are final |
 | `hidiffusion:leases` | sorted set: running ids by last sign of life | while running |
 | `hidiffusion:idempotency:[@<tenant>:]<key>` | hash: fingerprint and ids | `idempotency_ttl` |

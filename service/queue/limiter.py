@@ -88,10 +88,10 @@ class RedisLimiter:
 
         Raises:
             RateLimited: there is no room now.
-            StorageFull: the tenant's results take all the room that the key allows.
+            StorageFull: the tenant takes all the room in the store that the key allows.
             InvalidRequest: these alone take more than there ever is.
         """
-        self._check_storage(caller)
+        self.check_storage(caller)
         places = caller.limits.unfinished
         quota = caller.limits.megapixels_per_minute
         megapixels = 0.0 if quota is None else _megapixels(generations, quota)
@@ -113,7 +113,8 @@ class RedisLimiter:
             with unavailable_when_down():
                 self._redis.zrem(slots_key(caller.key_id), *(each.id for each in generations))
 
-    def _check_storage(self, caller: Caller) -> None:
+    def check_storage(self, caller: Caller) -> None:
+        """Return when the caller's tenant may store more; raises `StorageFull`."""
         quota = caller.limits.stored_megabytes
         if quota is not None and (stored := self._stored.of(caller.tenant)) >= quota * 1e6:
             raise StorageFull(quota, stored)

@@ -190,6 +190,9 @@ class RedisRecords:
             index, *before = pipe.execute()
         return None if index is None else int(index) + sum(before) + 1
 
+    def check_storage(self) -> None:
+        """Return: only keys have limits."""
+
     def recent_seconds(self, model: str, limit: int) -> Sequence[float]:
         """How long those of the last `limit` succeeded generations ran that are of `model`."""
         with unavailable_when_down(), self.redis.pipeline(transaction=False) as pipe:

@@ -1,7 +1,8 @@
-"""How many bytes of results each tenant has in the store, kept in step with the records.
+"""How many bytes of results and uploads each tenant has in the store, in step with the records.
 
-The script that makes a generation succeed adds its bytes. Records expire by themselves, so each
-result is also listed by the time it ends; whoever asks for the total takes off what has ended.
+The scripts that make a generation succeed and that keep an upload add their bytes. Records
+expire by themselves, so each is also listed by the time it ends; whoever asks for the total takes
+off what has ended.
 """
 
 from service.events.connection import TextClient, unavailable_when_down
@@ -9,8 +10,8 @@ from service.queue.keys import STORED, STORED_UNTIL
 
 #: Take off what has ended, and those that are named.
 #:
-#:     KEYS[1] = bytes of each result, and `total`
-#:     KEYS[2] = results by the time they end
+#:     KEYS[1] = bytes of each result and upload, and `total`
+#:     KEYS[2] = the same by the time they end
 #:     ARGV[1...] = ids that end now
 #:
 #: Returns the bytes that are left.
@@ -35,18 +36,18 @@ return tonumber(redis.call('HGET', KEYS[1], 'total') or 0)
 
 
 class StoredBytes:
-    """Bytes of results by tenant."""
+    """Bytes of results and uploads by tenant."""
 
     def __init__(self, client: TextClient) -> None:
         self._settle = client.register_script(_SETTLE)
 
     def of(self, tenant: str) -> int:
-        """What the tenant's results take."""
+        """What the tenant's results and uploads take."""
         return self._run(tenant)
 
-    def forget(self, tenant: str, generation_id: str) -> None:
-        """Take off a result that ends before its time; doing so twice is fine."""
-        self._run(tenant, generation_id)
+    def forget(self, tenant: str, name: str) -> None:
+        """Take off what ends before its time; doing so twice is fine."""
+        self._run(tenant, name)
 
     def _run(self, tenant: str, *ids: str) -> int:
         with unavailable_when_down():

@@ -187,9 +187,9 @@ RATE_LIMITED = ProblemType(
 STORAGE_FULL = ProblemType(
     "storage-full",
     507,
-    "The stored results take all the room there is for them",
-    "Delete generations with `DELETE /v1/generations/{id}?purge=true`, or wait until some expire; "
-    "`expires_in_seconds` lets them end earlier. The limit is that of the API key.",
+    "Stored results and uploads take all the room there is for them",
+    "Delete generations with `DELETE /v1/generations/{id}?purge=true` or uploads, or wait until "
+    "some expire; `expires_in_seconds` lets them end earlier. The limit is that of the API key.",
 )
 UNAVAILABLE = ProblemType(
     "unavailable",

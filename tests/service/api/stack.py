@@ -125,7 +125,10 @@ def builder(redis_url: str, store: ObjectStore) -> BuildUseCases:
     read = PictureReader(MAX_UPLOAD_BYTES, MAX_UPLOAD_PIXELS, ("png", "jpeg", "webp"))
 
     def build(records: Records, tenant: str = "") -> UseCases:
-        uploads = Uploads(known_uploads, store, read, clock, UPLOAD_TTL_SECONDS, tenant=tenant)
+        uploads = Uploads(
+            known_uploads, store, read, clock, UPLOAD_TTL_SECONDS,
+            tenant=tenant, check_storage=records.check_storage,
+        )  # fmt: skip
         return UseCases(
             submit=SubmitGeneration(CATALOG, records, clock, uploads, webhooks),
             cancel=CancelGeneration(records, clock),

@@ -28,6 +28,7 @@ from service.domain.request import EXAMPLE_PICTURE
 from service.settings import StoreSettings
 from service.storage.key_file import KeyFile
 from tests.servers import RedisServer
+from tests.service.api.http.test_uploads import picture, url
 from tests.service.api.played_worker import IMAGE
 from tests.service.api.stack import Stack, running_stack
 
@@ -406,6 +407,31 @@ def test_stored_results_of_a_tenant(service: Service) -> None:
     with service.http(token) as client:
         assert client.delete(f"/v1/generations/{first}?purge=true").status_code == 204
     assert service.post(token).status_code == 202
+
+
+def test_uploads_count_as_stored(service: Service) -> None:
+    limits = KeyLimits(stored_megabytes=0.0001)
+    token = service.token("acme", (Scope.READ, Scope.WRITE), limits=limits)
+    first, second = picture(300), picture(301)
+    with service.http(token) as client:
+        kept = client.post("/v1/uploads", content=first).json()["id"]
+
+        refused = client.post("/v1/uploads", content=second)
+        assert (refused.status_code, refused.json()["type"]) == (507, "/problems/storage-full")
+        assert client.post("/v1/uploads", content=first).status_code == 201  # it is there
+        body = {"prompt": "a fox", "image": url(second)}
+        assert client.post("/v1/generations", json=body).status_code == 507
+        with pytest.raises(grpc.RpcError) as raised:
+            service.stack.stub.UploadImage(
+                iter([rpc.UploadImageRequest(data=second)]),
+                metadata=[("authorization", f"Bearer {token}")],
+            )
+        assert raised.value.code() is grpc.StatusCode.RESOURCE_EXHAUSTED
+        with service.http(service.stranger) as other:
+            assert other.post("/v1/uploads", content=second).status_code == 201
+
+        assert client.delete(f"/v1/uploads/{kept}").status_code == 204
+        assert client.post("/v1/uploads", content=second).status_code == 201
 
 
 def test_what_expires_gives_its_room_back(service: Service) -> None:

@@ -45,7 +45,7 @@ _ERRORS = {
     500: "The picture could not be made; `code` says why.",
     503: "A dependency cannot be reached.",
     504: "The picture was not ready in time, and was cancelled.",
-    507: "The stored results take all the room there is for them.",
+    507: "Stored results and uploads take all the room there is for them.",
 }
 #: Each event of a stream: the data of `error` is as the body of an error, that of others a picture.
 _EVENT = {

@@ -41,7 +41,7 @@ UploadId = Annotated[
     openapi_extra={"requestBody": _BODY},
     responses={
         201: {"description": "Stored.", "headers": _LOCATION},
-        **problem_responses(400, 413, 422, 503),
+        **problem_responses(400, 413, 422, 503, 507),
     },
 )
 async def create_upload(http: Request, response: Response, use_cases: UseCasesDep) -> UploadView:
