@@ -3,6 +3,7 @@
 import { byId, make } from "./elements.js";
 import { guideControl, offerGuides, readGuides, startGuides, useGuides } from "./guides.js";
 import { offerOptions, optionControl, readOptions, useOptions } from "./options.js";
+import { isUploading, uploadsDone } from "./pictures.js";
 import { dimensions, dimensionsLike, SHAPES, sidesOf } from "./sizes.js";
 import { readStart, startPictures, useStart } from "./start.js";
 import { offerStyle, readStyle, styleControl, useStyle } from "./style.js";
@@ -39,13 +40,16 @@ export function startForm(offered, onSubmit) {
   });
   form.addEventListener("submit", async (event) => {
     event.preventDefault();
+    if (byId("submit").disabled) return;
     complain(null);
     byId("submit").disabled = true;
+    byId("waiting").textContent = isUploading() ? "Waiting for the picture to be uploaded." : "";
     try {
-      await onSubmit(asked());
+      if (await uploadsDone()) await onSubmit(asked());
     } catch (problem) {
       complain(problem);
     } finally {
+      byId("waiting").textContent = "";
       byId("submit").disabled = false;
     }
   });

@@ -7,6 +7,20 @@ import { pixels } from "./wording.js";
 const HINT = "PNG, JPEG or WebP. Choose one, or drop it here.";
 const AGAIN = "The picture that was chosen before.";
 
+/** The newest upload of each field while it is under way: a promise of whether it went well. */
+const underWay = new Map();
+
+export const isUploading = () => underWay.size > 0;
+
+/** Wait for the uploads that are under way; returns whether none of them was refused. */
+export async function uploadsDone() {
+  while (isUploading()) {
+    const ends = await Promise.all(underWay.values());
+    if (ends.includes(false)) return false;
+  }
+  return true;
+}
+
 export class PictureField {
   /** The upload that is chosen, or null. */
   id = null;
@@ -25,7 +39,7 @@ export class PictureField {
     this.#tell = { change, refuse };
     const { box, input, forget } = parts;
     input.accept = "image/png,image/jpeg,image/webp";
-    input.addEventListener("change", () => this.#take(input.files[0]));
+    input.addEventListener("change", () => this.#start(input.files[0]));
     forget.addEventListener("click", () => {
       this.show(null);
       change(null);
@@ -37,7 +51,7 @@ export class PictureField {
         box.classList.toggle("over", kind === "dragover");
       });
     }
-    box.addEventListener("drop", ({ dataTransfer }) => this.#take(dataTransfer.files[0]));
+    box.addEventListener("drop", ({ dataTransfer }) => this.#start(dataTransfer.files[0]));
     this.show(null);
   }
 
@@ -46,14 +60,19 @@ export class PictureField {
     const { input, state, shown, forget } = this.#parts;
     this.id = id;
     this.#latest = null;
+    underWay.delete(this);
     state.textContent = id === null ? HINT : text;
     shown.hidden = true;
     forget.hidden = id === null;
     if (id === null) input.value = "";
   }
 
+  #start(file) {
+    if (file) underWay.set(this, this.#take(file));
+  }
+
+  /** Upload `file`; returns false where it was refused and no other took its place. */
   async #take(file) {
-    if (!file) return;
     const { input, state, shown } = this.#parts;
     const { change, refuse } = this.#tell;
     refuse(null);
@@ -61,18 +80,20 @@ export class PictureField {
     state.textContent = "Uploading…";
     try {
       const [upload, url] = await Promise.all([api.upload(file), asUrl(file)]);
-      if (this.#latest !== file) return;  // another one was chosen meanwhile, or none
+      if (this.#latest !== file) return true;  // another one was chosen meanwhile, or none
       this.show(upload.id, pixels(upload));
       shown.src = url;
       shown.hidden = false;
       announce("The picture is uploaded.");
       change(upload);
+      return true;
     } catch (problem) {
-      if (this.#latest !== file) return;
+      if (this.#latest !== file) return true;
       this.show(null);
       change(null);
       problem.errors = (problem.errors ?? []).map((error) => ({ ...error, control: input }));
       refuse(problem);
+      return false;
     }
   }
 }

@@ -2,7 +2,7 @@
 
 import re
 
-from playwright.sync_api import FilePayload, expect
+from playwright.sync_api import FilePayload, Route, expect
 
 from service.domain.artifacts import MEDIA_TYPES
 from tests.service.api.http.test_uploads import picture
@@ -73,3 +73,40 @@ def test_what_is_no_picture_is_told_at_its_field(screen: Screen) -> None:
     _choose(screen, b"hello")
     expect(screen.page.locator("#image-wrong")).to_contain_text("send one of these")
     expect(screen.page.get_by_label("Strength")).to_be_disabled()
+
+
+def _held_upload(screen: Screen, data: bytes) -> Route:
+    """Choose a picture, press Generate, and hold the upload on its way to the service."""
+    held: list[Route] = []
+    screen.page.route("**/v1/uploads", lambda route: held.append(route))  # noqa: PLW0108
+    screen.open()
+    _choose(screen, data)
+    screen.page.get_by_label("Prompt", exact=True).fill("a fox")
+    screen.page.get_by_role("button", name="Generate").click()
+    expect(screen.page.locator("#waiting")).to_contain_text("Waiting for the picture")
+    expect(screen.page.get_by_role("button", name="Generate")).to_be_disabled()
+    screen.page.get_by_label("Prompt", exact=True).press("Control+Enter")
+    screen.wait(lambda: len(held) == 1, "the upload")
+    return held[0]
+
+
+def test_a_request_waits_for_its_picture(screen: Screen, stack: Stack) -> None:
+    upload = _held_upload(screen, picture(400, 304))
+    assert stack.count() == 0
+    with screen.page.expect_request("**/v1/generations") as sent:
+        upload.continue_()
+
+    generation_id = screen.shown_id()
+    request = stack.http.get(f"/v1/generations/{generation_id}").json()["request"]
+    assert sent.value.post_data_json["image"] == request["image"]
+    assert (request["width"], request["height"]) == (400, 304)
+    expect(screen.page.locator("#waiting")).to_be_empty()
+    assert stack.count() == 1
+
+
+def test_nothing_is_asked_for_when_its_picture_is_refused(screen: Screen, stack: Stack) -> None:
+    _held_upload(screen, b"hello").continue_()
+    expect(screen.page.locator("#image-wrong")).to_contain_text("send one of these")
+    expect(screen.page.get_by_role("button", name="Generate")).to_be_enabled()
+    expect(screen.page.locator("#waiting")).to_be_empty()
+    assert stack.count() == 0
