@@ -58,6 +58,18 @@ class Registrar:
         self._server = server
         self._callers = callers
         self._metrics = metrics
+        self._running = 0
+        self._ended = asyncio.Event()
+
+    async def idle(self) -> None:
+        """Return when no call runs or cleans up after itself.
+
+        A server that has stopped waits for neither: a stream that its client has left is closed by
+        the event loop, which must not end before.
+        """
+        while self._running:
+            self._ended.clear()
+            await self._ended.wait()
 
     def add_generic_rpc_handlers(self, handlers: Sequence[Any]) -> None:
         """Nothing: what generated code registers this way, it registers by name as well."""
@@ -70,7 +82,7 @@ class Registrar:
         )
 
     def _wrapped(self, name: str, handler: _Handler) -> _Handler:
-        calls = partial(_call, callers=self._callers, metrics=self._metrics, method=name)
+        calls = partial(self._call, method=name)
         assert handler.request_deserializer is not None
         read = partial(_read, handler.request_deserializer)
         # Requests come as bytes, so that one that cannot be read is answered like any other error.
@@ -88,6 +100,22 @@ class Registrar:
             _wrapped_unary(handler.unary_unary, calls, read),
             response_serializer=handler.response_serializer,
         )
+
+    @asynccontextmanager
+    async def _call(self, context: _Context, *, method: str) -> AsyncIterator[None]:
+        """Everything around one call; whatever it raises, the client is told as a rich status."""
+        given = {name: str(value) for name, value in context.invocation_metadata() or ()}
+        self._running += 1
+        try:
+            with self._metrics.call(method) as call, _traced(method, given, call):
+                async with (
+                    _answering(context, given.get("x-request-id", ""), call),
+                    self._callers.calling(method, given.get("authorization")),
+                ):
+                    yield
+        finally:
+            self._running -= 1
+            self._ended.set()
 
 
 def _wrapped_unary(behaviour: Any, calls: _Calls, read: _Read) -> Any:
@@ -117,20 +145,6 @@ def _wrapped_pieces(behaviour: Any, calls: _Calls, read: _Read) -> Any:
             return await behaviour(messages(pieces), context)
 
     return call
-
-
-@asynccontextmanager
-async def _call(
-    context: _Context, *, callers: Callers, metrics: ApiMetrics, method: str
-) -> AsyncIterator[None]:
-    """Everything around one call; whatever it raises, the client is told as a rich status."""
-    given = {name: str(value) for name, value in context.invocation_metadata() or ()}
-    with metrics.call(method) as measured, _traced(method, given, measured):
-        async with (
-            _answering(context, given.get("x-request-id", ""), measured),
-            callers.calling(method, given.get("authorization")),
-        ):
-            yield
 
 
 @contextmanager

@@ -28,6 +28,9 @@ SERVICE_NAME = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationSer
 #: How often readiness is looked at, in seconds.
 READINESS_SECONDS = 2.0
 
+#: Time for calls that are over to clean up after themselves, once the server has stopped.
+CLEAN_UP_SECONDS = 5.0
+
 #: A dead client is noticed within a minute; clients may ping as often as every 10 s.
 _KEEP_ALIVE = (
     ("grpc.keepalive_time_ms", 40_000),
@@ -77,7 +80,8 @@ class GrpcServer:
                 *_KEEP_ALIVE,
             ),
         )
-        registrar: Any = Registrar(self._server, callers, metrics)
+        self._registrar = Registrar(self._server, callers, metrics)
+        registrar: Any = self._registrar  # in the place of a server
         generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(
             GenerationServicer(callers, stopping, settings.max_upload_bytes), registrar
         )
@@ -108,6 +112,9 @@ class GrpcServer:
                 await self._readiness
         await self._health.enter_graceful_shutdown()
         await self._server.stop(grace_seconds)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(CLEAN_UP_SECONDS):
+                await self._registrar.idle()
 
     async def _follow_readiness(self) -> None:
         while True:
