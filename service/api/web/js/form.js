@@ -109,7 +109,7 @@ function blame({ field, description, control = controlOf(field) }) {
 
 /** The control that holds a field of a request, or null. */
 function controlOf(field) {
-  if ([...TEXTS, ...NUMBERS, "image"].includes(field)) return byId(field);
+  if ([...TEXTS, ...NUMBERS, "image", "mask"].includes(field)) return byId(field);
   return optionControl(field) ?? styleControl(field) ?? guideControl(field);
 }
 

@@ -1,17 +1,19 @@
-// The picture that a request starts from.
+// The picture that a request starts from, and the mask that says which part of it is drawn anew.
 
 import { byId } from "./elements.js";
 import { PictureField } from "./pictures.js";
 
-let field;
-let mask = null;
+let image;
+let mask;
 
-/** Tell `change` of what was chosen (the upload, or null), and `refuse` of what was refused. */
+/** Tell `change` of the picture that was chosen (the upload, or null), and `refuse` of what was refused. */
 export function startPictures(change, refuse) {
-  const parts = { box: "drop", input: "image", state: "image-state", shown: "image-shown", forget: "forget" };
-  const elements = Object.fromEntries(Object.entries(parts).map(([part, id]) => [part, byId(id)]));
-  field = new PictureField(elements, (upload) => {
-    mask = null;
+  mask = fieldOf("mask", () => {
+    follow();
+    byId("request").dispatchEvent(new Event("input"));
+  }, refuse);
+  image = fieldOf("image", (upload) => {
+    mask.show(null);  // it was drawn for another picture
     follow();
     change(upload);
   }, refuse);
@@ -19,17 +21,26 @@ export function startPictures(change, refuse) {
 
 /** The fields of a request that name pictures; none where it begins from noise. */
 export const readStart = () =>
-  Object.fromEntries(Object.entries({ image: field.id, mask }).filter(([, id]) => id !== null));
+  Object.fromEntries(Object.entries({ image: image.id, mask: mask.id }).filter(([, id]) => id !== null));
 
 /** Start from what `request` started from. */
 export function useStart(request) {
   if (request.image === undefined) return;
-  field.show(request.image);
-  mask = request.mask ?? null;
+  image.show(request.image);
+  mask.show(request.mask ?? null);
   follow();
 }
 
+/** A picture field whose elements are named by what the request calls it. */
+function fieldOf(name, change, refuse) {
+  const parts = { box: "drop", state: "state", shown: "shown", forget: "forget" };
+  const elements = Object.entries(parts).map(([part, id]) => [part, byId(`${name}-${id}`)]);
+  return new PictureField({ input: byId(name), ...Object.fromEntries(elements) }, change, refuse);
+}
+
 function follow() {
-  byId("strength").disabled = field.id === null;
-  if (field.id !== null) byId("start").open = true;
+  byId("strength").disabled = image.id === null;
+  byId("strength").placeholder = mask.id === null ? "0.8" : "1";
+  byId("mask-field").hidden = image.id === null;
+  if (image.id !== null) byId("start").open = true;
 }

@@ -68,6 +68,39 @@ def test_a_reload_and_a_recipe_bring_the_picture_back(screen: Screen, stack: Sta
     assert (request.prompt, request.image, request.strength) == ("a wolf", None, None)
 
 
+def _choose_mask(screen: Screen, data: bytes) -> None:
+    screen.page.get_by_label("Mask", exact=True).set_input_files(_file(data))
+
+
+def test_a_mask_says_which_part_is_drawn_anew(screen: Screen, stack: Stack) -> None:
+    screen.open()
+    expect(screen.page.get_by_label("Mask", exact=True)).to_be_hidden()
+    _choose(screen, picture(400, 304))
+    _choose_mask(screen, picture(400, 304, "PNG"))
+    expect(screen.page.get_by_alt_text("The mask")).to_be_visible()
+    expect(screen.page.get_by_label("Strength")).to_have_attribute("placeholder", "1")
+
+    request = _ask(screen, stack)
+    assert (request["width"], request["height"], request["strength"]) == (400, 304, 1.0)
+    assert stack.http.get(f"/v1/uploads/{request['mask']}").json()["width"] == 400
+    screen.page.reload()
+    expect(screen.page.locator("#mask-state")).to_have_text("The picture that was chosen before.")
+    _choose(screen, picture(304, 304))
+    expect(screen.page.locator("#mask-state")).to_contain_text("Choose one")
+
+
+def test_a_mask_of_another_size_is_told_at_its_field(screen: Screen) -> None:
+    screen.open()
+    _choose(screen, picture(400, 304))
+    expect(screen.page.get_by_alt_text("The picture to start from")).to_be_visible()
+    _choose_mask(screen, picture(304, 304))
+    screen.page.get_by_label("Prompt", exact=True).fill("a fox")
+    screen.page.get_by_role("button", name="Generate").click()
+    expect(screen.page.locator("#mask-wrong")).to_contain_text("size")
+    screen.page.get_by_role("button", name="Draw all of it anew").click()
+    expect(screen.page.get_by_label("Strength")).to_have_attribute("placeholder", "0.8")
+
+
 def test_what_is_no_picture_is_told_at_its_field(screen: Screen) -> None:
     screen.open()
     _choose(screen, b"hello")
