@@ -1,5 +1,6 @@
 """The OpenAPI document: the schemas that FastAPI does not find by itself."""
 
+import re
 from typing import Any
 
 from fastapi import FastAPI
@@ -71,6 +72,29 @@ def _describe_events(operation: dict[str, Any]) -> None:
             data |= {"contentMediaType": "application/json", "contentSchema": stream.pop("schema")}
 
 
+def _add_links(document: dict[str, Any]) -> None:
+    """Say which operations take the id that an answer to a request holds, and nothing else."""
+    made_by = {"generation_id": "create_generation", "upload_id": "create_upload"}
+    operations = [
+        (path, operation)
+        for path, methods in document["paths"].items()
+        for operation in methods.values()
+    ]
+    for name, maker in made_by.items():
+        links = {
+            operation["operationId"]: {
+                "operationId": operation["operationId"],
+                "parameters": {f"path.{name}": "$response.body#/id"},
+            }
+            for path, operation in operations
+            if re.findall(r"{(\w+)}", path) == [name]
+        }
+        (making,) = [each for _, each in operations if each["operationId"] == maker]
+        for status, response in making["responses"].items():
+            if int(status) < 300:
+                response["links"] = links
+
+
 def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
     schemas = document["components"]["schemas"]
     for name in _DEFAULT_SCHEMAS:
@@ -86,4 +110,5 @@ def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template=REFERENCE)
         schemas.update(schema.pop("$defs"))
         schemas[model.__name__] = schema
+    _add_links(document)
     return document

@@ -7,6 +7,7 @@ from typing import Any
 
 from service.domain.webhooks import WEBHOOK_EVENTS
 from tests.service.api.http.test_images import working
+from tests.service.api.http.test_uploads import picture
 from tests.service.api.stack import Stack
 
 
@@ -43,6 +44,19 @@ def test_operations_are_named_for_clients(stack: Stack) -> None:
     }
 
     assert {"create_generation", "stream_events", "get_tile", "list_models"} <= names
+
+
+def test_answers_link_to_what_takes_their_id(stack: Stack) -> None:
+    paths = _document(stack)["paths"]
+    made = stack.http.post("/v1/uploads", content=picture())
+
+    uploads = paths["/v1/uploads"]["post"]["responses"]["201"]["links"]
+    generations = paths["/v1/generations"]["post"]["responses"]["202"]["links"]
+
+    assert set(uploads) == {"get_upload", "delete_upload"}
+    assert {"get_generation", "cancel_generation", "stream_events", "get_image"} <= set(generations)
+    assert uploads["get_upload"]["parameters"] == {"path.upload_id": "$response.body#/id"}
+    assert stack.http.get(f"/v1/uploads/{made.json()['id']}").status_code == 200
 
 
 def test_examples_of_requests_are_accepted(stack: Stack) -> None:
