@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from service.events.connection import connect
-from service.queue.records import RedisRecords
+from service.records.records import RedisRecords
 from service.settings import RedisSettings
 from tests.generations import make_generation, now, step
 from tests.servers import RedisServer

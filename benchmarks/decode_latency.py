@@ -34,10 +34,10 @@ from service.domain.generation import Generation, Status
 from service.domain.request import ResolvedRequest
 from service.settings import StoreSettings, WorkerSettings
 from service.storage.store import open_store
-from service.worker.attempt import Attempt
-from service.worker.preview import Previews
-from service.worker.render import render
-from service.worker.stopwatch import Stopwatch
+from service.worker.job.attempt import Attempt
+from service.worker.job.stopwatch import Stopwatch
+from service.worker.result.preview import Previews
+from service.worker.result.render import render
 
 RESULTS = Path(__file__).parent / "results"
 GIB = 2**30

@@ -109,7 +109,7 @@ def unet_call(
 
 def permutations(call: Callable[[], object]) -> Callable[[], object]:
     """Return what repeats every token permutation of a U-Net call, and nothing else of it."""
-    from hidiffusion import attention
+    from hidiffusion.unet import attention
 
     calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
     functions = {name: getattr(attention, name) for name in ("partition", "merge")}

@@ -8,7 +8,6 @@ Pictures beyond a model's training size, faster, without training:
     pipe("a red guitar", height=2048, width=2048)
 """
 
-from hidiffusion.config import HiDiffusionConfig, ResolvedConfig, ShiftSchedule, random_shifts
 from hidiffusion.errors import (
     AlreadyAppliedError,
     HiDiffusionError,
@@ -17,7 +16,8 @@ from hidiffusion.errors import (
     UnplannedCallError,
     UnsupportedModelError,
 )
-from hidiffusion.patch import apply_hidiffusion, patched, remove_hidiffusion
+from hidiffusion.unet.config import HiDiffusionConfig, ResolvedConfig, ShiftSchedule, random_shifts
+from hidiffusion.unet.patch import apply_hidiffusion, patched, remove_hidiffusion
 
 __all__ = [
     "AlreadyAppliedError",

@@ -27,17 +27,17 @@ from service.domain.errors import ServiceError
 from service.domain.webhooks import Targets
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
-from service.queue import supervisor
-from service.queue.limiter import RedisLimiter
-from service.queue.outbox import Outbox, RedisWebhooks
-from service.queue.records import RedisRecords
-from service.queue.retention import RedisRetained
-from service.queue.uploads import RedisUploads
+from service.records.limiter import RedisLimiter
+from service.records.outbox import Outbox, RedisWebhooks
+from service.records.records import RedisRecords
+from service.records.retention import RedisRetained
+from service.records.uploads import RedisUploads
 from service.settings import Settings
 from service.storage.key_file import KeyFile
 from service.storage.pictures import PictureReader
 from service.storage.secret_file import SecretFile
 from service.storage.store import open_store
+from service.supervisor import supervisor
 from service.telemetry import configure_logging
 from service.tracing import configure_tracing
 

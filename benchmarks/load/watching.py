@@ -13,7 +13,7 @@ from service.domain.events import Event, Stepped, Succeeded, TileStored
 from service.domain.generation import Generation
 from service.events.connection import connect
 from service.events.stream import events_key
-from service.queue.records import RedisRecords
+from service.records.records import RedisRecords
 from service.settings import RedisSettings
 from tests.generations import make_manifest
 

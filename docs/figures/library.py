@@ -11,10 +11,10 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
-from hidiffusion.config import HiDiffusionConfig, ResolvedConfig
-from hidiffusion.families import FAMILIES, UNetStructure, resolve
-from hidiffusion.schedule import DIRECT, Position, Size, Stage, level_sizes, stage
-from hidiffusion.windows import Grid, windows
+from hidiffusion.unet.config import HiDiffusionConfig, ResolvedConfig
+from hidiffusion.unet.families import FAMILIES, UNetStructure, resolve
+from hidiffusion.unet.schedule import DIRECT, Position, Size, Stage, level_sizes, stage
+from hidiffusion.unet.windows import Grid, windows
 
 IMAGES = Path(__file__).parents[1] / "images"
 STEPS = 50

@@ -5,8 +5,8 @@ from __future__ import annotations
 from contextlib import AbstractContextManager, nullcontext
 from typing import Any
 
-from hidiffusion.config import HiDiffusionConfig
-from hidiffusion.patch import patched
+from hidiffusion.unet.config import HiDiffusionConfig
+from hidiffusion.unet.patch import patched
 
 #: Names of the denoisers in configurations.
 DENOISERS = ("direct", "hidiffusion")

@@ -22,10 +22,10 @@ from torch import Tensor, nn
 from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
-from hidiffusion.anatomy import find_unet
 from hidiffusion.methods.bands import BoxBand
 from hidiffusion.methods.calls import UNetCall
 from hidiffusion.methods.noise import noise_of
+from hidiffusion.unet.sites import find_unet
 from hidiffusion.upstream import BasicTransformerBlock, Transformer2DModel, guard_hooks
 
 #: Height and width of a feature map.

@@ -15,7 +15,7 @@ import torch
 
 from hidiffusion.errors import InvalidConfigError
 from hidiffusion.methods.weights import Moment
-from hidiffusion.schedule import locate
+from hidiffusion.unet.schedule import locate
 from hidiffusion.upstream import begin_index
 
 

@@ -21,14 +21,14 @@ from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any
 
-from hidiffusion.config import HiDiffusionConfig
 from hidiffusion.errors import InvalidConfigError
 from hidiffusion.methods import diffuse_high, guided, refresh, upsample_guidance
 from hidiffusion.methods.denoisers import MECHANISMS
 from hidiffusion.methods.method import Apply, Generate, Method, Planner
 from hidiffusion.methods.passes import Order, Pass, whole
 from hidiffusion.methods.session import Session
-from hidiffusion.patch import patched
+from hidiffusion.unet.config import HiDiffusionConfig
+from hidiffusion.unet.patch import patched
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -18,7 +18,6 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from hidiffusion.anatomy import find_unet, structure
 from hidiffusion.errors import InvalidConfigError
 from hidiffusion.knobs import check, knob
 from hidiffusion.methods.bands import BoxBand, x0_low_band
@@ -27,7 +26,8 @@ from hidiffusion.methods.denoisers import DENOISERS, denoiser
 from hidiffusion.methods.noise import Noise, clean_prediction, moment, noise_of, prediction_type
 from hidiffusion.methods.passes import Order, Pass, native_pixels, require_scale, whole
 from hidiffusion.methods.weights import TimeWindow
-from hidiffusion.schedule import Size, enlargement
+from hidiffusion.unet.schedule import Size, enlargement
+from hidiffusion.unet.sites import find_unet, structure
 
 #: The least enlargement for which the pooled state differs from the state in kind.
 MIN_SCALE = 1.25

@@ -15,8 +15,8 @@ from ulid import ULID
 
 from service.application.retention import SweepStore
 from service.domain.generation import Generation
-from service.queue.keys import CONDEMNED
-from service.queue.retention import RedisRetained
+from service.records.keys import CONDEMNED
+from service.records.retention import RedisRetained
 from tests.chaos.faults import FAULTS, Inject
 from tests.chaos.invariants import broken
 from tests.chaos.stack import Process, Stack

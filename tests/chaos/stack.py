@@ -20,7 +20,7 @@ from pydantic import SecretStr
 from redis.backoff import ConstantBackoff
 from redis.retry import Retry
 
-from service.queue.records import RedisRecords
+from service.records.records import RedisRecords
 from service.settings import RedisSettings, StoreSettings
 from service.storage.store import open_store
 from tests.faulty_s3 import FaultyS3

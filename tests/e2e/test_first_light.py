@@ -19,7 +19,7 @@ from service.api.grpc._generated.hidiffusion.v1 import (
 )
 from service.cli.embedded import Embedded
 from service.events.connection import connect
-from service.queue.records import RedisRecords
+from service.records.records import RedisRecords
 
 #: Enough steps for every stage of the schedule to run; the picture's quality is not the point.
 STEPS = 6

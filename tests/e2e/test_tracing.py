@@ -210,7 +210,7 @@ def _kill_pipeline(service: Embedded) -> None:
     (pipeline,) = (
         process
         for process in here.children(recursive=True)
-        if "service.worker.main" in process.cmdline()
+        if "service.worker.process.main" in process.cmdline()
         and str(service.data) in process.environ()["HIDIFFUSION_STORE__URL"]
     )
     pipeline.send_signal(signal.SIGKILL)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from hidiffusion import HiDiffusionConfig, errors
-from hidiffusion.families import FAMILIES
+from hidiffusion.unet.families import FAMILIES
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "library.md").read_text()

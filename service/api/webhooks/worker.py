@@ -23,9 +23,9 @@ from service.api.http.webhook_views import WebhookPayload, event_of
 from service.api.webhooks.delivery import Courier, DeliveryFailed, Envelope
 from service.domain.errors import GenerationNotFound, Unavailable
 from service.domain.generation import Generation
-from service.queue.enqueue import SERIALIZER
-from service.queue.outbox import WEBHOOK_QUEUE, Outbox
-from service.queue.records import RedisRecords
+from service.records.enqueue import SERIALIZER
+from service.records.outbox import WEBHOOK_QUEUE, Outbox
+from service.records.records import RedisRecords
 from service.settings import WebhookSettings
 from service.telemetry import bind_generation
 

@@ -29,11 +29,11 @@ from service.domain.image_prompts import IpAdapter
 from service.domain.webhooks import Targets
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
-from service.queue.attempts import Attempts
-from service.queue.limiter import RedisLimiter
-from service.queue.outbox import RedisWebhooks
-from service.queue.records import RedisRecords
-from service.queue.uploads import RedisUploads
+from service.records.attempts import Attempts
+from service.records.limiter import RedisLimiter
+from service.records.outbox import RedisWebhooks
+from service.records.records import RedisRecords
+from service.records.uploads import RedisUploads
 from service.settings import ApiSettings, RedisSettings, StoreSettings
 from service.storage.pictures import PictureReader
 from service.storage.store import open_store

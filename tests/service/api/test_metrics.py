@@ -13,7 +13,7 @@ from prometheus_client.registry import CollectorRegistry
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
 from service.application.ports import WorkerInfo
 from service.domain.generation import Generation
-from service.queue.metrics import WorkerMetrics
+from service.supervisor.metrics import WorkerMetrics
 from tests.generations import make_generation, one_of_each
 from tests.service.api.stack import Stack
 

@@ -14,9 +14,9 @@ from service.domain.events import Failed, Queued, Succeeded
 from service.domain.generation import Failure, Generation
 from service.domain.uploads import Picture
 from service.events.connection import connect
-from service.queue.records import RedisRecords
-from service.queue.retention import RedisRetained
-from service.queue.uploads import RedisUploads
+from service.records.records import RedisRecords
+from service.records.retention import RedisRetained
+from service.records.uploads import RedisUploads
 from service.settings import RedisSettings, StoreSettings
 from service.storage.store import open_store
 from tests.generations import make_generation, make_manifest, now

@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from service.application.ports import WorkerInfo
-from service.queue.attempts import Attempts
+from service.records.attempts import Attempts
 from service.settings import StoreSettings
 from tests.servers import RedisServer
 from tests.service.api.stack import running_stack

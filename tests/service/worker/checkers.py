@@ -1,6 +1,6 @@
 """Checkers that a test names in the settings."""
 
-from service.worker.checking import Block, Pass, Picture
+from service.worker.job.checking import Block, Pass, Picture
 
 NOT_CALLABLE = 7
 

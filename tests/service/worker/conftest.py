@@ -12,14 +12,14 @@ import pytest
 import torch
 
 from service.application.ports import ObjectStore
+from service.channel import Happened, Message, Run
 from service.domain.events import Event, status_after
 from service.domain.generation import Generation, Status
 from service.domain.request import ResolvedRequest
-from service.queue.channel import Happened, Message, Run
-from service.queue.process import PipelineProcess
-from service.queue.supervisor import PIPELINE_COMMAND
 from service.settings import Settings, StoreSettings, WorkerSettings
 from service.storage.store import open_store
+from service.supervisor.process import PipelineProcess
+from service.supervisor.supervisor import PIPELINE_COMMAND
 from tests.hidiffusion import tiny_models
 
 #: Longest a test waits for the process to say something; it takes seconds to import torch.

@@ -10,9 +10,9 @@ import torch
 from service.domain.controls import ControlChoice
 from service.domain.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
-from service.worker.denoise import denoise
-from service.worker.pipelines import Pipelines, needs_of
-from service.worker.snapshot import Snapshot
+from service.worker.engines.diffusion import denoise
+from service.worker.job.snapshot import Snapshot
+from service.worker.weights.pipelines import Pipelines, needs_of
 from tests.hidiffusion import tiny_models
 
 #: Families, and what diffusers' names of their pipelines begin with.

@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 import torch
 
+from service.channel import Warm
 from service.domain.events import Failed
 from service.domain.generation import Generation
-from service.queue.channel import Warm
-from service.queue.process import PipelineProcess
-from service.queue.supervisor import PIPELINE_COMMAND
 from service.settings import Settings, WorkerSettings
 from service.storage.store import open_store
-from service.worker.denoise import denoise
-from service.worker.frugal import frugal_denoising
-from service.worker.memory import Profile, Profiles, profile_path
-from service.worker.pipelines import Pipelines
+from service.supervisor.process import PipelineProcess
+from service.supervisor.supervisor import PIPELINE_COMMAND
+from service.worker.engines.diffusion import denoise
+from service.worker.weights.frugal import frugal_denoising
+from service.worker.weights.memory import Profile, Profiles, profile_path
+from service.worker.weights.pipelines import Pipelines
 from tests.service.worker.conftest import Child, child_settings
 
 MIB = 1024**2

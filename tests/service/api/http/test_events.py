@@ -15,7 +15,7 @@ from httpx_sse import ServerSentEvent
 
 from service.domain.generation import Status
 from service.events.connection import connect
-from service.queue.records import RedisRecords
+from service.records.records import RedisRecords
 from service.settings import RedisSettings, StoreSettings
 from tests.servers import RedisServer
 from tests.service.api.stack import Stack, running_stack

@@ -3,9 +3,9 @@
 import signal
 
 from service.events.connection import connect
-from service.queue.outbox import RedisWebhooks
+from service.records.outbox import RedisWebhooks
 from tests.service.api.webhooks.test_worker import finish
-from tests.service.queue.waiting import wait_until
+from tests.service.supervisor.waiting import wait_until
 
 
 def test_a_killed_worker_loses_no_webhook(stack, receiver, deliverers, outbox, shared_redis):

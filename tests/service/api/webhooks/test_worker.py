@@ -7,7 +7,7 @@ from standardwebhooks import Webhook
 
 from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
 from tests.service.api.webhooks.conftest import PUBLIC_URL
-from tests.service.queue.waiting import wait_until
+from tests.service.supervisor.waiting import wait_until
 
 pytestmark = pytest.mark.usefixtures("steady")
 

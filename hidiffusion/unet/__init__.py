@@ -1,0 +1,1 @@
+"""HiDiffusion on U-Nets: where it acts, which step a call is, windows, and the patch."""

@@ -1,0 +1,1 @@
+"""What Redis keeps: records, queues and limits, and the application's ports on them."""

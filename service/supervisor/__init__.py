@@ -1,0 +1,1 @@
+"""Who runs jobs: an RQ worker that keeps one pipeline process alive; it never loads torch."""

@@ -1,0 +1,299 @@
+"""`WarmWorker`: an RQ worker whose work-horse is one long-lived pipeline process.
+
+RQ's own workers fork or spawn a process per job, which would load the model each time, or run the
+job in their own process, which can then neither be timed out nor survive it. Here the worker stays
+free of torch, and keeps the process that holds the pipelines:
+
+    starting --Warm--> idle --job--> busy --final event--> idle
+        ^                |             |
+        +--- it died ----+-- it died --+        any of them --SIGTERM--> draining
+
+Of RQ this uses the queues, the registration of workers and their heartbeats. What RQ does about
+crashed jobs and stopping them is left aside: leases, `Recovery` and the channel do it faster.
+"""
+
+import contextlib
+import logging
+import os
+import secrets
+import socket
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from datetime import UTC, datetime
+from types import FrameType
+
+import redis
+from rq import Queue, Worker
+from rq.job import Job
+from rq.worker.base import WorkerStatus
+
+from service import tracing
+from service.application.ports import WorkerInfo
+from service.channel import Happened, Message
+from service.domain.errors import GenerationNotFound, Unavailable
+from service.domain.generation import Generation, Status
+from service.domain.request import PRIORITIES
+from service.events.connection import connect
+from service.records.attempts import Attempts
+from service.records.enqueue import SERIALIZER, model_queue
+from service.records.keys import queue_name
+from service.records.records import RedisRecords
+from service.settings import Settings, WorkerSettings
+from service.supervisor.lobby import Lobby
+from service.supervisor.mates import Mates
+from service.supervisor.metrics import WorkerMetrics
+from service.supervisor.pipeline import Pipeline
+from service.supervisor.pulse import Pulse
+from service.supervisor.routing import Rule
+from service.supervisor.running import POLL_SECONDS
+from service.supervisor.together import RunningBatch
+from service.supervisor.unplaceable import Unplaceable
+from service.telemetry import bind_generation
+
+_log = logging.getLogger(__name__)
+
+PIPELINE_COMMAND = (sys.executable, "-m", "service.worker.process.main")
+
+#: Longest wait for a job before looking after the pipeline process and the heartbeat.
+DEQUEUE_SECONDS = 1.0
+
+#: Seconds between attempts to reach Redis again.
+RECONNECT_SECONDS = 1.0
+
+#: RQ waits ten seconds longer than this less 15 for any answer of Redis; 16 makes it 11 s.
+RQ_WORKER_TTL = 16
+
+
+class WarmWorker(Worker):
+    """Take generations from the queues of `models` and run them in a warm pipeline process.
+
+    Args:
+        models: names of the models to serve.
+        connection: RQ's connection; it answers in bytes.
+        attempts: where records are kept.
+        settings: intervals and limits.
+        command: what starts the pipeline process; it is given `--channel-fd N` in the end.
+        environment: variables for the pipeline process on top of this process's own.
+    """
+
+    def __init__(
+        self,
+        models: Sequence[str],
+        *,
+        connection: redis.Redis,
+        attempts: Attempts,
+        settings: WorkerSettings,
+        command: Sequence[str] = PIPELINE_COMMAND,
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
+        super().__init__(
+            [queue_name(model, priority) for priority in PRIORITIES for model in models],
+            name=f"{socket.gethostname()}-{os.getpid()}-{secrets.token_hex(3)}",
+            connection=connection,
+            serializer=SERIALIZER,
+            worker_ttl=RQ_WORKER_TTL,
+            log_job_description=False,
+        )
+        self._models = tuple(models)
+        self._attempts = attempts
+        self._settings = settings
+        self._pipeline = Pipeline(command, environment or {}, settings.warm_up_seconds)
+        self._warm_models: tuple[str, ...] = ()
+        rule = Rule(settings.overtake_seconds, settings.cold_delay_seconds)
+        self._lobby = Lobby(attempts.records, self._models, rule)
+        self._mates = Mates(attempts.records, self._lobby, settings.max_batch)
+        unplaceable = Unplaceable(attempts.records, self._lobby, settings.unplaceable_seconds)
+        self._pulse = Pulse(attempts, settings, self._info, self.heartbeat, unplaceable)
+        self._metrics = WorkerMetrics(self._info)
+        self._busy = False
+        self._drain_at: float | None = None
+
+    def run(self) -> None:
+        """Work until told to stop; Redis may go and come back meanwhile."""
+        self._install_signal_handlers()  # type: ignore[no-untyped-call]
+        stop_metrics = self._metrics.serve(self._settings.metrics_host, self._settings.metrics_port)
+        try:
+            self._pipeline.tend(0.0)
+            while not self._stop_requested:
+                try:
+                    self.work(logging_level=None)
+                except redis.RedisError as error:
+                    _log.warning("Redis does not answer: %s", error)
+                if not self._stop_requested:
+                    time.sleep(RECONNECT_SECONDS)
+        finally:
+            stop_metrics()
+            self._pipeline.stop()
+            with contextlib.suppress(Unavailable):
+                self._attempts.leave(self.name)
+
+    # What RQ's work loop calls ------------------------------------------------------------------
+
+    def dequeue_job_and_maintain_ttl(
+        self,
+        timeout: int | None,  # noqa: ARG002
+        max_idle_time: int | None = None,  # noqa: ARG002
+    ) -> tuple[Job, Queue] | None:
+        """The next job, once the pipeline process is warm; None when told to stop."""
+        with contextlib.suppress(redis.RedisError):
+            self.set_state(WorkerStatus.IDLE)
+        while not self._stop_requested:
+            self._pipeline.tend(POLL_SECONDS)
+            self._do_chores()
+            if self._pipeline.warm and (taken := self._take()) is not None:
+                return taken
+        return None
+
+    def _take(self) -> tuple[Job, Queue] | None:
+        """The job to run next, if there is one now or soon; it stays in its queue until begun."""
+        try:
+            chosen = self._lobby.choose(self.name, self._warm_models, self._pipeline.capacities)
+            if chosen is None:
+                self._lobby.wait(DEQUEUE_SECONDS)
+                return None
+        except Unavailable as error:
+            _log.warning("no jobs without Redis: %s", error)
+            time.sleep(RECONNECT_SECONDS)
+            return None
+        job = Job(chosen.id, connection=self.connection, serializer=SERIALIZER)
+        return job, model_queue(chosen.model, chosen.priority, self.connection)
+
+    def execute_job(self, job: Job, queue: Queue) -> None:
+        """Run one generation to the end of its attempt."""
+        with bind_generation(job.id):
+            try:
+                generation = self._attempts.records.begin_attempt(
+                    job.id, self.name, datetime.now(UTC)
+                )
+            except Unavailable as error:
+                _log.warning("chosen, but not begun: %s", error)
+                return
+            if generation is None:
+                self._drop(job, queue)
+                return
+            with contextlib.suppress(redis.RedisError):
+                self.set_state(WorkerStatus.BUSY)
+            with (
+                tracing.within(generation.trace_context),
+                bind_generation(generation.id, generation.attempt),
+            ):
+                _log.info("the attempt begins")
+                capacities = self._pipeline.capacities
+                mates = self._mates.begun_with(generation, self.name, capacities)
+                self._run((generation, *mates))
+
+    def _set_ip_address(self, connection: redis.Redis) -> None:
+        """Ask Redis how it sees this worker; it need not be up yet."""
+        self.ip_address = "unknown"
+        with contextlib.suppress(redis.RedisError):
+            super()._set_ip_address(connection)
+
+    def register_birth(self) -> None:
+        """Register, over what an earlier connection may have left under this very name."""
+        self.connection.delete(self.key)
+        super().register_birth()  # type: ignore[no-untyped-call]
+
+    def subscribe(self) -> None:
+        """Listen to no commands of RQ: cancelling goes by the record, stopping by signals."""
+
+    def teardown(self) -> None:
+        """Deregister, if Redis can still be told."""
+        with contextlib.suppress(redis.RedisError):
+            super().teardown()  # type: ignore[no-untyped-call]
+
+    def request_force_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
+        """A second signal: give the running attempt no more time."""
+        self._drain_at = time.monotonic()
+
+    def _shutdown(self) -> None:
+        self._stop_requested = True
+        grace = self._settings.drain_grace_seconds - self._settings.cancel_grace_seconds
+        self._drain_at = time.monotonic() + max(0.0, grace)
+        self._pulse.soon()
+
+    # What happens between jobs and during them ---------------------------------------------------
+
+    def _run(self, generations: Sequence[Generation]) -> None:
+        """Run some attempts; a pipeline process that does not survive is replaced afterwards."""
+        running = RunningBatch(
+            self._attempts,
+            self._pipeline.process,
+            generations,
+            settings=self._settings,
+            chores=self._do_chores,
+            drain_deadline=lambda: self._drain_at,
+        )
+        self._busy = True
+        for generation in generations:
+            self._metrics.begun(generation)
+        self._pulse.soon()
+        survived = False
+        try:
+            survived = running.run()
+        finally:
+            if not survived:
+                self._pipeline.discard()
+            self._busy = False
+            for generation in generations:
+                self._metrics.ended(generation.id)
+            self._pulse.soon()
+
+    def _drop(self, job: Job, queue: Queue) -> None:
+        """Nothing to run: see to it that the queue does not offer it again."""
+        _log.info("dropped: unknown, final or begun by another worker")
+        with contextlib.suppress(redis.RedisError, Unavailable):
+            try:
+                if self._attempts.records.get(job.id).status is Status.QUEUED:
+                    return  # it was handed back meanwhile
+            except GenerationNotFound:
+                self.connection.delete(job.key)
+            self.connection.lrem(queue.key, 0, job.id)
+
+    def _do_chores(self, message: Message | None = None) -> None:
+        """Take in what the pipeline process says of itself, and beat when it is time."""
+        self._pipeline.note(message)
+        if isinstance(message, Happened):
+            self._metrics.heard(message.generation_id, message.event)
+        self._horse_pid = self._pipeline.pid
+        if self._pipeline.models != self._warm_models:
+            self._warm_models = self._pipeline.models
+            self._pulse.soon()
+        self._pulse.beat_when_due()
+
+    def _info(self) -> WorkerInfo:
+        return WorkerInfo(
+            name=self.name,
+            state=self._current_state(),
+            models=self._models,
+            warm_models=self._warm_models,
+            pipeline_loads=self._pipeline.loads,
+            pipeline_evictions=self._pipeline.evictions,
+            capacities=self._pipeline.capacities,
+            trouble=self._pipeline.trouble,
+        )
+
+    def _current_state(self) -> str:
+        if self._stop_requested:
+            return "draining"
+        if not self._pipeline.warm:
+            return "starting"
+        return "busy" if self._busy else "idle"
+
+
+def run_worker(settings: Settings, command: Sequence[str] = PIPELINE_COMMAND) -> None:
+    """Run one worker in this process until SIGTERM or SIGINT; then drain and return.
+
+    Args:
+        settings: all settings; the pipeline process gets them through its environment.
+        command: what starts the pipeline process.
+    """
+    records = RedisRecords(connect(settings.redis.url), settings.redis)
+    WarmWorker(
+        settings.worker.models or settings.load_catalog().names,
+        connection=connect(settings.redis.url, decode=False),
+        attempts=Attempts(records, settings.worker.max_attempts),
+        settings=settings.worker,
+        command=command,
+        environment=settings.environment(),
+    ).run()

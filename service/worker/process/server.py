@@ -1,0 +1,141 @@
+"""The child's side of the channel: takes runs, tells events."""
+
+import logging
+import os
+import queue
+import threading
+from collections.abc import Sequence
+
+from service import tracing
+from service.channel import Cancel, Channel, ChannelClosed, Happened, Message, Run, Stop, Warm
+from service.domain.generation import Generation
+from service.settings import Settings
+from service.storage.store import open_store
+from service.telemetry import bind_generation
+from service.worker.job.attempt import Attempt
+from service.worker.job.checking import load_checker
+from service.worker.job.failures import device_is_lost
+from service.worker.process.libraries import tune_libraries
+from service.worker.process.warm_up import warm_up
+from service.worker.run.generate import DeviceLost, Studio
+from service.worker.weights.pipelines import Pipelines
+
+_log = logging.getLogger(__name__)
+
+#: Exit status of a process that cannot use its device any more.
+DEVICE_LOST_STATUS = 75
+
+#: Exit status of a process that cannot understand its supervisor.
+BROKEN_CHANNEL_STATUS = 76
+
+
+def serve(channel: Channel, settings: Settings) -> None:
+    """Serve one run at a time until told to stop, or until the supervisor or the device is gone."""
+    tune_libraries()
+    try:
+        PipelineServer(channel, settings).serve()
+    except ChannelClosed:
+        _log.info("the supervisor is gone")
+    except DeviceLost as error:
+        _log.error("the device is lost: %s", error)
+        _leave(DEVICE_LOST_STATUS)
+
+
+class PipelineServer:
+    """The child's side of the channel: takes runs, tells events.
+
+    Args:
+        channel: the line to the supervisor.
+        settings: of the whole service.
+    """
+
+    def __init__(self, channel: Channel, settings: Settings) -> None:
+        self._channel = channel
+        self._settings = settings
+        catalog = settings.load_catalog()
+        self._models = settings.worker.models or catalog.names
+        self._pipelines = Pipelines(settings)
+        name = settings.worker.checker
+        checker = load_checker(name) if name else None
+        self._studio = Studio(self._pipelines, open_store(settings.store), settings.worker, checker)
+        self._sending = threading.Lock()
+        self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
+        self._cancelled: set[tuple[str, int]] = set()
+        self._suspended: set[tuple[str, int]] = set()
+
+    def serve(self) -> None:
+        """Load, say so, and run what is asked for until told to stop."""
+        threading.Thread(target=self._listen, name="channel", daemon=True).start()
+        if self._settings.worker.preload:
+            for name in self._models:
+                self._preload(name)
+        self._send(self._what_is_warm())
+        while (run := self._runs.get()) is not None:
+            with bind_generation(run.generation.id, run.generation.attempt):
+                self._run((run.generation, *run.mates))
+
+    def _preload(self, name: str) -> None:
+        """Load a model if it fits; one that fails is tried again when it is asked for."""
+        if not self._pipelines.has_room(name):
+            _log.warning("model %s is not loaded ahead: no room beside those before it", name)
+            return
+        try:
+            warm_up(self._pipelines.get(name))
+        except Exception as error:
+            if device_is_lost(error):
+                raise DeviceLost(str(error)) from error
+            _log.exception("model %s is not warm", name)
+            self._pipelines.forget(name)
+
+    def _run(self, generations: Sequence[Generation]) -> None:
+        before = self._what_is_warm()
+        self._studio.run([self._attempt(generation) for generation in generations])
+        for generation in generations:
+            self._cancelled.discard((generation.id, generation.attempt))
+            self._suspended.discard((generation.id, generation.attempt))
+        if self._what_is_warm() != before:
+            self._send(self._what_is_warm())
+
+    def _attempt(self, generation: Generation) -> Attempt:
+        fence = (generation.id, generation.attempt)
+        return Attempt(
+            generation,
+            lambda event: self._send(Happened(generation_id=generation.id, event=event)),
+            lambda: generation.cancel_requested or fence in self._cancelled,
+            lambda: fence in self._suspended,
+        )
+
+    def _what_is_warm(self) -> Warm:
+        return Warm(
+            models=tuple(sorted(self._pipelines.names)),
+            loads=self._pipelines.loads,
+            evictions=self._pipelines.evictions,
+            capacities=self._pipelines.memory.capacities,
+        )
+
+    def _send(self, message: Message) -> None:
+        with self._sending:
+            self._channel.send(message)
+
+    def _listen(self) -> None:
+        """Hear the supervisor; without one there is nobody to work for, so exit at once."""
+        try:
+            while True:
+                match self._channel.receive():
+                    case Run() as run:
+                        self._runs.put(run)
+                    case Cancel(generation_id=generation_id, attempt=attempt) as cancel:
+                        wanted = self._suspended if cancel.resumable else self._cancelled
+                        wanted.add((generation_id, attempt))
+                    case Stop():
+                        self._runs.put(None)
+        except ChannelClosed:
+            _leave(0)
+        except Exception:
+            _log.exception("the channel is broken")
+            _leave(BROKEN_CHANNEL_STATUS)
+
+
+def _leave(status: int) -> None:
+    tracing.flush()
+    os._exit(status)

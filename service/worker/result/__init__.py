@@ -1,0 +1,1 @@
+"""From latents to tiles, picture and manifest."""

@@ -1,0 +1,80 @@
+"""Pictures of latents, stored without making the denoising wait."""
+
+import contextlib
+import logging
+from collections.abc import Iterator
+from concurrent.futures import Future, ThreadPoolExecutor
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch.nn import functional
+
+from hidiffusion.decode import PreviewFactors, latents_to_rgb
+from service.application.ports import ObjectStore
+from service.domain.artifacts import MEDIA_TYPES
+from service.domain.errors import ServiceError
+from service.domain.events import Previewed
+from service.storage.encode import encode
+from service.worker.job.attempt import Attempt
+
+_log = logging.getLogger(__name__)
+
+#: Longer side of a preview of unfinished latents, in pixels.
+PREVIEW_PIXELS = 256
+
+
+class Previews:
+    """Makes previews of one attempt.
+
+    A preview is left out when it cannot be stored, or while the one before is still being stored.
+
+    Args:
+        attempt: told of each preview once it is stored.
+        store: takes the previews.
+        factors: the map from the model's latents to RGB.
+    """
+
+    def __init__(self, attempt: Attempt, store: ObjectStore, factors: PreviewFactors) -> None:
+        self._attempt = attempt
+        self._store = store
+        self._factors = factors
+        self._pool = ThreadPoolExecutor(1, thread_name_prefix="preview")
+        self._under_way: Future[None] | None = None
+
+    @contextlib.contextmanager
+    def running(self) -> Iterator["Previews"]:
+        """Store previews inside the block; at its end none is under way any more."""
+        with self._pool:
+            yield self
+
+    def show(self, step: int, latents: torch.Tensor) -> None:
+        """Make a preview of `latents`, `[1, C, h, w]`, and store it on another thread."""
+        if self._under_way is None or self._under_way.done():
+            self._submit(step, latents, PREVIEW_PIXELS)
+
+    def show_last(self, step: int, latents: torch.Tensor) -> None:
+        """Make one of the finished latents: what is seen until tiles come.
+
+        It is never shrunk, and stored in any case, after one that is under way.
+        """
+        self._submit(step, latents, max(PREVIEW_PIXELS, *latents.shape[2:]))
+
+    def _submit(self, step: int, latents: torch.Tensor, pixels_along: int) -> None:
+        rgb = latents_to_rgb(latents[:1], self._factors)
+        scale = pixels_along / max(rgb.shape[2:])
+        size = [max(1, round(side * scale)) for side in rgb.shape[2:]]
+        resized = functional.interpolate(rgb, size, mode="bilinear", antialias=True)
+        values = ((resized[0] + 1) * 127.5).round().to(torch.uint8)
+        pixels = values.permute(1, 2, 0).contiguous().cpu().numpy()
+        self._under_way = self._pool.submit(self._store_preview, step, pixels)
+
+    def _store_preview(self, step: int, pixels: NDArray[np.uint8]) -> None:
+        key = self._attempt.keys.preview(step)
+        try:
+            self._store.put(key, encode(pixels, "jpeg"), MEDIA_TYPES["jpeg"])
+        except ServiceError as error:
+            _log.warning("no preview of step %d: %s", step, error)
+            return
+        height, width, _ = pixels.shape
+        self._attempt.tell(Previewed, step=step, key=key, width=width, height=height)

@@ -1,0 +1,253 @@
+"""From latents to tiles, the full picture, its thumbnail and the manifest."""
+
+import hashlib
+import os
+from collections.abc import Container
+from datetime import UTC, datetime
+from types import MappingProxyType
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from hidiffusion.decode import decode_tiles, unscale
+from hidiffusion.decode.streaming import DEFAULT_TILE
+from service import tracing
+from service.application.ports import ObjectStore
+from service.domain.artifacts import MEDIA_TYPES, ArtifactKeys, ArtifactRef, Manifest, TileRef
+from service.domain.events import TileStored
+from service.domain.request import ResolvedRequest
+from service.settings import WorkerSettings
+from service.storage.deep_zoom import deep_zoom
+from service.storage.encode import encode
+from service.storage.manifests import write_manifest
+from service.storage.metadata import encode_marked
+from service.storage.pyramid import PyramidWriter
+from service.worker.job.attempt import Attempt
+from service.worker.job.checking import Checker, HeldBack, Pass, Picture, look_at, shrunk
+from service.worker.job.stopwatch import Stopwatch
+from service.worker.result.recipe import recipe_text
+from service.worker.result.salvage import Salvage
+from service.worker.weights.frugal import DECODER_TILE
+from service.worker.weights.inputs import Pictures, restored
+
+#: The thumbnail is the largest level that fits into this square.
+THUMBNAIL_PIXELS = 512
+
+#: Encoding takes few cores: the decoder, where it runs on the processor, needs the others.
+_ENCODER_THREADS = max(1, min(4, (os.cpu_count() or 2) // 2))
+
+
+@torch.no_grad()
+def render(
+    vae: Any,
+    latents: torch.Tensor,
+    attempt: Attempt,
+    *,
+    store: ObjectStore,
+    settings: WorkerSettings,
+    recipe: dict[str, Any],
+    stopwatch: Stopwatch,
+    pictures: Pictures = MappingProxyType({}),
+    earlier: ArtifactKeys | None = None,
+    frugal: bool = False,
+    checker: Checker | None = None,
+) -> Manifest:
+    """Decode, store what comes while it comes, and close the result with its manifest.
+
+    Args:
+        vae: decodes the latents.
+        latents: `[1, C, h, w]`, scaled as the pipeline holds them.
+        attempt: told of each tile; asked between tiles whether to go on.
+        store: takes every object.
+        settings: size and overlap of the tiles.
+        recipe: goes into the picture's file, unless the request leaves it out, and into the
+            manifest with the times taken.
+        stopwatch: takes the times.
+        pictures: what it started from; where a mask keeps the picture, it stays as it was given.
+        earlier: of an attempt that began this very picture; what it stored is not decoded again.
+        frugal: take less memory and more time.
+        checker: looks at the whole picture before any of it is stored.
+
+    Returns:
+        The stored manifest.
+
+    Raises:
+        NonFiniteError: latents or pixels hold NaN or infinity.
+        ContentFiltered, CheckerFailed: the checker lets nobody see the picture.
+        StoreError, Unavailable: the store does not take an object.
+    """
+    request = attempt.generation.request
+    pyramid = deep_zoom(
+        request.width,
+        request.height,
+        settings.tile_size,
+        settings.tile_overlap,
+        request.tile_format,
+    )
+    deep = _deep_pixels(request)
+
+    def tell(tile: TileRef, done: int, total: int) -> None:
+        attempt.tell(TileStored, tile=tile, done=done, total=total)
+
+    on_tile = tell if request.tiles else None
+    # What an earlier attempt stored may be a checker's replacement, not what was decoded.
+    reusable = earlier if deep is None and checker is None and request.tiles else None
+    salvage = Salvage(store, reusable, pyramid) if reusable else None
+    tile = DECODER_TILE if frugal else DEFAULT_TILE
+    with PyramidWriter(store, attempt.keys, pyramid, on_tile, threads=_ENCODER_THREADS) as writer:
+        with stopwatch.phase("decode"):
+            into = writer if checker is None else HeldBack(request.width, request.height)
+            missing = _salvaged_into(writer, salvage, attempt, tile)
+            if missing:
+                _decode_into(
+                    into,
+                    deep,
+                    vae,
+                    latents,
+                    attempt,
+                    pictures=pictures,
+                    missing=missing,
+                    tile=tile,
+                    frugal=frugal,
+                )
+        if checker is not None and isinstance(into, HeldBack):
+            with stopwatch.phase("check"):
+                recipe = recipe | _release(into, writer, deep, checker, request)
+        with stopwatch.phase("encode"):
+            writer.finish()
+            attempt.stop_if_cancelled()
+            pixels = writer.pixels(len(pyramid.levels) - 1) if deep is None else deep
+            image = _store_image(store, attempt, pixels, recipe)
+            thumbnail = _store_thumbnail(store, attempt, writer)
+    manifest = Manifest(
+        generation_id=attempt.generation.id,
+        attempt=attempt.generation.attempt,
+        width=request.width,
+        height=request.height,
+        image=image,
+        thumbnail=thumbnail,
+        pyramid=pyramid if request.tiles else None,
+        recipe=recipe | {"seconds": stopwatch.seconds},
+        stored_bytes=writer.stored_bytes + image.bytes + thumbnail.bytes,
+        created_at=datetime.now(UTC),
+    )
+    attempt.stop_if_cancelled()
+    with tracing.span("manifest"):
+        write_manifest(store, manifest)
+    return manifest
+
+
+def _deep_pixels(request: ResolvedRequest) -> NDArray[np.uint16] | None:
+    """Room for the picture at 16 bits per channel, when its file is to hold more than 8."""
+    if request.bit_depth == 8:
+        return None
+    return np.empty((request.height, request.width, 3), np.uint16)
+
+
+def _salvaged_into(
+    writer: PyramidWriter, salvage: Salvage | None, attempt: Attempt, tile: int
+) -> set[tuple[int, int]]:
+    """Hand in the regions that are there already; returns top and left of those that are not."""
+    finest = writer.pyramid.levels[-1]
+    missing = set()
+    for top in range(0, finest.height, tile):
+        for left in range(0, finest.width, tile):
+            attempt.stop_if_cancelled()
+            size = min(tile, finest.width - left), min(tile, finest.height - top)
+            pixels = None if salvage is None else salvage.region(left, top, *size)
+            if pixels is None:
+                missing.add((top, left))
+            else:
+                writer.add(left, top, pixels)
+    return missing
+
+
+def _release(
+    held: HeldBack,
+    writer: PyramidWriter,
+    deep: NDArray[np.uint16] | None,
+    checker: Checker,
+    request: ResolvedRequest,
+) -> dict[str, str]:
+    """Have a picture checked and hand it to the writer; returns what the recipe is to say of it."""
+    small = shrunk(held.pixels)
+    picture = Picture(held.pixels, small, request.prompt, request.negative_prompt, request.model)
+    verdict = look_at(checker, picture)
+    if isinstance(verdict, Pass):
+        writer.add(0, 0, held.pixels)
+        return {}
+    writer.add(0, 0, verdict.pixels)
+    if deep is not None:
+        deep[:] = verdict.pixels.astype(np.uint16) * 257  # 255 becomes 65535
+    return {"content_replaced": verdict.reason}
+
+
+def _decode_into(
+    writer: PyramidWriter | HeldBack,
+    deep: NDArray[np.uint16] | None,
+    vae: Any,
+    latents: torch.Tensor,
+    attempt: Attempt,
+    *,
+    pictures: Pictures,
+    missing: Container[tuple[int, int]],
+    tile: int,
+    frugal: bool,
+) -> None:
+    """Hand each region to the writer as soon as it is decoded, and put it into `deep` if given."""
+    regions = decode_tiles(
+        vae,
+        unscale(vae, latents),
+        tile=tile,
+        storage="cpu" if frugal else None,
+        progress=lambda *_: attempt.stop_if_cancelled(),
+        wanted=lambda top, left: (top, left) in missing,
+    )
+    for region in regions:
+        height, width = region.pixels.shape[2:]
+        pixels = restored(region.pixels, region.left, region.top, pictures)
+        writer.add(region.left, region.top, _to_integers(pixels, torch.uint8))
+        if deep is not None:
+            rows = slice(region.top, region.top + height)
+            values = _to_integers(pixels, torch.uint16)
+            deep[rows, region.left : region.left + width] = values
+
+
+def _to_integers(pixels: torch.Tensor, dtype: torch.dtype) -> NDArray[Any]:
+    """`[1, 3, h, w]` on [-1, 1] to `[h, w, 3]`, rounded as diffusers rounds."""
+    largest = torch.iinfo(dtype).max
+    values = ((pixels[0] / 2 + 0.5).clamp(0, 1) * largest).round().to(dtype)
+    return values.permute(1, 2, 0).contiguous().cpu().numpy()
+
+
+def _store_image(
+    store: ObjectStore, attempt: Attempt, pixels: NDArray[Any], recipe: dict[str, Any]
+) -> ArtifactRef:
+    request = attempt.generation.request
+    data = encode_marked(
+        pixels,
+        request.output_format,
+        recipe_text(recipe) if request.metadata else None,
+        quality=request.quality,
+        bit_depth=request.bit_depth,
+    )
+    key = attempt.keys.image(request.output_format)
+    return _put(store, key, data, MEDIA_TYPES[request.output_format])
+
+
+def _store_thumbnail(store: ObjectStore, attempt: Attempt, writer: PyramidWriter) -> ArtifactRef:
+    level = max(
+        level.level
+        for level in writer.pyramid.levels
+        if max(level.width, level.height) <= THUMBNAIL_PIXELS
+    )
+    data = encode(writer.pixels(level), "jpeg")
+    return _put(store, attempt.keys.thumbnail, data, MEDIA_TYPES["jpeg"])
+
+
+def _put(store: ObjectStore, key: str, data: bytes, media_type: str) -> ArtifactRef:
+    store.put(key, data, media_type)
+    digest = hashlib.sha256(data).hexdigest()
+    return ArtifactRef(key=key, media_type=media_type, bytes=len(data), sha256=digest)

@@ -1,0 +1,1 @@
+"""A generation from its record to its final event."""

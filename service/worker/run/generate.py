@@ -1,0 +1,205 @@
+"""Generations from their records to their final events."""
+
+import logging
+from collections.abc import Sequence
+from contextlib import nullcontext
+
+import torch
+
+from service import tracing
+from service.application.ports import ObjectStore
+from service.domain.artifacts import Manifest
+from service.domain.events import Cancelled, Failed, Succeeded
+from service.domain.generation import Failure
+from service.domain.request import ResolvedRequest
+from service.settings import WorkerSettings
+from service.worker.engines.diffusion import denoise
+from service.worker.job.attempt import Attempt, CancelSignal
+from service.worker.job.checking import Checker
+from service.worker.job.failures import device_is_lost, failure_of, is_out_of_memory, out_of_memory
+from service.worker.job.patience import PatientStore
+from service.worker.job.snapshot import Snapshot
+from service.worker.job.stopwatch import Stopwatch
+from service.worker.result.preview import Previews
+from service.worker.result.recipe import recipe_of
+from service.worker.result.render import render
+from service.worker.run.batch import Drawn, Rows, draw_together
+from service.worker.run.checkpoint import Checkpoints, newest_checkpoint
+from service.worker.run.steps import Steps
+from service.worker.weights.frugal import frugal_denoising, parked
+from service.worker.weights.inputs import Pictures, load_pictures
+from service.worker.weights.memory import free_memory
+from service.worker.weights.pipelines import Pipelines, WarmPipeline, needs_of, release_memory
+
+_log = logging.getLogger(__name__)
+
+
+class DeviceLost(Exception):
+    """The process cannot use its device any more; another process has to try again."""
+
+
+class Studio:
+    """Makes pictures on warm pipelines.
+
+    Args:
+        pipelines: where the models are.
+        store: where results go.
+        settings: tiles and previews.
+        checker: looks at each picture first; then there are no previews, and no early tiles.
+    """
+
+    def __init__(
+        self,
+        pipelines: Pipelines,
+        store: ObjectStore,
+        settings: WorkerSettings,
+        checker: Checker | None = None,
+    ) -> None:
+        self._pipelines = pipelines
+        self._store = store
+        # A preview would show what the checker has not seen yet.
+        unseen = {} if checker is None else {"preview_every": 0}
+        self._settings = settings.model_copy(update=unseen)
+        self._checker = checker
+
+    def run(self, attempts: Sequence[Attempt]) -> None:
+        """Run attempts to their end, and tell it as the last event of each.
+
+        Several are denoised as one batch, and decoded one after the other. What runs out of memory
+        is tried once more with less of it.
+
+        Args:
+            attempts: one, or several of one `batch_key`.
+
+        Raises:
+            DeviceLost: nothing can be run in this process any more; no last event was told.
+        """
+        rows = Rows(attempts)
+        latents = self._draw_together(rows) if len(attempts) > 1 else {}
+        while (attempt := rows.next()) is not None:
+            generation = attempt.generation
+            with tracing.span("generate", generation.trace_context, tracing.about(generation)):
+                self._run(attempt, latents.pop(generation.id, None))
+
+    def _draw_together(self, rows: Rows) -> dict[str, Drawn]:
+        """Denoise a batch; what cannot be drawn together is left to be drawn one by one."""
+        try:
+            first, count = rows.waiting[0].generation, len(rows.waiting)
+            with tracing.span("batch", first.trace_context, {"rows": count}):
+                return draw_together(rows, self._pipelines, self._store, self._settings)
+        except Exception as error:
+            if device_is_lost(error):
+                raise DeviceLost(str(error)) from error
+            _log.warning("one by one, because the batch failed: %s", error)
+            return {}
+        finally:
+            release_memory()
+
+    def _run(self, attempt: Attempt, drawn: Drawn | None) -> None:
+        try:
+            attempt.tell(Succeeded, manifest=self._make_somehow(attempt, drawn))
+        except CancelSignal:
+            attempt.tell(Cancelled)
+        except Exception as error:
+            if attempt.cancelled() or attempt.suspended():
+                attempt.tell(Cancelled)
+                return
+            if device_is_lost(error):
+                raise DeviceLost(str(error)) from error
+            _log.exception("the attempt failed")
+            attempt.tell(Failed, error=self._failure_of(error, attempt.generation.request))
+        finally:
+            release_memory()
+
+    def _make_somehow(self, attempt: Attempt, drawn: Drawn | None) -> Manifest:
+        try:
+            return self._make(attempt) if drawn is None else self._finish(attempt, drawn)
+        except Exception as error:
+            if not is_out_of_memory(error):
+                raise
+            _log.warning("out of memory; trying once more with less: %s", error)
+        request = attempt.generation.request
+        self._pipelines.keep_only(request.model, **needs_of(request))
+        return self._make(attempt, frugal=True)
+
+    def _failure_of(self, error: Exception, request: ResolvedRequest) -> Failure:
+        if not is_out_of_memory(error):
+            return failure_of(error)
+        release_memory()
+        free = free_memory(self._pipelines.device)
+        largest = self._pipelines.memory.fits_now(request.model, free)
+        # The model of memory may be wrong, but never so wrong as to recommend what just failed.
+        return out_of_memory(error, None if largest is None else min(largest, request.pixels // 2))
+
+    def _make(self, attempt: Attempt, *, frugal: bool = False) -> Manifest:
+        request, stopwatch = attempt.generation.request, Stopwatch()
+        attempt.stop_if_cancelled()
+        patient = PatientStore(self._store, attempt, self._settings.store_wait_seconds)
+        with stopwatch.phase("load"):
+            warm = self._pipelines.get(request.model, request.pixels, **needs_of(request))
+            pictures = load_pictures(patient, attempt.generation)
+        recipe = recipe_of(request, self._pipelines) | ({"low_memory": True} if frugal else {})
+        if frugal:  # the first try's checkpoint and tiles belong to another recipe
+            self._store.delete_prefix(attempt.keys.checkpoint)
+        found = newest_checkpoint(patient, attempt.generation, recipe, self._pipelines.device)
+        begin = None if found is None else found.snapshot
+        with Checkpoints(attempt, self._store, self._settings, recipe, begin) as checkpoints:
+            with frugal_denoising(warm.pipe) if frugal else nullcontext():
+                latents = self._denoise(
+                    attempt,
+                    warm,
+                    pictures,
+                    begin=begin,
+                    checkpoints=checkpoints,
+                    stopwatch=stopwatch,
+                )
+            with parked(warm.pipe.unet) if frugal else nullcontext():
+                manifest = render(
+                    warm.pipe.vae,
+                    latents,
+                    attempt,
+                    store=patient,
+                    settings=self._settings,
+                    recipe=recipe,
+                    stopwatch=stopwatch,
+                    pictures=pictures,
+                    earlier=None if found is None else found.keys,
+                    frugal=frugal,
+                    checker=self._checker,
+                )
+        _log.info("made %dx%d pixels: %s s", request.width, request.height, stopwatch.seconds)
+        return manifest
+
+    def _finish(self, attempt: Attempt, drawn: Drawn) -> Manifest:
+        """Decode what was denoised in a batch."""
+        attempt.stop_if_cancelled()
+        request = attempt.generation.request
+        manifest = render(
+            self._pipelines.get(request.model, request.pixels).pipe.vae,
+            drawn.latents,
+            attempt,
+            store=PatientStore(self._store, attempt, self._settings.store_wait_seconds),
+            settings=self._settings,
+            recipe=recipe_of(request, self._pipelines) | {"batch": drawn.rows},
+            stopwatch=drawn.stopwatch,
+            checker=self._checker,
+        )
+        _log.info("made %dx%d pixels in a batch of %d", request.width, request.height, drawn.rows)
+        return manifest
+
+    def _denoise(
+        self,
+        attempt: Attempt,
+        warm: WarmPipeline,
+        pictures: Pictures,
+        *,
+        begin: Snapshot | None,
+        checkpoints: Checkpoints,
+        stopwatch: Stopwatch,
+    ) -> torch.Tensor:
+        previews = Previews(attempt, self._store, warm.preview)
+        with stopwatch.phase("denoise"), previews.running():
+            steps = Steps(attempt, previews, checkpoints, self._settings.preview_every)
+            request = attempt.generation.request
+            alive = attempt.stop_if_cancelled
+            return denoise(warm, request, steps, begin, alive=alive, pictures=pictures)

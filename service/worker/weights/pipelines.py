@@ -1,0 +1,300 @@
+"""Pipelines that are loaded once and stay warm."""
+
+import gc
+import logging
+from collections.abc import Collection, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import diffusers
+import torch
+from torch import nn
+
+from hidiffusion.decode import PreviewFactors, fit_preview, known_preview
+from service.domain.catalog import Model
+from service.domain.request import ResolvedRequest
+from service.settings import Settings
+from service.worker.job.failures import (
+    ModelUnavailable,
+    UnsupportedRequest,
+    device_is_lost,
+    is_out_of_memory,
+)
+from service.worker.weights.adapters import load_embedding
+from service.worker.weights.compiling import checked_backend, compile_unet
+from service.worker.weights.controls import (
+    WarmControlNet,
+    check_fits,
+    load_controlnet,
+    offered_control,
+)
+from service.worker.weights.devices import chosen_device, chosen_dtype
+from service.worker.weights.image_prompts import WarmIpAdapter, load_ip_adapter
+from service.worker.weights.memory import MemoryModel, free_memory, load_profiles
+
+_log = logging.getLogger(__name__)
+
+#: A model folder may bring its own preview map; `python -m hidiffusion.decode` writes it.
+_PREVIEW_FILE = "preview.json"
+
+#: What the keys of IP-Adapters begin with; names of models have no colon.
+_IP_ADAPTER = "ip-adapter:"
+
+
+@dataclass(frozen=True)
+class WarmPipeline:
+    """A loaded pipeline and what is needed to use it again and again.
+
+    Attributes:
+        model: its entry in the catalogue.
+        pipe: a diffusers text-to-image pipeline, on its device; one run at a time.
+        scheduler_config: of the scheduler that came with the model.
+        preview: the map from its latents to a small picture.
+        compiled: whether its U-Net is compiled.
+        controlnets: those that its next run is guided by, in their order.
+        ip_adapter: what lets its next run take a picture as a prompt.
+    """
+
+    model: Model
+    pipe: Any
+    scheduler_config: dict[str, Any]
+    preview: PreviewFactors
+    compiled: bool = False
+    controlnets: tuple[Any, ...] = ()
+    ip_adapter: WarmIpAdapter | None = None
+
+    @property
+    def weights(self) -> int:
+        """Bytes of all its parameters."""
+        modules = _modules(self.pipe)
+        return sum(weight.nbytes for module in modules for weight in module.parameters())
+
+    def use_scheduler(self, name: str) -> None:
+        """Give the pipeline a fresh scheduler of the diffusers class `name`.
+
+        Raises:
+            UnsupportedRequest: diffusers has no such class, or it does not fit the model.
+        """
+        kind = getattr(diffusers, name, None)
+        if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
+            raise UnsupportedRequest(
+                f"scheduler {name!r} is no scheduler class of diffusers {diffusers.__version__}; "
+                f"use one of {', '.join(self.model.schedulers)}"
+            )
+        build: Any = kind.from_config
+        self.pipe.scheduler = build(self.scheduler_config)
+
+
+class Pipelines:
+    """The pipelines of one process, and what goes with them, as much as memory holds.
+
+    Args:
+        settings: of the whole service.
+
+    Attributes:
+        device: where they compute.
+        dtype: what they compute in; an autoencoder that asks for float32 keeps it.
+        memory: what fits.
+        loads: how many pipelines, ControlNets and IP-Adapters were loaded since the process began.
+        evictions: how many of them were dropped to make room.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.device = chosen_device(settings.worker.device)
+        self.dtype = chosen_dtype(settings.worker.dtype, self.device)
+        self._compile = checked_backend(settings.worker.compile)
+        self.loads = 0
+        self.evictions = 0
+        self._catalog = settings.load_catalog()
+        self._warm: dict[str, WarmPipeline] = {}
+        self._controlnets: dict[str, WarmControlNet] = {}  # by source: models may share one
+        self._ip_adapters: dict[str, WarmIpAdapter] = {}
+        self._used: dict[str, None] = {}  # the keys of all, the least recently used first
+        self.memory = MemoryModel(
+            settings.worker.memory_bytes or free_memory(self.device),
+            load_profiles(settings.catalog, self._catalog, self.device, self.dtype),
+        )
+
+    @property
+    def names(self) -> tuple[str, ...]:
+        """Models that are loaded."""
+        return tuple(key for key in self._used if key in self._warm)
+
+    def get(
+        self,
+        name: str,
+        pixels: int = 0,
+        controls: Sequence[str] = (),
+        *,
+        image_prompt: bool = False,
+    ) -> WarmPipeline:
+        """The pipeline of a model, loaded at first use, and room for a run of `pixels`.
+
+        When memory is short, what was not used for longest is dropped.
+
+        Args:
+            name: of the model.
+            pixels: of all pictures of the run together.
+            controls: names of the ControlNets that guide it; they are loaded likewise.
+            image_prompt: whether it takes a picture as a prompt; the IP-Adapter is loaded likewise.
+
+        Raises:
+            UnsupportedRequest: the catalogue has no such model, ControlNet or IP-Adapter.
+            ModelUnavailable: one cannot be loaded.
+        """
+        wanted = self._keys(name, controls, image_prompt=image_prompt)
+        self._make_room(name, wanted, pixels)
+        if name not in self._warm:
+            self._warm[name] = self._loaded(name)
+        self._use(name)
+        warm = self._warm[name]
+        guides = tuple(self._control(warm, control) for control in controls)
+        adapter = self._ip_adapter(warm) if image_prompt else None
+        self._make_room(name, wanted, pixels)
+        if not guides and adapter is None:
+            return warm
+        return replace(warm, controlnets=guides, ip_adapter=adapter)
+
+    def has_room(self, name: str) -> bool:
+        """Whether a model fits beside those that are loaded."""
+        return self._missing_bytes(name, 0) <= 0
+
+    def keep_only(
+        self, name: str, controls: Sequence[str] = (), *, image_prompt: bool = False
+    ) -> None:
+        """Drop everything but one pipeline and these things that go with it."""
+        kept = self._keys(name, controls, image_prompt=image_prompt)
+        for other in [*self._used]:
+            if other not in kept:
+                self.forget(other)
+                self.evictions += 1
+
+    def forget(self, key: str) -> None:
+        """Drop a pipeline, by name, or what goes with one; the next use loads it again."""
+        self._used.pop(key, None)
+        self._warm.pop(key, None)
+        self._controlnets.pop(key, None)
+        self._ip_adapters.pop(key, None)
+        release_memory()
+
+    def _keys(self, name: str, controls: Sequence[str], *, image_prompt: bool) -> list[str]:
+        """Of a pipeline and of what goes with it: ControlNets have their source, to be shared."""
+        model = self._model(name)
+        nets = [offered_control(model, control).source for control in controls]
+        return [name, *nets, *([_IP_ADAPTER + name] if image_prompt else [])]
+
+    def _control(self, warm: WarmPipeline, name: str) -> Any:
+        net = offered_control(warm.model, name)
+        if net.source not in self._controlnets:
+            self._controlnets[net.source] = load_controlnet(net, self.device, self.dtype)
+            self.loads += 1
+        self._use(net.source)
+        check_fits(net, self._controlnets[net.source], warm.pipe.unet)
+        return self._controlnets[net.source].module
+
+    def _ip_adapter(self, warm: WarmPipeline) -> WarmIpAdapter:
+        key = _IP_ADAPTER + warm.model.name
+        if key not in self._ip_adapters:
+            self._ip_adapters[key] = load_ip_adapter(warm.model, warm.pipe)
+            self.loads += 1
+        self._use(key)
+        return self._ip_adapters[key]
+
+    def _use(self, key: str) -> None:
+        """Note what was used last."""
+        self._used.pop(key, None)
+        self._used[key] = None
+
+    def _make_room(self, name: str, wanted: Collection[str], pixels: int) -> None:
+        while self._missing_bytes(name, pixels) > 0:
+            oldest = next((other for other in self._used if other not in wanted), None)
+            if oldest is None:
+                return
+            _log.info("dropping %s to make room for %s", oldest, name)
+            self.forget(oldest)
+            self.evictions += 1
+
+    def _missing_bytes(self, name: str, pixels: int) -> int:
+        """How much more memory it would take than there is."""
+        models = sum(map(self._weights, {*self._warm, name}))
+        beside: list[Any] = [*self._controlnets.values(), *self._ip_adapters.values()]
+        held: int = models + sum(part.weights for part in beside)
+        return self.memory.run(name, pixels) + held - self.memory.budget
+
+    def _weights(self, name: str) -> int:
+        known = self.memory.weights(name)
+        return known if known or name not in self._warm else self._warm[name].weights
+
+    def _model(self, name: str) -> Model:
+        model = self._catalog.find(name)
+        if model is None:
+            raise UnsupportedRequest(
+                f"model {name!r} is not in this worker's catalogue; "
+                f"use one of {', '.join(self._catalog.names)}"
+            )
+        return model
+
+    def _loaded(self, name: str) -> WarmPipeline:
+        model = self._model(name)
+        try:
+            return self._load(model)
+        except ModelUnavailable:
+            raise
+        except Exception as error:
+            if is_out_of_memory(error) or device_is_lost(error):
+                raise
+            raise ModelUnavailable(f"model {name!r}", model.source, error) from error
+
+    def _load(self, model: Model) -> WarmPipeline:
+        _log.info("loading %s from %s", model.name, model.source)
+        loader: Any = diffusers.DiffusionPipeline
+        pipe = loader.from_pretrained(
+            model.source, dtype=self.dtype, local_files_only=Path(model.source).is_dir()
+        )
+        self.loads += 1
+        for embedding in model.embeddings:
+            load_embedding(pipe, embedding)
+        pipe.to(self.device)
+        # Torch multiplies in another order where a weight could be learned, and the first LoRA
+        # freezes what it acts on: frozen from the start, the rounding never changes.
+        for module in _modules(pipe):
+            module.requires_grad_(False)
+        if self.dtype is torch.float16 and pipe.vae.config.force_upcast:
+            pipe.vae.to(torch.float32)
+        pipe.set_progress_bar_config(disable=True)
+        if self._compile is not None:
+            compile_unet(pipe.unet, self._compile)
+        scheduler, preview = dict(pipe.scheduler.config), _preview(model, pipe.vae)
+        return WarmPipeline(model, pipe, scheduler, preview, compiled=self._compile is not None)
+
+
+def needs_of(request: ResolvedRequest) -> dict[str, Any]:
+    """What a request needs beside its model, as arguments of `Pipelines.get`."""
+    names = [control.name for control in request.controls]
+    return {"controls": names, "image_prompt": request.image_prompt is not None}
+
+
+def _modules(pipe: Any) -> list[nn.Module]:
+    return [part for part in pipe.components.values() if isinstance(part, nn.Module)]
+
+
+def release_memory() -> None:
+    """Give back what nothing refers to any more, so that the next run starts as the first."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def _preview(model: Model, vae: Any) -> PreviewFactors:
+    path = Path(model.source) / _PREVIEW_FILE
+    if path.is_file():
+        return PreviewFactors.load(path)
+    return known_preview(vae) or fit_preview(vae, _smooth_noise(vae))
+
+
+def _smooth_noise(vae: Any) -> torch.Tensor:
+    """Latents `[4, C, 16, 16]` that vary slowly, as those of pictures do, for an unknown model."""
+    generator = torch.Generator().manual_seed(0)
+    coarse = torch.randn(4, vae.config.latent_channels, 4, 4, generator=generator)
+    return torch.nn.functional.interpolate(coarse, scale_factor=4, mode="bilinear")

@@ -1,0 +1,96 @@
+"""Records in a real Redis, and real worker processes with a scripted pipeline process."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ulid import ULID
+
+from tests.generations import MODEL
+from tests.servers import redis_server
+from tests.service.supervisor.waiting import PATIENCE_SECONDS
+
+ROOT = Path(__file__).parents[3]
+
+
+class ScriptedWorker:
+    """One worker process and the log of the pipeline processes it started."""
+
+    def __init__(
+        self,
+        url: str,
+        folder: Path,
+        models: tuple[str, ...] = (MODEL,),
+        warm: tuple[str, ...] = (MODEL,),
+        capacity: int | None = None,
+        **settings: float,
+    ) -> None:
+        self._children = folder / f"children-{ULID()}"
+        self._children.touch()
+        limits: dict[str, float] = {
+            "heartbeat_seconds": 0.3,
+            "heartbeat_ttl_seconds": 6,
+            "cancel_grace_seconds": 0.5,
+            "drain_grace_seconds": 10,
+            **settings,
+        }
+        environment = {
+            **os.environ,
+            "HIDIFFUSION_REDIS__URL": url,
+            "HIDIFFUSION_WORKER__MODELS": json.dumps(models),
+            "SCRIPTED_CHILD_LOG": str(self._children),
+            "SCRIPTED_CHILD_MODELS": ",".join(warm),
+            **{f"HIDIFFUSION_WORKER__{name.upper()}": str(v) for name, v in limits.items()},
+        }
+        if capacity is not None:
+            environment["SCRIPTED_CHILD_CAPACITY"] = str(capacity)
+        command = [sys.executable, "-m", "tests.service.supervisor.scripted_worker"]
+        self.process = subprocess.Popen(command, env=environment, cwd=ROOT)
+
+    @property
+    def children(self) -> list[int]:
+        """Process ids of every pipeline process so far, oldest first."""
+        return [int(line) for line in self._children.read_text().split()]
+
+    def signal(self, number: int) -> None:
+        self.process.send_signal(number)
+
+    def wait(self) -> int:
+        return self.process.wait(timeout=PATIENCE_SECONDS)
+
+    def end(self) -> None:
+        for pid in (self.process.pid, *self.children):
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        self.process.wait()
+
+
+@pytest.fixture(scope="module")
+def steady_worker(tmp_path_factory: pytest.TempPathFactory) -> Iterator[tuple[str, ScriptedWorker]]:
+    """A worker that many tests share, with the URL of a Redis of its own."""
+    folder = tmp_path_factory.mktemp("steady")
+    with redis_server(folder) as server:
+        worker = ScriptedWorker(server.url, folder, cancel_grace_seconds=0.3)
+        yield server.url, worker
+        worker.end()
+
+
+@pytest.fixture
+def start_worker(redis_url: str, tmp_path: Path) -> Iterator[Callable[..., ScriptedWorker]]:
+    workers: list[ScriptedWorker] = []
+
+    def start(url: str = redis_url, **settings: Any) -> ScriptedWorker:
+        workers.append(ScriptedWorker(url, tmp_path, **settings))
+        return workers[-1]
+
+    yield start
+    for worker in workers:
+        worker.end()

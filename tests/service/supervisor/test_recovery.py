@@ -1,0 +1,149 @@
+"""Sweeps over what a dead worker left in a real Redis."""
+
+import pytest
+import redis
+from rq import Queue
+
+from service.application.ports import WorkerInfo
+from service.domain.errors import Unavailable
+from service.domain.generation import Status
+from service.events.connection import connect
+from service.events.stream import RedisEventLog
+from service.records.attempts import Attempts
+from service.records.keys import LEASES, index_key, queue_key, record_key
+from service.records.records import RedisRecords
+from service.settings import RedisSettings
+from service.supervisor.recovery import Recovery
+from tests.generations import MODEL, make_generation, now
+from tests.servers import free_port
+
+
+@pytest.fixture
+def recovery(attempts):
+    """Everything without a sign of life at this very moment is silent."""
+    return Recovery(attempts, silence_seconds=0.0)
+
+
+@pytest.fixture
+def waiting(records):
+    return records.accept(make_generation(), None)
+
+
+@pytest.fixture
+def running(records, waiting):
+    return records.begin_attempt(waiting.id, "dead", now())
+
+
+@pytest.fixture
+def client(records):
+    return records.redis
+
+
+def test_a_silent_attempt_is_queued_again_by_the_second_sweep(records, recovery, running):
+    recovery.sweep()
+    assert records.get(running.id).status is Status.RUNNING
+    recovery.sweep()
+    assert records.get(running.id).status is Status.QUEUED
+    assert records.queue_depth(MODEL) == 1
+    assert records.begin_attempt(running.id, "w2", now()).attempt == 2
+
+
+def test_a_live_attempt_is_left_alone(records, attempts, running):
+    recovery = Recovery(attempts, silence_seconds=60)
+    for _ in range(3):
+        recovery.sweep()
+    assert records.get(running.id).status is Status.RUNNING
+
+
+def test_one_that_speaks_between_two_sweeps_is_left_alone(records, attempts, running, client):
+    recovery = Recovery(attempts, silence_seconds=60)
+    client.zadd(LEASES, {running.id: 0})
+    recovery.sweep()
+    attempts.touch(running.id, 1)
+    recovery.sweep()
+    assert records.get(running.id).status is Status.RUNNING
+
+
+def test_workers_that_sweep_together_count_one_loss(records, attempts, running, redis_url):
+    sweepers = [Recovery(attempts, silence_seconds=0.0) for _ in range(5)]
+    for _ in range(3):
+        for sweeper in sweepers:
+            sweeper.sweep()
+    told = [stored.event.type for stored in RedisEventLog(redis_url).read(running.id, None, 99)]
+    assert told == ["queued", "started", "queued"]
+    assert records.queue_depth(MODEL) == 1
+
+
+def test_three_dead_workers_fail_it(records, recovery, waiting):
+    for _ in range(3):
+        records.begin_attempt(waiting.id, "dead", now())
+        recovery.sweep()
+        recovery.sweep()
+    assert records.get(waiting.id).status is Status.FAILED
+    assert "its worker fell silent" in records.get(waiting.id).error.detail
+
+
+def test_silent_and_to_be_cancelled_it_is_cancelled(records, recovery, running):
+    records.request_cancel(running.id, now())
+    recovery.sweep()
+    recovery.sweep()
+    assert records.get(running.id).status is Status.CANCELLED
+
+
+def test_a_lease_without_a_record_is_dropped(recovery, client):
+    client.zadd(LEASES, {"gone": 0})
+    recovery.sweep()
+    recovery.sweep()
+    assert client.zcard(LEASES) == 0
+
+
+def test_what_was_taken_and_never_begun_is_put_back_first(records, recovery, waiting, client):
+    other = records.accept(make_generation(), None)
+    assert client.lpop(queue_key(MODEL, "normal")) == waiting.id
+    recovery.sweep()
+    assert client.lrange(queue_key(MODEL, "normal"), 0, -1) == [other.id]
+    recovery.sweep()
+    recovery.sweep()
+    assert client.lrange(queue_key(MODEL, "normal"), 0, -1) == [waiting.id, other.id]
+
+
+def test_an_emptied_queue_fills_again_and_rq_can_take_from_it(records, recovery, redis_url):
+    accepted = [records.accept(make_generation(model=model), None) for model in ("fox", "owl")]
+    with redis.Redis.from_url(redis_url) as connection:
+        queues = [
+            Queue(f"generations:{model}:normal", connection=connection, serializer="json")
+            for model in ("fox", "owl")
+        ]
+        for queue in queues:
+            queue.empty()
+        recovery.sweep()
+        recovery.sweep()
+        assert [queue.jobs[0].id for queue in queues] == [g.id for g in accepted]
+
+
+def test_what_is_begun_meanwhile_is_not_put_back(records, recovery, waiting, client):
+    client.lpop(queue_key(MODEL, "normal"))
+    recovery.sweep()
+    records.begin_attempt(waiting.id, "slow", now())
+    recovery.sweep()
+    assert records.queue_depth(MODEL) == 0
+
+
+def test_indexes_forget_what_expired_and_workers_that_are_silent(
+    records, attempts, recovery, waiting, client
+):
+    gone = records.accept(make_generation(), None)
+    client.delete(record_key(gone.id))
+    attempts.report(WorkerInfo("dead", "idle", (), (), 0), 60)
+    client.delete("hidiffusion:worker:dead")
+    recovery.sweep()
+    assert client.zrange(index_key("all"), 0, -1) == [waiting.id]
+    assert client.zrange(index_key("queued"), 0, -1) == [waiting.id]
+    assert client.smembers("hidiffusion:workers") == set()
+
+
+def test_without_redis_a_sweep_says_so():
+    url = f"redis://127.0.0.1:{free_port()}/0"
+    records = RedisRecords(connect(url), RedisSettings(url=url))
+    with pytest.raises(Unavailable):
+        Recovery(Attempts(records, 3), 1.0).sweep()
