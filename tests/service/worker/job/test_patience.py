@@ -6,7 +6,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from pydantic import SecretStr
-from tests.service.worker.process.test_main import NewGeneration
 
 from service.application.ports import ObjectStore
 from service.domain.errors import NotFound, StoreError, Unavailable
@@ -18,6 +17,7 @@ from service.worker.job.attempt import Attempt
 from service.worker.job.patience import PatientStore
 from tests.faulty_s3 import Fault, FaultyS3
 from tests.s3_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY, s3_server
+from tests.service.worker.process.test_main import NewGeneration
 
 KEY = "generations/g/1/tile.png"
 
