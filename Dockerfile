@@ -28,6 +28,7 @@ RUN python deploy/extra_requirements.py pyproject.toml service tracing > /tmp/se
  && pip install -r /tmp/service.txt -c constraints.txt
 COPY LICENSE NOTICE README.md ./
 COPY hidiffusion hidiffusion
+COPY hidiffusion_api hidiffusion_api
 COPY service service
 COPY models/catalog.json models/catalog.json
 RUN pip install --no-deps .
@@ -46,6 +47,7 @@ RUN python deploy/extra_requirements.py pyproject.toml "" service worker tracing
  && pip install -r /tmp/all.txt -c constraints.txt
 COPY LICENSE NOTICE README.md ./
 COPY hidiffusion hidiffusion
+COPY hidiffusion_api hidiffusion_api
 COPY service service
 COPY models/catalog.json models/catalog.json
 COPY models/memory models/memory

@@ -25,7 +25,7 @@ REQUEST: dict[str, Any] = {"prompt": "a red guitar", "width": 1024, "height": 10
 #: Sends one request and returns once it is answered; raises when it is refused.
 Ask = Callable[[], Awaitable[None]]
 
-CREATE = "/hidiffusion.v1.GenerationService/CreateGeneration"
+CREATE = "/hidiffusion_api.v1.GenerationService/CreateGeneration"
 
 
 async def http_client(address: str, method: str, path: str, body: bytes, status: int) -> Ask:
@@ -57,7 +57,7 @@ async def grpc_client(address: str) -> Ask:
     """A client on a channel of its own, past the sharing of connections by equal channels."""
     import grpc
 
-    from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+    from hidiffusion_api.v1 import generation_service_pb2 as rpc
 
     channel = grpc.aio.insecure_channel(address, options=[("grpc.use_local_subchannel_pool", 1)])
     unary: Any = channel.unary_unary  # the stubs want serializers; bytes need none

@@ -44,8 +44,8 @@ async def watch_grpc(address: str, generation_id: str) -> AsyncIterator[str]:
     """A server stream over a connection of its own: equal channels share one unless told not to."""
     import grpc
 
-    from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
-    from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2_grpc as stubs
+    from hidiffusion_api.v1 import generation_service_pb2 as rpc
+    from hidiffusion_api.v1 import generation_service_pb2_grpc as stubs
 
     options = [("grpc.use_local_subchannel_pool", 1)]
     async with grpc.aio.insecure_channel(address, options=options) as channel:

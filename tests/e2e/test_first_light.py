@@ -13,7 +13,7 @@ import pytest
 from httpx_sse import connect_sse
 from PIL import Image
 
-from service.api.grpc._generated.hidiffusion.v1 import (
+from hidiffusion_api.v1 import (
     generation_service_pb2,
     generation_service_pb2_grpc,
 )

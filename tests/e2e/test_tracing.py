@@ -14,8 +14,8 @@ import httpx
 import psutil
 import pytest
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2_grpc as stubs
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_service_pb2_grpc as stubs
 from service.application.access import new_key
 from service.cli.embedded import Embedded, embedded_service
 from service.domain.access import Scope

@@ -52,12 +52,20 @@ class Registrar:
         server: where the wrapped methods go.
         callers: decides what each caller gets to work with.
         metrics: counts the calls.
+        also_as: second names of services, by their names.
     """
 
-    def __init__(self, server: grpc.aio.Server, callers: Callers, metrics: ApiMetrics) -> None:
+    def __init__(
+        self,
+        server: grpc.aio.Server,
+        callers: Callers,
+        metrics: ApiMetrics,
+        also_as: Mapping[str, str],
+    ) -> None:
         self._server = server
         self._callers = callers
         self._metrics = metrics
+        self._also_as = also_as
         self._running = 0
         self._ended = asyncio.Event()
 
@@ -75,10 +83,11 @@ class Registrar:
         """Nothing: what generated code registers this way, it registers by name as well."""
 
     def add_registered_method_handlers(self, service: str, methods: Mapping[str, _Handler]) -> None:
-        """Register the methods of `service`, by name."""
+        """Register the methods of `service`, by name, and under its second name if it has one."""
         wrapped = {name: self._wrapped(name, handler) for name, handler in methods.items()}
+        names = (service, self._also_as[service]) if service in self._also_as else (service,)
         self._server.add_generic_rpc_handlers(
-            (grpc.method_handlers_generic_handler(service, wrapped),)
+            tuple(grpc.method_handlers_generic_handler(name, wrapped) for name in names)
         )
 
     def _wrapped(self, name: str, handler: _Handler) -> _Handler:

@@ -10,14 +10,14 @@ from google.protobuf.message import Message
 from google.protobuf.struct_pb2 import Struct
 from google.protobuf.timestamp_pb2 import Timestamp
 
-from service.api.grpc._generated.hidiffusion.v1 import (
+from hidiffusion_api.v1 import (
     artifacts_pb2,
     events_pb2,
     models_pb2,
     uploads_pb2,
 )
-from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as pb
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_pb2 as pb
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.application.query import ModelStatus
 from service.application.queue_place import QueuePlace
 from service.domain.artifacts import ArtifactRef, Manifest, TileRef

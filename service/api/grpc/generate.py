@@ -1,25 +1,20 @@
 """Generate the Python stubs from `proto/`: `python -m service.api.grpc.generate`.
 
-protoc names a module after its proto file, so `hidiffusion/v1/events.proto` would become the Python
-package `hidiffusion.v1` and collide with the library. The stubs therefore live in a package of
-their own, and the imports among them are rewritten to it; the names on the wire stay as they are.
+They are the package `hidiffusion_api`, as protoc names it: what anyone gets who generates stubs.
 """
 
-import re
 import shutil
 import sys
 import tempfile
 from importlib import resources
 from pathlib import Path
 
-PACKAGE = "service.api.grpc._generated"
 PROTO_FOLDER = Path(__file__).parents[3] / "proto"
-TARGET_FOLDER = Path(__file__).parent / "_generated"
+TARGET_FOLDER = Path(__file__).parents[3] / "hidiffusion_api"
 
-_OWN_IMPORT = re.compile(r"^(from|import) hidiffusion\.v1\b", re.MULTILINE)
 _MESSAGES = ("python_out=", "mypy_out=quiet:")
 _SERVICES = ("grpc_python_out=", "mypy_grpc_out=quiet:")
-_HEADER = '"""Stubs generated from proto/; regenerate with `make proto`, never edit."""\n'
+_HEADER = '"""gRPC stubs generated from proto/; regenerate with `make proto`, never edit."""\n'
 
 
 def generate(target: Path) -> None:
@@ -31,13 +26,12 @@ def generate(target: Path) -> None:
     with tempfile.TemporaryDirectory() as temporary:
         scratch = Path(temporary)
         _run_protoc(scratch)
-        for stub in scratch.rglob("*.py*"):
-            text = stub.read_text(encoding="utf-8")
-            stub.write_text(_OWN_IMPORT.sub(rf"\1 {PACKAGE}.hidiffusion.v1", text), "utf-8")
-        for folder in (scratch, scratch / "hidiffusion", scratch / "hidiffusion" / "v1"):
+        package = scratch / TARGET_FOLDER.name
+        for folder in (package, package / "v1"):
             (folder / "__init__.py").write_text(_HEADER, encoding="utf-8")
+        (package / "py.typed").touch()
         shutil.rmtree(target, ignore_errors=True)
-        shutil.copytree(scratch, target)
+        shutil.copytree(package, target)
 
 
 def _run_protoc(output: Path) -> None:

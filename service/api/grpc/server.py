@@ -7,12 +7,14 @@ from typing import Any
 import grpc
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 
-from service.api.grpc._generated.hidiffusion.v1 import (
-    generation_service_pb2,
-    generation_service_pb2_grpc,
-)
+from hidiffusion_api.v1 import generation_service_pb2_grpc
 from service.api.grpc.callers import Callers
 from service.api.grpc.calls import Registrar
+from service.api.grpc.former_names import (
+    FORMER_SERVICE_NAME,
+    SERVICE_NAME,
+    add_former_descriptors,
+)
 from service.api.grpc.reflection import add_reflection
 from service.api.grpc.servicer import GenerationServicer
 from service.api.metrics import ApiMetrics
@@ -22,8 +24,6 @@ from service.application.query import Query
 from service.application.use_cases import UseCases
 from service.domain.errors import ServiceError
 from service.settings import ApiSettings
-
-SERVICE_NAME = generation_service_pb2.DESCRIPTOR.services_by_name["GenerationService"].full_name
 
 #: How often readiness is looked at, in seconds.
 READINESS_SECONDS = 2.0
@@ -80,14 +80,16 @@ class GrpcServer:
                 *_KEEP_ALIVE,
             ),
         )
-        self._registrar = Registrar(self._server, callers, metrics)
+        also_as = {SERVICE_NAME: FORMER_SERVICE_NAME}
+        self._registrar = Registrar(self._server, callers, metrics, also_as)
         registrar: Any = self._registrar  # in the place of a server
         generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(
             GenerationServicer(callers, stopping, settings.max_upload_bytes), registrar
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
-        add_reflection(self._server, (SERVICE_NAME, health.SERVICE_NAME))
+        add_former_descriptors()
+        add_reflection(self._server, (SERVICE_NAME, FORMER_SERVICE_NAME, health.SERVICE_NAME))
         host = f"[{settings.host}]" if ":" in settings.host else settings.host
         self.port = self._listen(f"{host}:{settings.grpc_port}", certificates)
         self._query = use_cases.query
@@ -100,7 +102,7 @@ class GrpcServer:
 
     async def start(self) -> None:
         """Begin to serve."""
-        await self._health.set(SERVICE_NAME, _NOT_SERVING)
+        await self._set_health(_NOT_SERVING)
         await self._server.start()
         self._readiness = asyncio.create_task(self._follow_readiness())
 
@@ -119,8 +121,12 @@ class GrpcServer:
     async def _follow_readiness(self) -> None:
         while True:
             ready = await asyncio.to_thread(_is_ready, self._query)
-            await self._health.set(SERVICE_NAME, _SERVING if ready else _NOT_SERVING)
+            await self._set_health(_SERVING if ready else _NOT_SERVING)
             await asyncio.sleep(READINESS_SECONDS)
+
+    async def _set_health(self, status: health_pb2.HealthCheckResponse.ServingStatus) -> None:
+        for name in (SERVICE_NAME, FORMER_SERVICE_NAME):
+            await self._health.set(name, status)
 
 
 def _is_ready(query: Query) -> bool:

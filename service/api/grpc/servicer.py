@@ -9,8 +9,8 @@ from typing import Any, TypeAlias, TypeVar
 import anyio
 import grpc
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2_grpc as stubs
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_service_pb2_grpc as stubs
 from service.api.grpc.callers import Callers
 from service.api.grpc.convert import (
     artifact_message,

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import redis
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.application.access import new_key
 from service.domain.access import KeyLimits, Scope
 from service.domain.request import EXAMPLE_PICTURE
@@ -19,7 +19,7 @@ from tests.faulty_s3 import Fault, FaultyS3
 from tests.servers import RedisServer
 from tests.service.api.stack import MAX_BODY_BYTES, Stack
 
-_METHODS = "/hidiffusion.v1.GenerationService/"
+_METHODS = "/hidiffusion_api.v1.GenerationService/"
 _PROMPT = {"prompt": "a red guitar"}
 _GENERATIONS = "/v1/generations"
 _IMAGES = "/v1/images/generations"

@@ -10,7 +10,7 @@ from pathlib import Path
 import grpc
 import httpx
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2_grpc as stubs
+from hidiffusion_api.v1 import generation_service_pb2_grpc as stubs
 from service.api.serve import Endpoints, front_ends
 from service.application.access import Access, Keys
 from service.application.cancel import CancelGeneration, PurgeGeneration

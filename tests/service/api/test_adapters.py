@@ -7,8 +7,8 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as pb
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_pb2 as pb
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from tests.service.api.stack import Stack
 
 BAD: list[tuple[list[dict[str, Any]], str, str]] = [

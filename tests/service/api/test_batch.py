@@ -7,7 +7,7 @@ import grpc
 import httpx
 import pytest
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.domain.request import EXAMPLE_PICTURE
 from tests.service.api.stack import Stack
 

@@ -4,8 +4,8 @@ from datetime import UTC, datetime, timedelta
 
 import pytest
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as pb
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_pb2 as pb
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from tests.service.api.stack import Stack
 
 

@@ -8,7 +8,7 @@ import httpx
 import pytest
 from pydantic import SecretStr
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.settings import StoreSettings
 from tests.s3_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server, s3_server
 from tests.service.api.played_worker import IMAGE, THUMBNAIL

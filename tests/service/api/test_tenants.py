@@ -19,7 +19,7 @@ from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 from typer.testing import CliRunner
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.application.access import new_key
 from service.cli.app import app
 from service.domain.access import KeyLimits, Scope

@@ -11,8 +11,8 @@ import httpx
 import pytest
 import trustme
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2_grpc as stubs
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_service_pb2_grpc as stubs
 from service.api.serve import Endpoints
 from service.api.tls import Certificates
 from service.settings import ApiSettings, StoreSettings

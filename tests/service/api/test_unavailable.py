@@ -11,7 +11,7 @@ import pytest
 from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.settings import StoreSettings
 from tests.servers import RedisServer
 from tests.service.api.stack import Stack, running_stack

@@ -66,8 +66,8 @@ function pythonGrpc(request, { grpcAddress, asksForKey }) {
   const bearer = `\nmetadata = [("authorization", f"Bearer {${pythonKey("'")}}")]\n`;
   const metadata = asksForKey ? ", metadata=metadata" : "";
   return `${asksForKey ? "import os\n\n" : ""}import grpc
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
-from service.api.grpc._generated.hidiffusion.v1.generation_service_pb2_grpc import (
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1.generation_service_pb2_grpc import (
     GenerationServiceStub,
 )
 ${asksForKey ? bearer : ""}

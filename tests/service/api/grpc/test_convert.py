@@ -15,14 +15,14 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from pydantic import BaseModel
 
-from service.api.grpc._generated.hidiffusion.v1 import (
+from hidiffusion_api.v1 import (
     artifacts_pb2,
     events_pb2,
     models_pb2,
     uploads_pb2,
 )
-from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as pb
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_pb2 as pb
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.api.grpc.convert import (
     event_message,
     generation_message,
@@ -123,7 +123,7 @@ def _value(value: Any, field: FieldDescriptor) -> Any:
     kind = field.message_type.full_name if field.message_type else ""
     if kind == "google.protobuf.Duration":
         return f"{value:.9f}s"
-    if kind.startswith("hidiffusion.") and not field.message_type.GetOptions().map_entry:
+    if kind.startswith("hidiffusion_api.") and not field.message_type.GetOptions().map_entry:
         return _proto_json(value, field.message_type)
     return value
 

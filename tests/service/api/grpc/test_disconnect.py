@@ -5,8 +5,8 @@ import time
 import grpc
 import pytest
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2_grpc as stubs
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_service_pb2_grpc as stubs
 from service.domain.generation import Status
 from tests.service.api.stack import Stack
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from google.protobuf.descriptor import EnumDescriptor
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as pb
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_pb2 as pb
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.api.grpc.generate import PROTO_FOLDER, TARGET_FOLDER, generate
 from service.domain.generation import Status
 
@@ -27,6 +27,11 @@ def test_stubs_are_those_of_the_protos(tmp_path: Path) -> None:
     assert (different, missing) == ([], []), "run `make proto`"
     kept = {path.relative_to(TARGET_FOLDER) for path in TARGET_FOLDER.rglob("*.py*")}
     assert {path for path in kept if "__pycache__" not in path.parts} == fresh
+
+
+def test_stubs_and_the_library_are_imported_together() -> None:
+    code = "import hidiffusion, hidiffusion_api.v1.generation_service_pb2_grpc as stubs; stubs"
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
 
 
 def _buf(*arguments: str | Path) -> subprocess.CompletedProcess[str]:
@@ -51,7 +56,7 @@ def test_clients_of_the_last_release_are_understood() -> None:
 def test_a_change_that_breaks_clients_is_found(tmp_path: Path) -> None:
     changed = tmp_path / "proto"
     shutil.copytree(PROTO_FOLDER, changed)
-    service = changed / "hidiffusion" / "v1" / "generation_service.proto"
+    service = changed / "hidiffusion_api" / "v1" / "generation_service.proto"
     text = service.read_text(encoding="utf-8")
     service.write_text(text.replace("int64 seed = 8;", "int64 seed = 9999;"), encoding="utf-8")
 
@@ -65,7 +70,7 @@ def test_a_change_that_breaks_clients_is_found(tmp_path: Path) -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Names of the files in a wheel that is built from a copy of the sources."""
     root, copy = PROTO_FOLDER.parent, tmp_path_factory.mktemp("sources")
-    for name in ("hidiffusion", "service"):
+    for name in ("hidiffusion", "hidiffusion_api", "service"):
         shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(root / name, copy)
@@ -77,14 +82,14 @@ def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
 
 def test_the_wheel_has_the_stubs_and_their_types(wheel: list[str]) -> None:
     kept = {
-        f"service/api/grpc/_generated/{path.relative_to(TARGET_FOLDER).as_posix()}"
+        f"hidiffusion_api/{path.relative_to(TARGET_FOLDER).as_posix()}"
         for path in TARGET_FOLDER.rglob("*.py*")
         if "__pycache__" not in path.parts
     }
 
     assert any(name.endswith("_pb2.pyi") for name in kept)
     assert kept <= set(wheel)
-    assert {"service/py.typed", "hidiffusion/py.typed"} <= set(wheel)
+    assert {"service/py.typed", "hidiffusion/py.typed", "hidiffusion_api/py.typed"} <= set(wheel)
 
 
 def test_every_status_has_its_enumeration_value() -> None:

@@ -1,10 +1,13 @@
 """Health checking and reflection, as other tools see them."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import grpc
 import pytest
 from google.protobuf.descriptor_pb2 import FileDescriptorProto
+from google.protobuf.descriptor_pool import DescriptorPool
+from google.protobuf.message_factory import GetMessageClass
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from grpc_reflection.v1alpha import reflection_pb2
 from grpc_reflection.v1alpha.proto_reflection_descriptor_database import (
@@ -74,7 +77,7 @@ def test_reflection_describes_the_service(stack: Stack, version: str) -> None:
     names = {service.name for service in listed.service}
     assert {SERVICE_NAME, "grpc.health.v1.Health", "grpc.reflection.v1.ServerReflection"} <= names
     files = [FileDescriptorProto.FromString(text) for text in described.file_descriptor_proto]
-    assert "hidiffusion/v1/generation_service.proto" in {file.name for file in files}
+    assert "hidiffusion_api/v1/generation_service.proto" in {file.name for file in files}
 
 
 def test_client_can_call_with_nothing_but_reflection(stack: Stack) -> None:
@@ -84,3 +87,25 @@ def test_client_can_call_with_nothing_but_reflection(stack: Stack) -> None:
     file = database.FindFileContainingSymbol(SERVICE_NAME)
     methods = [method.name for method in file.service[0].method]
     assert {"CreateGeneration", "WatchGeneration", "StreamTiles"} <= set(methods)
+
+
+FORMER_NAME = "hidiffusion.v1.GenerationService"
+
+
+def test_clients_generated_under_the_former_name_are_served(stack: Stack) -> None:
+    """As they do it who have nothing but reflection: no message of ours is imported here."""
+    database = ProtoReflectionDescriptorDatabase(stack.channel)
+    assert FORMER_NAME in database.get_services()
+    pool = DescriptorPool(database)
+    method = pool.FindServiceByName(FORMER_NAME).FindMethodByName("CreateGeneration")
+    assert method.input_type.full_name == "hidiffusion.v1.CreateGenerationRequest"
+    create = stack.channel.unary_unary(
+        f"/{FORMER_NAME}/{method.name}",
+        request_serializer=GetMessageClass(method.input_type).SerializeToString,
+        response_deserializer=GetMessageClass(method.output_type).FromString,
+    )
+
+    made: Any = create(GetMessageClass(method.input_type)(prompt="a red guitar"), timeout=5)
+
+    assert made.generation.request.prompt == "a red guitar"
+    assert _check(stack, FORMER_NAME) in {SERVING, NOT_SERVING}

@@ -9,8 +9,8 @@ from pathlib import Path
 import grpc
 import pytest
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2_grpc as stubs
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_service_pb2_grpc as stubs
 from service.api.grpc.server import GrpcServer
 from service.application.parse import parse_request
 from service.application.watch import WatchGeneration

@@ -7,8 +7,8 @@ import pytest
 from google.rpc import error_details_pb2
 from grpc_status import rpc_status
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
-from service.api.grpc._generated.hidiffusion.v1 import uploads_pb2
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import uploads_pb2
 from tests.service.api.http.test_uploads import picture
 from tests.service.api.stack import MAX_UPLOAD_BYTES, Stack
 

@@ -5,7 +5,7 @@ import re
 import pytest
 from standardwebhooks import Webhook
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from tests.service.api.webhooks.conftest import PUBLIC_URL
 from tests.service.supervisor.waiting import wait_until
 

@@ -3,7 +3,7 @@
 import grpc
 import warnings
 
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as hidiffusion_dot_v1_dot_generation__service__pb2
+from hidiffusion_api.v1 import generation_service_pb2 as hidiffusion__api_dot_v1_dot_generation__service__pb2
 
 GRPC_GENERATED_VERSION = '1.85.1'
 GRPC_VERSION = grpc.__version__
@@ -18,7 +18,7 @@ except ImportError:
 if _version_not_supported:
     raise RuntimeError(
         f'The grpc package installed is at version {GRPC_VERSION},'
-        + ' but the generated code in hidiffusion/v1/generation_service_pb2_grpc.py depends on'
+        + ' but the generated code in hidiffusion_api/v1/generation_service_pb2_grpc.py depends on'
         + f' grpcio>={GRPC_GENERATED_VERSION}.'
         + f' Please upgrade your grpc module to grpcio>={GRPC_GENERATED_VERSION}'
         + f' or downgrade your generated code using grpcio-tools<={GRPC_VERSION}.'
@@ -36,69 +36,69 @@ class GenerationServiceStub:
             channel: A grpc.Channel.
         """
         self.CreateGeneration = channel.unary_unary(
-                '/hidiffusion.v1.GenerationService/CreateGeneration',
-                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.CreateGenerationRequest.SerializeToString,
-                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.CreateGenerationResponse.FromString,
+                '/hidiffusion_api.v1.GenerationService/CreateGeneration',
+                request_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.CreateGenerationRequest.SerializeToString,
+                response_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.CreateGenerationResponse.FromString,
                 _registered_method=True)
         self.BatchCreateGenerations = channel.unary_unary(
-                '/hidiffusion.v1.GenerationService/BatchCreateGenerations',
-                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsRequest.SerializeToString,
-                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsResponse.FromString,
+                '/hidiffusion_api.v1.GenerationService/BatchCreateGenerations',
+                request_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsRequest.SerializeToString,
+                response_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsResponse.FromString,
                 _registered_method=True)
         self.GetGeneration = channel.unary_unary(
-                '/hidiffusion.v1.GenerationService/GetGeneration',
-                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetGenerationRequest.SerializeToString,
-                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetGenerationResponse.FromString,
+                '/hidiffusion_api.v1.GenerationService/GetGeneration',
+                request_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.GetGenerationRequest.SerializeToString,
+                response_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.GetGenerationResponse.FromString,
                 _registered_method=True)
         self.ListGenerations = channel.unary_unary(
-                '/hidiffusion.v1.GenerationService/ListGenerations',
-                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.ListGenerationsRequest.SerializeToString,
-                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.ListGenerationsResponse.FromString,
+                '/hidiffusion_api.v1.GenerationService/ListGenerations',
+                request_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.ListGenerationsRequest.SerializeToString,
+                response_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.ListGenerationsResponse.FromString,
                 _registered_method=True)
         self.CancelGeneration = channel.unary_unary(
-                '/hidiffusion.v1.GenerationService/CancelGeneration',
-                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.CancelGenerationRequest.SerializeToString,
-                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.CancelGenerationResponse.FromString,
+                '/hidiffusion_api.v1.GenerationService/CancelGeneration',
+                request_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.CancelGenerationRequest.SerializeToString,
+                response_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.CancelGenerationResponse.FromString,
                 _registered_method=True)
         self.DeleteGeneration = channel.unary_unary(
-                '/hidiffusion.v1.GenerationService/DeleteGeneration',
-                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.DeleteGenerationRequest.SerializeToString,
-                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.DeleteGenerationResponse.FromString,
+                '/hidiffusion_api.v1.GenerationService/DeleteGeneration',
+                request_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.DeleteGenerationRequest.SerializeToString,
+                response_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.DeleteGenerationResponse.FromString,
                 _registered_method=True)
         self.WatchGeneration = channel.unary_stream(
-                '/hidiffusion.v1.GenerationService/WatchGeneration',
-                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.WatchGenerationRequest.SerializeToString,
-                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.WatchGenerationResponse.FromString,
+                '/hidiffusion_api.v1.GenerationService/WatchGeneration',
+                request_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.WatchGenerationRequest.SerializeToString,
+                response_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.WatchGenerationResponse.FromString,
                 _registered_method=True)
         self.StreamTiles = channel.unary_stream(
-                '/hidiffusion.v1.GenerationService/StreamTiles',
-                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.StreamTilesRequest.SerializeToString,
-                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.StreamTilesResponse.FromString,
+                '/hidiffusion_api.v1.GenerationService/StreamTiles',
+                request_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.StreamTilesRequest.SerializeToString,
+                response_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.StreamTilesResponse.FromString,
                 _registered_method=True)
         self.DownloadImage = channel.unary_stream(
-                '/hidiffusion.v1.GenerationService/DownloadImage',
-                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.DownloadImageRequest.SerializeToString,
-                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.DownloadImageResponse.FromString,
+                '/hidiffusion_api.v1.GenerationService/DownloadImage',
+                request_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.DownloadImageRequest.SerializeToString,
+                response_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.DownloadImageResponse.FromString,
                 _registered_method=True)
         self.ListModels = channel.unary_unary(
-                '/hidiffusion.v1.GenerationService/ListModels',
-                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.ListModelsRequest.SerializeToString,
-                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.ListModelsResponse.FromString,
+                '/hidiffusion_api.v1.GenerationService/ListModels',
+                request_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.ListModelsRequest.SerializeToString,
+                response_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.ListModelsResponse.FromString,
                 _registered_method=True)
         self.UploadImage = channel.stream_unary(
-                '/hidiffusion.v1.GenerationService/UploadImage',
-                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.UploadImageRequest.SerializeToString,
-                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.UploadImageResponse.FromString,
+                '/hidiffusion_api.v1.GenerationService/UploadImage',
+                request_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.UploadImageRequest.SerializeToString,
+                response_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.UploadImageResponse.FromString,
                 _registered_method=True)
         self.GetUpload = channel.unary_unary(
-                '/hidiffusion.v1.GenerationService/GetUpload',
-                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetUploadRequest.SerializeToString,
-                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetUploadResponse.FromString,
+                '/hidiffusion_api.v1.GenerationService/GetUpload',
+                request_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.GetUploadRequest.SerializeToString,
+                response_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.GetUploadResponse.FromString,
                 _registered_method=True)
         self.DeleteUpload = channel.unary_unary(
-                '/hidiffusion.v1.GenerationService/DeleteUpload',
-                request_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.DeleteUploadRequest.SerializeToString,
-                response_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.DeleteUploadResponse.FromString,
+                '/hidiffusion_api.v1.GenerationService/DeleteUpload',
+                request_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.DeleteUploadRequest.SerializeToString,
+                response_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.DeleteUploadResponse.FromString,
                 _registered_method=True)
 
 
@@ -204,74 +204,74 @@ def add_GenerationServiceServicer_to_server(servicer, server):
     rpc_method_handlers = {
             'CreateGeneration': grpc.unary_unary_rpc_method_handler(
                     servicer.CreateGeneration,
-                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.CreateGenerationRequest.FromString,
-                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.CreateGenerationResponse.SerializeToString,
+                    request_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.CreateGenerationRequest.FromString,
+                    response_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.CreateGenerationResponse.SerializeToString,
             ),
             'BatchCreateGenerations': grpc.unary_unary_rpc_method_handler(
                     servicer.BatchCreateGenerations,
-                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsRequest.FromString,
-                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsResponse.SerializeToString,
+                    request_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsRequest.FromString,
+                    response_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsResponse.SerializeToString,
             ),
             'GetGeneration': grpc.unary_unary_rpc_method_handler(
                     servicer.GetGeneration,
-                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetGenerationRequest.FromString,
-                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetGenerationResponse.SerializeToString,
+                    request_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.GetGenerationRequest.FromString,
+                    response_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.GetGenerationResponse.SerializeToString,
             ),
             'ListGenerations': grpc.unary_unary_rpc_method_handler(
                     servicer.ListGenerations,
-                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.ListGenerationsRequest.FromString,
-                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.ListGenerationsResponse.SerializeToString,
+                    request_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.ListGenerationsRequest.FromString,
+                    response_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.ListGenerationsResponse.SerializeToString,
             ),
             'CancelGeneration': grpc.unary_unary_rpc_method_handler(
                     servicer.CancelGeneration,
-                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.CancelGenerationRequest.FromString,
-                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.CancelGenerationResponse.SerializeToString,
+                    request_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.CancelGenerationRequest.FromString,
+                    response_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.CancelGenerationResponse.SerializeToString,
             ),
             'DeleteGeneration': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteGeneration,
-                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.DeleteGenerationRequest.FromString,
-                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.DeleteGenerationResponse.SerializeToString,
+                    request_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.DeleteGenerationRequest.FromString,
+                    response_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.DeleteGenerationResponse.SerializeToString,
             ),
             'WatchGeneration': grpc.unary_stream_rpc_method_handler(
                     servicer.WatchGeneration,
-                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.WatchGenerationRequest.FromString,
-                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.WatchGenerationResponse.SerializeToString,
+                    request_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.WatchGenerationRequest.FromString,
+                    response_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.WatchGenerationResponse.SerializeToString,
             ),
             'StreamTiles': grpc.unary_stream_rpc_method_handler(
                     servicer.StreamTiles,
-                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.StreamTilesRequest.FromString,
-                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.StreamTilesResponse.SerializeToString,
+                    request_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.StreamTilesRequest.FromString,
+                    response_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.StreamTilesResponse.SerializeToString,
             ),
             'DownloadImage': grpc.unary_stream_rpc_method_handler(
                     servicer.DownloadImage,
-                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.DownloadImageRequest.FromString,
-                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.DownloadImageResponse.SerializeToString,
+                    request_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.DownloadImageRequest.FromString,
+                    response_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.DownloadImageResponse.SerializeToString,
             ),
             'ListModels': grpc.unary_unary_rpc_method_handler(
                     servicer.ListModels,
-                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.ListModelsRequest.FromString,
-                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.ListModelsResponse.SerializeToString,
+                    request_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.ListModelsRequest.FromString,
+                    response_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.ListModelsResponse.SerializeToString,
             ),
             'UploadImage': grpc.stream_unary_rpc_method_handler(
                     servicer.UploadImage,
-                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.UploadImageRequest.FromString,
-                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.UploadImageResponse.SerializeToString,
+                    request_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.UploadImageRequest.FromString,
+                    response_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.UploadImageResponse.SerializeToString,
             ),
             'GetUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.GetUpload,
-                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetUploadRequest.FromString,
-                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.GetUploadResponse.SerializeToString,
+                    request_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.GetUploadRequest.FromString,
+                    response_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.GetUploadResponse.SerializeToString,
             ),
             'DeleteUpload': grpc.unary_unary_rpc_method_handler(
                     servicer.DeleteUpload,
-                    request_deserializer=hidiffusion_dot_v1_dot_generation__service__pb2.DeleteUploadRequest.FromString,
-                    response_serializer=hidiffusion_dot_v1_dot_generation__service__pb2.DeleteUploadResponse.SerializeToString,
+                    request_deserializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.DeleteUploadRequest.FromString,
+                    response_serializer=hidiffusion__api_dot_v1_dot_generation__service__pb2.DeleteUploadResponse.SerializeToString,
             ),
     }
     generic_handler = grpc.method_handlers_generic_handler(
-            'hidiffusion.v1.GenerationService', rpc_method_handlers)
+            'hidiffusion_api.v1.GenerationService', rpc_method_handlers)
     server.add_generic_rpc_handlers((generic_handler,))
-    server.add_registered_method_handlers('hidiffusion.v1.GenerationService', rpc_method_handlers)
+    server.add_registered_method_handlers('hidiffusion_api.v1.GenerationService', rpc_method_handlers)
 
 
  # This class is part of an EXPERIMENTAL API.
@@ -293,9 +293,9 @@ class GenerationService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/hidiffusion.v1.GenerationService/CreateGeneration',
-            hidiffusion_dot_v1_dot_generation__service__pb2.CreateGenerationRequest.SerializeToString,
-            hidiffusion_dot_v1_dot_generation__service__pb2.CreateGenerationResponse.FromString,
+            '/hidiffusion_api.v1.GenerationService/CreateGeneration',
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.CreateGenerationRequest.SerializeToString,
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.CreateGenerationResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -320,9 +320,9 @@ class GenerationService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/hidiffusion.v1.GenerationService/BatchCreateGenerations',
-            hidiffusion_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsRequest.SerializeToString,
-            hidiffusion_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsResponse.FromString,
+            '/hidiffusion_api.v1.GenerationService/BatchCreateGenerations',
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsRequest.SerializeToString,
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.BatchCreateGenerationsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -347,9 +347,9 @@ class GenerationService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/hidiffusion.v1.GenerationService/GetGeneration',
-            hidiffusion_dot_v1_dot_generation__service__pb2.GetGenerationRequest.SerializeToString,
-            hidiffusion_dot_v1_dot_generation__service__pb2.GetGenerationResponse.FromString,
+            '/hidiffusion_api.v1.GenerationService/GetGeneration',
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.GetGenerationRequest.SerializeToString,
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.GetGenerationResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -374,9 +374,9 @@ class GenerationService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/hidiffusion.v1.GenerationService/ListGenerations',
-            hidiffusion_dot_v1_dot_generation__service__pb2.ListGenerationsRequest.SerializeToString,
-            hidiffusion_dot_v1_dot_generation__service__pb2.ListGenerationsResponse.FromString,
+            '/hidiffusion_api.v1.GenerationService/ListGenerations',
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.ListGenerationsRequest.SerializeToString,
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.ListGenerationsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -401,9 +401,9 @@ class GenerationService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/hidiffusion.v1.GenerationService/CancelGeneration',
-            hidiffusion_dot_v1_dot_generation__service__pb2.CancelGenerationRequest.SerializeToString,
-            hidiffusion_dot_v1_dot_generation__service__pb2.CancelGenerationResponse.FromString,
+            '/hidiffusion_api.v1.GenerationService/CancelGeneration',
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.CancelGenerationRequest.SerializeToString,
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.CancelGenerationResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -428,9 +428,9 @@ class GenerationService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/hidiffusion.v1.GenerationService/DeleteGeneration',
-            hidiffusion_dot_v1_dot_generation__service__pb2.DeleteGenerationRequest.SerializeToString,
-            hidiffusion_dot_v1_dot_generation__service__pb2.DeleteGenerationResponse.FromString,
+            '/hidiffusion_api.v1.GenerationService/DeleteGeneration',
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.DeleteGenerationRequest.SerializeToString,
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.DeleteGenerationResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -455,9 +455,9 @@ class GenerationService:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/hidiffusion.v1.GenerationService/WatchGeneration',
-            hidiffusion_dot_v1_dot_generation__service__pb2.WatchGenerationRequest.SerializeToString,
-            hidiffusion_dot_v1_dot_generation__service__pb2.WatchGenerationResponse.FromString,
+            '/hidiffusion_api.v1.GenerationService/WatchGeneration',
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.WatchGenerationRequest.SerializeToString,
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.WatchGenerationResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -482,9 +482,9 @@ class GenerationService:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/hidiffusion.v1.GenerationService/StreamTiles',
-            hidiffusion_dot_v1_dot_generation__service__pb2.StreamTilesRequest.SerializeToString,
-            hidiffusion_dot_v1_dot_generation__service__pb2.StreamTilesResponse.FromString,
+            '/hidiffusion_api.v1.GenerationService/StreamTiles',
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.StreamTilesRequest.SerializeToString,
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.StreamTilesResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -509,9 +509,9 @@ class GenerationService:
         return grpc.experimental.unary_stream(
             request,
             target,
-            '/hidiffusion.v1.GenerationService/DownloadImage',
-            hidiffusion_dot_v1_dot_generation__service__pb2.DownloadImageRequest.SerializeToString,
-            hidiffusion_dot_v1_dot_generation__service__pb2.DownloadImageResponse.FromString,
+            '/hidiffusion_api.v1.GenerationService/DownloadImage',
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.DownloadImageRequest.SerializeToString,
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.DownloadImageResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -536,9 +536,9 @@ class GenerationService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/hidiffusion.v1.GenerationService/ListModels',
-            hidiffusion_dot_v1_dot_generation__service__pb2.ListModelsRequest.SerializeToString,
-            hidiffusion_dot_v1_dot_generation__service__pb2.ListModelsResponse.FromString,
+            '/hidiffusion_api.v1.GenerationService/ListModels',
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.ListModelsRequest.SerializeToString,
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.ListModelsResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -563,9 +563,9 @@ class GenerationService:
         return grpc.experimental.stream_unary(
             request_iterator,
             target,
-            '/hidiffusion.v1.GenerationService/UploadImage',
-            hidiffusion_dot_v1_dot_generation__service__pb2.UploadImageRequest.SerializeToString,
-            hidiffusion_dot_v1_dot_generation__service__pb2.UploadImageResponse.FromString,
+            '/hidiffusion_api.v1.GenerationService/UploadImage',
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.UploadImageRequest.SerializeToString,
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.UploadImageResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -590,9 +590,9 @@ class GenerationService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/hidiffusion.v1.GenerationService/GetUpload',
-            hidiffusion_dot_v1_dot_generation__service__pb2.GetUploadRequest.SerializeToString,
-            hidiffusion_dot_v1_dot_generation__service__pb2.GetUploadResponse.FromString,
+            '/hidiffusion_api.v1.GenerationService/GetUpload',
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.GetUploadRequest.SerializeToString,
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.GetUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,
@@ -617,9 +617,9 @@ class GenerationService:
         return grpc.experimental.unary_unary(
             request,
             target,
-            '/hidiffusion.v1.GenerationService/DeleteUpload',
-            hidiffusion_dot_v1_dot_generation__service__pb2.DeleteUploadRequest.SerializeToString,
-            hidiffusion_dot_v1_dot_generation__service__pb2.DeleteUploadResponse.FromString,
+            '/hidiffusion_api.v1.GenerationService/DeleteUpload',
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.DeleteUploadRequest.SerializeToString,
+            hidiffusion__api_dot_v1_dot_generation__service__pb2.DeleteUploadResponse.FromString,
             options,
             channel_credentials,
             insecure,

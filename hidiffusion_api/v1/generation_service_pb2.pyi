@@ -13,11 +13,11 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import message as _message
 from google.protobuf import struct_pb2 as _struct_pb2
 from google.protobuf.internal import containers as _containers
-from service.api.grpc._generated.hidiffusion.v1 import artifacts_pb2 as _artifacts_pb2
-from service.api.grpc._generated.hidiffusion.v1 import events_pb2 as _events_pb2
-from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as _generation_pb2
-from service.api.grpc._generated.hidiffusion.v1 import models_pb2 as _models_pb2
-from service.api.grpc._generated.hidiffusion.v1 import uploads_pb2 as _uploads_pb2
+from hidiffusion_api.v1 import artifacts_pb2 as _artifacts_pb2
+from hidiffusion_api.v1 import events_pb2 as _events_pb2
+from hidiffusion_api.v1 import generation_pb2 as _generation_pb2
+from hidiffusion_api.v1 import models_pb2 as _models_pb2
+from hidiffusion_api.v1 import uploads_pb2 as _uploads_pb2
 import builtins as _builtins
 import sys
 import typing as _typing

@@ -7,8 +7,8 @@ from google.protobuf import descriptor as _descriptor
 from google.protobuf import duration_pb2 as _duration_pb2
 from google.protobuf import message as _message
 from google.protobuf import timestamp_pb2 as _timestamp_pb2
-from service.api.grpc._generated.hidiffusion.v1 import artifacts_pb2 as _artifacts_pb2
-from service.api.grpc._generated.hidiffusion.v1 import generation_pb2 as _generation_pb2
+from hidiffusion_api.v1 import artifacts_pb2 as _artifacts_pb2
+from hidiffusion_api.v1 import generation_pb2 as _generation_pb2
 import builtins as _builtins
 import sys
 import typing as _typing

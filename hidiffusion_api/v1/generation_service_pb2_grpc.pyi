@@ -10,7 +10,7 @@ A request with fields this version does not know is refused with INVALID_ARGUMEN
 
 from collections import abc as _abc
 from grpc import aio as _aio
-from service.api.grpc._generated.hidiffusion.v1 import generation_service_pb2 as _generation_service_pb2
+from hidiffusion_api.v1 import generation_service_pb2 as _generation_service_pb2
 import abc as _abc_1
 import grpc as _grpc
 import sys

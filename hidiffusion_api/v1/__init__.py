@@ -1,0 +1,1 @@
+"""gRPC stubs generated from proto/; regenerate with `make proto`, never edit."""

@@ -1,1 +1,0 @@
-"""Stubs generated from proto/; regenerate with `make proto`, never edit."""
