@@ -29,6 +29,7 @@ from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.records.limiter import RedisLimiter
 from service.records.outbox import Outbox, RedisWebhooks
+from service.records.quarantine import Quarantined
 from service.records.records import RedisRecords
 from service.records.retention import RedisRetained
 from service.records.uploads import RedisUploads
@@ -175,6 +176,11 @@ def sweep(settings: Settings) -> Swept:
         Unavailable: Redis or the store cannot be reached.
     """
     return _sweeper(settings, _retained(settings))()
+
+
+def quarantined(settings: Settings) -> list[Quarantined]:
+    """The records that some process could not read; raises `Unavailable`."""
+    return RedisRecords(connect(settings.redis.url), settings.redis).quarantine.entries()
 
 
 def _keep_sweeping(settings: Settings) -> None:

@@ -110,7 +110,7 @@ class _QueueCollector(Collector):
         """Queue lengths, workers and webhooks; without Redis, only that it is down."""
         try:
             models, workers = self._query.models(), self._query.workers()
-            webhooks = self._query.webhooks()
+            webhooks, unreadable = self._query.webhooks(), self._query.unreadable()
         except ServiceError:
             yield GaugeMetricFamily("hidiffusion_redis_up", "Whether Redis answers.", value=0)
             return
@@ -130,6 +130,11 @@ class _QueueCollector(Collector):
         for state, count in Tally(worker.state for worker in workers).items():
             states.add_metric((state,), count)
         yield from (queued, warm, states, *_webhooks(webhooks))
+        yield GaugeMetricFamily(
+            "hidiffusion_unreadable_records",
+            "Records of another version that this one cannot read.",
+            value=unreadable,
+        )
 
 
 def _webhooks(figures: WebhookFigures) -> Iterator[Metric]:

@@ -143,6 +143,10 @@ class Records(Protocol):
         """How long those of the last `limit` succeeded generations ran that are of `model`."""
         ...
 
+    def unreadable(self) -> int:
+        """How many records somebody could not read, because another version wrote them."""
+        ...
+
     def ping(self) -> None:
         """Return when Redis answers; raise `Unavailable` otherwise."""
         ...

@@ -160,6 +160,10 @@ class Query:
         """Workers whose heartbeat is recent."""
         return self._records.workers()
 
+    def unreadable(self) -> int:
+        """How many records of another version somebody could not read."""
+        return self._records.unreadable()
+
     def webhooks(self) -> WebhookFigures:
         """How the deliveries of webhooks stand."""
         return self._webhooks.figures()

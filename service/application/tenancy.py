@@ -10,7 +10,7 @@ from typing import Protocol
 
 from service.application.ports import IdempotencyClaim, Page, Records, WorkerInfo
 from service.domain.access import Allowance, Caller
-from service.domain.errors import GenerationNotFound
+from service.domain.errors import GenerationNotFound, RecordUnreadable
 from service.domain.events import Event
 from service.domain.generation import Generation, Status
 
@@ -74,7 +74,12 @@ class CallerRecords(Records):
 
     def get(self, generation_id: str) -> Generation:
         """One generation of the caller's tenant; raises `GenerationNotFound`."""
-        generation = self._records.get(generation_id)
+        try:
+            generation = self._records.get(generation_id)
+        except RecordUnreadable as error:
+            if error.tenant != self._caller.tenant:
+                raise GenerationNotFound(generation_id) from None
+            raise
         if generation.tenant != self._caller.tenant:
             raise GenerationNotFound(generation_id)
         return generation
@@ -126,6 +131,10 @@ class CallerRecords(Records):
     def recent_seconds(self, model: str, limit: int) -> Sequence[float]:
         """How long generations of `model` ran of late, everybody's: all share the workers."""
         return self._records.recent_seconds(model, limit)
+
+    def unreadable(self) -> int:
+        """How many records could not be read, everybody's."""
+        return self._records.unreadable()
 
     def ping(self) -> None:
         """Return when Redis answers."""

@@ -5,6 +5,7 @@ import ssl
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
 
@@ -100,6 +101,19 @@ def sweep() -> None:
         swept = sweep_store(_settings())
     deleted = f"deleted {swept.records} records and {swept.objects} objects"
     typer.echo(f"{deleted}; {swept.kept_bytes} bytes stay")
+
+
+@app.command()
+def quarantine() -> None:
+    """List the generations that some process could not read; another version recorded them."""
+    from service.bootstrap import quarantined
+
+    table = Table("generation", "since", "what is wrong with it")
+    with _plain_errors():
+        for one in quarantined(_settings()):
+            since = datetime.fromtimestamp(one.since, UTC).isoformat(timespec="seconds")
+            table.add_row(one.id, since, escape(one.cause))
+    Console().print(table if table.row_count else "every record can be read")
 
 
 @app.command()

@@ -175,6 +175,7 @@ _BY_TYPE: dict[str, type[ApiError]] = {
     "/problems/rate-limited": RateLimitedError,
     "/problems/storage-full": StorageFullError,
     "/problems/unavailable": UnavailableError,
+    "/problems/record-unreadable": UnavailableError,
     "/problems/store-error": ServerFailedError,
     "/problems/internal": ServerFailedError,
 }

@@ -16,6 +16,7 @@
       + PermissionDenied        the key lacks a scope
       + RateLimited             the key has asked for too much
       + StorageFull             the tenant takes all the room in the store the key allows
+      + RecordUnreadable        written by another version of the service
       + Unavailable             a dependency cannot be reached; try again later
       + StoreError              the object store refused or failed for good
 
@@ -240,6 +241,36 @@ class Unavailable(ServiceError):
     def public_detail(self) -> str:
         """Which dependency is missing, but not where it should have been."""
         return f"{self.dependency} is not available; retry in {self.retry_after} s"
+
+
+class RecordUnreadable(ServiceError):
+    """A record that this version of the service cannot read; it is kept for one that can.
+
+    Attributes:
+        generation_id: of the record.
+        tenant: whose it is.
+        cause: what is wrong with it.
+        retry_after: seconds after which a client may try again, perhaps with another server.
+    """
+
+    reason = "RECORD_UNREADABLE"
+
+    def __init__(self, generation_id: str, tenant: str, cause: str, retry_after: int = 60) -> None:
+        self.generation_id = generation_id
+        self.tenant = tenant
+        self.cause = cause
+        self.retry_after = retry_after
+        super().__init__(
+            f"generation {generation_id} was recorded by another version of the service: {cause}"
+        )
+
+    @property
+    def public_detail(self) -> str:
+        """That it is kept, and not how it is kept."""
+        return (
+            f"generation {self.generation_id} was recorded by another version of the service, and "
+            f"this one cannot read it; it is kept; retry in {self.retry_after} s"
+        )
 
 
 class StoreError(ServiceError):

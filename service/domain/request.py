@@ -11,6 +11,10 @@ from service.domain.image_prompts import ImagePrompt
 from service.domain.methods import OptionValue
 from service.domain.webhooks import Webhook
 
+#: Version of the records that this code writes, and the newest it can read. A new field of
+#: `ResolvedRequest` needs no new version; a field that changes its meaning does.
+RECORD_SCHEMA = 1
+
 #: Seeds stay below 2**53 so that every JSON reader, JavaScript included, keeps them exact.
 MAX_SEED = 2**53 - 1
 MAX_PROMPT_CHARACTERS = 4000
@@ -214,9 +218,13 @@ class ResolvedRequest(BaseModel):
     """A request with nothing left open: run it again and the same picture comes out.
 
     Pictures that it starts from are named by their uploads' ids, which follow from their content.
+
+    Other versions of the service read it too. A field added later has a default that means what
+    its absence meant before, and is written only where it differs from that; so a field that is
+    there and unknown would change the picture, and is refused.
     """
 
-    model_config = ConfigDict(frozen=True, extra="ignore")
+    model_config = ConfigDict(frozen=True, extra="forbid")
 
     prompt: str
     negative_prompt: str

@@ -5,10 +5,13 @@ compare them without parsing JSON, and `data` with the rest of the event as one 
 """
 
 import json
+import logging
 from collections.abc import Mapping
 from typing import get_args
 
 from service.domain.events import EVENT_ADAPTER, Event
+
+_log = logging.getLogger(__name__)
 
 _OPEN_FIELDS = ("type", "attempt", "at")
 _UNION, _ = get_args(Event)
@@ -26,8 +29,12 @@ def encode(event: Event) -> dict[str, str]:
 
 
 def decode(fields: Mapping[str, str]) -> Event | None:
-    """The event in `fields`, or None when its type is unknown: a newer service wrote it."""
+    """The event in `fields`, or None when it cannot be read: another version wrote it."""
     if fields["type"] not in _KNOWN_TYPES:
         return None
-    document = {**json.loads(fields["data"]), **{name: fields[name] for name in _OPEN_FIELDS}}
-    return EVENT_ADAPTER.validate_python(document)
+    try:
+        document = {**json.loads(fields["data"]), **{name: fields[name] for name in _OPEN_FIELDS}}
+        return EVENT_ADAPTER.validate_python(document)
+    except ValueError as error:
+        _log.warning("passing over an event %r that cannot be read: %s", fields["type"], error)
+        return None

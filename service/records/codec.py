@@ -1,10 +1,19 @@
-"""A generation as the flat fields of a Redis hash, and back. Absent fields are None."""
+"""A generation as the flat fields of a Redis hash, and back. Absent fields are None.
+
+Reading is strict about meaning and lenient about presence. What is absent has its default; fields
+of the hash that are unknown belong to the queue; but a request with a field or a value that this
+version does not know would draw another picture, and so would a record whose schema is newer.
+"""
 
 import json
 from collections.abc import Mapping
 
+from pydantic import ValidationError
+
+from service.domain.errors import RecordUnreadable
 from service.domain.events import Event, Failed, Queued, Succeeded, progress_after, status_after
 from service.domain.generation import Generation
+from service.domain.request import RECORD_SCHEMA
 from service.records.keys import queue_of
 
 _TEXT = ("id", "tenant", "status")
@@ -33,19 +42,43 @@ def to_fields(generation: Generation) -> dict[str, str]:
     """The hash fields of a record; `queue` is for the scripts: which one it waits in."""
     document = generation.model_dump(mode="json", exclude_none=True)
     fields = {name: str(document[name]) for name in (*_TEXT, *_PLAIN) if name in document}
+    document["request"] = generation.request.model_dump(mode="json", exclude_defaults=True)
     fields |= {name: compact(document[name]) for name in _JSON if document.get(name)}
     fields["cancel_requested"] = str(int(generation.cancel_requested))
-    return {**fields, "queue": queue_of(generation)}
+    return {"schema": str(RECORD_SCHEMA), **fields, "queue": queue_of(generation)}
 
 
 def from_fields(fields: Mapping[str, str]) -> Generation:
-    """The record in `fields`; fields that only the queue needs are passed over."""
+    """The record in `fields`; fields that only the queue needs are passed over.
+
+    Raises:
+        RecordUnreadable: another version wrote it, in a way that this one cannot read.
+    """
     document: dict[str, object] = {
         name: fields[name] for name in (*_TEXT, *_PLAIN) if name in fields
     }
-    document |= {name: json.loads(fields[name]) for name in _JSON if name in fields}
-    document["cancel_requested"] = fields["cancel_requested"] == "1"
-    return Generation.model_validate(document)
+    document["cancel_requested"] = fields.get("cancel_requested") == "1"
+    try:
+        _check_schema(fields.get("schema"))
+        document |= {name: json.loads(fields[name]) for name in _JSON if name in fields}
+        return Generation.model_validate(document)
+    except ValueError as error:
+        identity = fields.get("id", ""), fields.get("tenant", "")
+        raise RecordUnreadable(*identity, _cause(error)) from None
+
+
+def _check_schema(schema: str | None) -> None:
+    """Return when this version can read `schema`; records of before there was one have none."""
+    if schema is not None and not (schema.isdecimal() and int(schema) <= RECORD_SCHEMA):
+        raise ValueError(f"its schema is {schema}, and the newest known is {RECORD_SCHEMA}")
+
+
+def _cause(error: ValueError) -> str:
+    if not isinstance(error, ValidationError):
+        return str(error)
+    first = error.errors(include_url=False, include_context=False)[0]
+    place = ".".join(str(part) for part in first["loc"])
+    return f"{place}: {first['msg']}"[:300]
 
 
 def changes(event: Event) -> dict[str, str]:

@@ -18,7 +18,7 @@
 | `hidiffusion:workers` | set: names of workers that have reported | swept with the reports |
 | `rq:queue:generations:<model>:<priority>` | list of ids: one of RQ's queues | while queued |
 | `rq:job:<id>` | hash: RQ's envelope, which holds nothing but the id | until final |
-
+| `hidiffusion:quarantine` | hash: records that somebody could not read, and why | with them |
 | `hidiffusion:webhooks:due` | sorted set: ids by the time of the next attempt | until delivered |
 | `hidiffusion:webhooks:since` | sorted set: ids by the time of the first attempt | as that |
 | `hidiffusion:webhooks:dead` | sorted set: ids that are not tried any more | with their records |
@@ -58,6 +58,7 @@ LEASES = "hidiffusion:leases"
 #: Channel that is published to when something was enqueued.
 DOORBELL = "hidiffusion:doorbell"
 WORKERS = "hidiffusion:workers"
+QUARANTINE = "hidiffusion:quarantine"
 CONDEMNED = "hidiffusion:condemned"
 SWEEPER = "hidiffusion:sweeper"
 WEBHOOKS_DUE = "hidiffusion:webhooks:due"

@@ -1,18 +1,20 @@
 """The `Records` port: generations in Redis, and their place in RQ's queues."""
 
 import builtins
+import contextlib
+import dataclasses
 import json
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import product
 from typing import Any
 
 from service import tracing
 from service.application.ports import IdempotencyClaim, Page, WorkerInfo
-from service.domain.errors import GenerationNotFound
+from service.domain.errors import GenerationNotFound, RecordUnreadable
 from service.domain.events import Event, Queued, Started, status_after
 from service.domain.generation import Generation, Progress, Status
-from service.domain.request import PRIORITIES, ResolvedRequest
+from service.domain.request import PRIORITIES
 from service.events.bell import CHANNEL
 from service.events.codec import encode
 from service.events.connection import TextClient, unavailable_when_down
@@ -34,6 +36,7 @@ from service.records.keys import (
     record_key,
     worker_key,
 )
+from service.records.quarantine import Quarantine
 from service.records.stored import StoredBytes
 from service.settings import RedisSettings
 
@@ -44,10 +47,14 @@ class RedisRecords:
     Args:
         client: a client that answers in text, as `service.events.connection.connect` makes it.
         settings: how long records, events and idempotency keys live.
+
+    Attributes:
+        quarantine: the records that this version cannot read.
     """
 
     def __init__(self, client: TextClient, settings: RedisSettings) -> None:
         self.redis = client
+        self.quarantine = Quarantine(client)
         self._settings = settings
         self._accept = Acceptance(client, settings)
         self._begin = client.register_script(scripts.BEGIN)
@@ -74,18 +81,16 @@ class RedisRecords:
             return claimed(self.redis, claim, tenant)
 
     def get(self, generation_id: str) -> Generation:
-        """One generation; raises `GenerationNotFound`."""
+        """One generation; raises `GenerationNotFound` or `RecordUnreadable`."""
         with unavailable_when_down():
             fields = self.redis.hgetall(record_key(generation_id))
-        if not fields:
-            raise GenerationNotFound(generation_id)
-        return from_fields(fields)
-
-    def request(self, generation_id: str) -> ResolvedRequest | None:
-        """What was asked for, without the rest of the record; None when there is no record."""
-        with unavailable_when_down():
-            text = self.redis.hget(record_key(generation_id), "request")
-        return None if text is None else ResolvedRequest.model_validate_json(text)
+            if not fields:
+                raise GenerationNotFound(generation_id)
+            try:
+                return from_fields(fields | {"id": generation_id})
+            except RecordUnreadable as error:
+                self.quarantine.add(error)
+                raise
 
     def list(
         self, *, status: Status | None, cursor: str | None, limit: int, tenant: str | None = None
@@ -99,11 +104,19 @@ class RedisRecords:
         return Page(found, ids[limit - 1] if len(ids) > limit else None)
 
     def fetch(self, ids: Iterable[str]) -> tuple[Generation, ...]:
-        """Those of the generations that have a record, in the order given."""
-        with self.redis.pipeline(transaction=False) as pipe:
+        """Those of the generations that have a record and can be read, in the order given."""
+        with unavailable_when_down(), self.redis.pipeline(transaction=False) as pipe:
             for generation_id in ids:
                 pipe.hgetall(record_key(generation_id))
-            return tuple(from_fields(fields) for fields in pipe.execute() if fields)
+            found = pipe.execute()
+            return tuple(self._readable(fields for fields in found if fields))
+
+    def _readable(self, found: Iterable[dict[str, str]]) -> Iterator[Generation]:
+        for fields in found:
+            try:
+                yield from_fields(fields)
+            except RecordUnreadable as error:
+                self.quarantine.add(error)
 
     def begin_attempt(self, generation_id: str, worker: str, at: datetime) -> Generation | None:
         """Claim the next attempt of a queued generation.
@@ -171,7 +184,7 @@ class RedisRecords:
         with unavailable_when_down():
             names = sorted(self.redis.smembers(WORKERS))
             reports = self.redis.mget(worker_key(name) for name in names) if names else []
-        return tuple(_worker(name, text) for name, text in zip(names, reports, strict=True) if text)
+        return tuple(_workers(zip(names, reports, strict=True)))
 
     def queue_depth(self, model: str) -> int:
         """Generations waiting for `model`."""
@@ -205,6 +218,10 @@ class RedisRecords:
             if finished and queue.partition(":")[0] == model
         ]
 
+    def unreadable(self) -> int:
+        """How many records somebody could not read, because another version wrote them."""
+        return self.quarantine.count()
+
     def ping(self) -> None:
         """Return when Redis answers; raise `Unavailable` otherwise."""
         with unavailable_when_down():
@@ -230,7 +247,11 @@ def _flat(fields: dict[str, str]) -> list[str]:
     return [part for pair in fields.items() for part in pair]
 
 
-def _worker(name: str, text: str) -> WorkerInfo:
-    report = json.loads(text)
-    report |= {key: tuple(report[key]) for key in ("models", "warm_models")}
-    return WorkerInfo(name, **report)
+def _workers(reports: Iterable[tuple[str, str | None]]) -> Iterator[WorkerInfo]:
+    """What workers report, as far as it is known here: some may be of another version."""
+    known = {field.name for field in dataclasses.fields(WorkerInfo)} - {"name"}
+    for name, text in reports:
+        with contextlib.suppress(ValueError, TypeError, KeyError):
+            report = {key: value for key, value in json.loads(text or "").items() if key in known}
+            report |= {key: tuple(report[key]) for key in ("models", "warm_models")}
+            yield WorkerInfo(name, **report)

@@ -4,10 +4,11 @@ from collections.abc import Collection, Sequence
 
 from service.application.retention import BATCH
 from service.domain.generation import Generation, Status
-from service.domain.uploads import Upload, owner_of
+from service.domain.uploads import owner_of
 from service.events.connection import unavailable_when_down
 from service.records.keys import CONDEMNED, SWEEPER, index_key, upload_key
 from service.records.records import RedisRecords
+from service.records.uploads import read_upload
 
 
 class RedisRetained:
@@ -32,7 +33,8 @@ class RedisRetained:
         owners = [owner_of(key) for key in keys]
         with unavailable_when_down():
             texts = self._redis.mget(upload_key(upload, tenant) for tenant, upload in owners)
-        return {Upload.model_validate_json(text).key for text in texts if text}.intersection(keys)
+        found = (read_upload(text) for text in texts)
+        return {upload.key for upload in found if upload}.intersection(keys)
 
     def inputs_in_use(self) -> set[str]:
         """Object keys of the pictures that unfinished generations start from."""

@@ -1,9 +1,15 @@
 """The `UploadRecords` port: what is known of uploads, in Redis."""
 
+import logging
+
+from pydantic import ValidationError
+
 from service.domain.uploads import Upload
 from service.events.connection import TextClient, unavailable_when_down
 from service.records.keys import STORED, STORED_UNTIL, upload_key
 from service.records.stored import StoredBytes
+
+_log = logging.getLogger(__name__)
 
 #: Write the record of an upload and count its bytes, once however often it is written.
 #:
@@ -35,7 +41,7 @@ class RedisUploads:
         """The tenant's upload of this id, or None."""
         with unavailable_when_down():
             text = self._redis.get(upload_key(upload_id, tenant))
-        return None if text is None else Upload.model_validate_json(text)
+        return read_upload(text)
 
     def keep(self, tenant: str, upload: Upload) -> None:
         """Record an upload until it expires, in place of an earlier record."""
@@ -49,3 +55,12 @@ class RedisUploads:
         self._stored.forget(tenant, upload_id)
         with unavailable_when_down():
             return bool(self._redis.delete(upload_key(upload_id, tenant)))
+
+
+def read_upload(text: str | None) -> Upload | None:
+    """The upload in a document; one that this version cannot read is as good as none."""
+    try:
+        return None if text is None else Upload.model_validate_json(text)
+    except ValidationError as error:
+        _log.warning("passing over an upload of another version: %s", error)
+        return None

@@ -8,6 +8,7 @@ from functools import lru_cache
 from ulid import ULID
 
 from service.domain.batching import batch_key
+from service.domain.errors import GenerationNotFound, RecordUnreadable
 from service.domain.request import PRIORITIES, Priority, ResolvedRequest
 from service.events.connection import unavailable_when_down
 from service.records.keys import DOORBELL, queue_key
@@ -31,8 +32,7 @@ class Lobby:
         models: whose queues to look at.
         rule: how to choose.
 
-    Attributes:
-        request: what a generation asks for, by its id; None when it has no record.
+    What this version cannot read is left alone, for workers that can.
     """
 
     def __init__(self, records: RedisRecords, models: Sequence[str], rule: Rule) -> None:
@@ -40,8 +40,13 @@ class Lobby:
         self._redis = records.redis
         self._rule = rule
         self._queues = [(model, priority) for model in models for priority in PRIORITIES]
-        self.request = lru_cache(REMEMBERED)(records.request)
+        self._read = lru_cache(REMEMBERED)(self._read_once)
         self._doorbell = records.redis.pubsub(ignore_subscribe_messages=True)
+
+    def request(self, generation_id: str) -> ResolvedRequest | None:
+        """What a generation asks for; None when it has no record, or none that can be read."""
+        found = self._read(generation_id)
+        return None if isinstance(found, RecordUnreadable) else found
 
     def choose(
         self, name: str, warm: Collection[str], capacities: Mapping[str, int]
@@ -87,7 +92,7 @@ class Lobby:
                 pipe.lrange(queue_key(model, priority), 0, WINDOW - 1)
             found = pipe.execute()
         for (model, priority), ids in zip(self._queues, found, strict=True):
-            yield [_waiting(generation_id, model, priority) for generation_id in ids]
+            yield [_waiting(each, model, priority) for each in ids if self._readable(each)]
 
     def _oldest_that_fits(
         self, queue: list[Waiting], capacities: Mapping[str, int]
@@ -98,6 +103,17 @@ class Lobby:
             return capacity is None or request is None or request.pixels <= capacity
 
         return next(filter(fits, sorted(queue, key=_age)), None)
+
+    def _readable(self, generation_id: str) -> bool:
+        return not isinstance(self._read(generation_id), RecordUnreadable)
+
+    def _read_once(self, generation_id: str) -> ResolvedRequest | RecordUnreadable | None:
+        try:
+            return self._records.get(generation_id).request
+        except GenerationNotFound:
+            return None
+        except RecordUnreadable as error:
+            return error
 
     def _key(self, generation_id: str) -> str | None:
         request = self.request(generation_id)

@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-from service.domain.errors import GenerationNotFound, Unavailable
+from service.domain.errors import GenerationNotFound, RecordUnreadable, Unavailable
 from service.domain.generation import Generation
 from service.records.records import RedisRecords
 from service.supervisor.lobby import Lobby
@@ -45,7 +45,7 @@ class Mates:
             most = min(most, capacities[request.model] // request.pixels - 1)
         if generation.attempt > 1 or most < 1:
             return
-        with contextlib.suppress(Unavailable, GenerationNotFound):
+        with contextlib.suppress(Unavailable, GenerationNotFound, RecordUnreadable):
             for mate_id in self._lobby.mates(request, most):
                 if self._records.get(mate_id).attempt == 0:
                     mate = self._records.begin_attempt(mate_id, worker, datetime.now(UTC))

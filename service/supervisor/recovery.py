@@ -14,7 +14,7 @@ from itertools import product
 import redis
 from rq import Queue
 
-from service.domain.errors import GenerationNotFound
+from service.domain.errors import GenerationNotFound, RecordUnreadable
 from service.domain.generation import Status
 from service.events.connection import unavailable_when_down
 from service.records.attempts import Attempts
@@ -60,15 +60,14 @@ class Recovery:
             self._prune()
 
     def _give_up(self, generation_id: str) -> None:
-        try:
-            generation = self._attempts.records.get(generation_id)
-        except GenerationNotFound:
+        attempt = self._redis.hget(record_key(generation_id), "attempt")
+        if attempt is None:
             self._redis.zrem(LEASES, generation_id)
             return
         reason = "its worker fell silent"
-        event = self._attempts.lose(generation_id, generation.attempt, reason, datetime.now(UTC))
+        event = self._attempts.lose(generation_id, int(attempt), reason, datetime.now(UTC))
         if event is not None:
-            with bind_generation(generation_id, generation.attempt):
+            with bind_generation(generation_id, int(attempt)):
                 _log.warning("the attempt fell silent; its generation is now %s", event.type)
 
     def _find_strays(self) -> set[str]:
@@ -88,7 +87,7 @@ class Recovery:
                 queue = model_queue(model, priority, self._redis)
                 enqueue(pipe, generation, queue, front=True)
                 pipe.execute()
-            except (GenerationNotFound, redis.WatchError):
+            except (GenerationNotFound, RecordUnreadable, redis.WatchError):
                 return  # it moved on by itself
         with bind_generation(generation_id):
             _log.warning("waiting, but missing in its queue; queued again")

@@ -31,7 +31,7 @@ from rq.worker.base import WorkerStatus
 from service import tracing
 from service.application.ports import WorkerInfo
 from service.channel import Happened, Message
-from service.domain.errors import GenerationNotFound, Unavailable
+from service.domain.errors import GenerationNotFound, RecordUnreadable, Unavailable
 from service.domain.generation import Generation, Status
 from service.domain.request import PRIORITIES
 from service.events.connection import connect
@@ -166,7 +166,7 @@ class WarmWorker(Worker):
                 generation = self._attempts.records.begin_attempt(
                     job.id, self.name, datetime.now(UTC)
                 )
-            except Unavailable as error:
+            except (Unavailable, RecordUnreadable) as error:
                 _log.warning("chosen, but not begun: %s", error)
                 return
             if generation is None:
@@ -242,7 +242,7 @@ class WarmWorker(Worker):
     def _drop(self, job: Job, queue: Queue) -> None:
         """Nothing to run: see to it that the queue does not offer it again."""
         _log.info("dropped: unknown, final or begun by another worker")
-        with contextlib.suppress(redis.RedisError, Unavailable):
+        with contextlib.suppress(redis.RedisError, Unavailable, RecordUnreadable):
             try:
                 if self._attempts.records.get(job.id).status is Status.QUEUED:
                     return  # it was handed back meanwhile

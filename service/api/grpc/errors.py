@@ -23,6 +23,7 @@ from service.domain.errors import (
     NotFound,
     PermissionDenied,
     RateLimited,
+    RecordUnreadable,
     ServiceError,
     StorageFull,
     StoreError,
@@ -46,6 +47,7 @@ _CODES: dict[type[ServiceError], StatusCode] = {
     RateLimited: StatusCode.RESOURCE_EXHAUSTED,
     StorageFull: StatusCode.RESOURCE_EXHAUSTED,
     Unavailable: StatusCode.UNAVAILABLE,
+    RecordUnreadable: StatusCode.UNAVAILABLE,
     StoreError: StatusCode.INTERNAL,
     ServiceError: StatusCode.INTERNAL,
 }
@@ -70,7 +72,7 @@ def _details(error: ServiceError) -> Iterable[Message]:
         case IdempotencyMismatch():
             rule = "the key came before with another request; choose a new one"
             yield _bad_request([FieldViolation("idempotency_key", repr(error.key), rule)])
-        case Unavailable() | RateLimited():
+        case Unavailable() | RateLimited() | RecordUnreadable():
             yield RetryInfo(retry_delay=Duration(seconds=error.retry_after))
 
 

@@ -21,6 +21,7 @@ from service.application.parse import violations_of
 from service.domain.errors import (
     InvalidRequest,
     RateLimited,
+    RecordUnreadable,
     ServiceError,
     StoreError,
     Unauthenticated,
@@ -63,7 +64,7 @@ async def _on_service_error(request: Request, error: Exception) -> Response:
     violations = None
     if (retry := image_errors.may_retry(error)) is not None:
         headers["x-should-retry"] = str(retry).lower()
-    if isinstance(error, Unavailable):
+    if isinstance(error, Unavailable | RecordUnreadable):
         headers["retry-after"] = str(error.retry_after)
         logger.warning("%s %s: %s", request.method, request.url.path, error)
     if isinstance(error, Unauthenticated):

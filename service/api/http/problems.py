@@ -20,6 +20,7 @@ from service.domain.errors import (
     NotFound,
     PermissionDenied,
     RateLimited,
+    RecordUnreadable,
     ServiceError,
     StorageFull,
     StoreError,
@@ -197,6 +198,13 @@ UNAVAILABLE = ProblemType(
     "A dependency cannot be reached",
     "Nothing was accepted. Repeat the request after the seconds of the Retry-After header.",
 )
+RECORD_UNREADABLE = ProblemType(
+    "record-unreadable",
+    503,
+    "The record was written by another version of the service",
+    "Nothing is lost: it is kept until a version that can read it runs. Repeat the request after "
+    "the seconds of the Retry-After header; an operator finds it with `hidiffusion quarantine`.",
+)
 STORE_ERROR = ProblemType(
     "store-error",
     500,
@@ -231,6 +239,7 @@ PROBLEM_TYPES = (
     RATE_LIMITED,
     STORAGE_FULL,
     UNAVAILABLE,
+    RECORD_UNREADABLE,
     STORE_ERROR,
     INTERNAL,
 )
@@ -252,6 +261,7 @@ _BY_ERROR: dict[type[ServiceError], ProblemType] = {
     RateLimited: RATE_LIMITED,
     StorageFull: STORAGE_FULL,
     Unavailable: UNAVAILABLE,
+    RecordUnreadable: RECORD_UNREADABLE,
     StoreError: STORE_ERROR,
     ServiceError: INTERNAL,
 }

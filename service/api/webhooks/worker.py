@@ -21,7 +21,7 @@ from rq.worker.base import WorkerStatus
 
 from service.api.http.webhook_views import WebhookPayload, event_of
 from service.api.webhooks.delivery import Courier, DeliveryFailed, Envelope
-from service.domain.errors import GenerationNotFound, Unavailable
+from service.domain.errors import GenerationNotFound, RecordUnreadable, Unavailable
 from service.domain.generation import Generation
 from service.records.enqueue import SERIALIZER
 from service.records.outbox import WEBHOOK_QUEUE, Outbox
@@ -141,6 +141,8 @@ class WebhookWorker(Worker):
                 self._deliver(generation, generation.webhook.url)
         except GenerationNotFound:
             self._outbox.drop(generation_id)
+        except RecordUnreadable as error:
+            self._failed(generation_id, attempt, DeliveryFailed(str(error)))
         except JobTimeoutException:
             self._failed(generation_id, attempt, DeliveryFailed("the receiver was too slow"))
         except DeliveryFailed as error:

@@ -40,12 +40,14 @@ class Scene:
         self.hoarder = self._token("hoarder", both, KeyLimits(stored_megabytes=0.001))
         self.queued, self.running = self.accept(self.owner), self.accept(self.owner)
         stack.worker.start(self.running)
-        self.finished, self.damaged = self.accept(self.owner), self.accept(self.owner)
+        self.finished, self.damaged, self.foreign = (self.accept(self.owner) for _ in range(3))
         stored = self.accept(self.hoarder)
         self.accept(self.hasty)
         for generation_id in (self.finished, stored):
             stack.worker.run(generation_id)
-        stack.records.redis.hset(f"hidiffusion:generation:{self.damaged}", "request", "{secret")
+        client, prefix = stack.records.redis, "hidiffusion:generation:"
+        client.set(prefix + self.damaged, "{secret")
+        client.hset(prefix + self.foreign, "schema", "999")
 
     def _token(
         self, tenant: str, scopes: tuple[Scope, ...], limits: KeyLimits | None = None
@@ -297,6 +299,11 @@ PROVOCATIONS = (
         _upload,
         way="store-is-full",
         during=_faulty("full"),
+    ),
+    Provocation(
+        "record-unreadable",
+        lambda scene: scene.ask("GET", f"{_GENERATIONS}/{scene.foreign}"),
+        lambda scene: scene.call("GetGeneration", rpc.GetGenerationRequest(id=scene.foreign)),
     ),
     Provocation(
         "store-error",
