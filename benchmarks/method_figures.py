@@ -47,7 +47,7 @@ def panels(pipe: Any, name: str, side: int, steps: int) -> Panels:
     ends: dict[int, Progress] = {}
 
     def keep(progress: Progress) -> None:
-        ends[progress.stage] = progress
+        ends[progress.pass_index] = progress
 
     METHODS[name].generate(
         pipe, width=side, height=side, num_inference_steps=steps, on_progress=keep, **ORDER

@@ -85,7 +85,8 @@ def run_variants(options: argparse.Namespace) -> tuple[Variant, ...]:
     variants = tuple(Variant.parse(text) for text in options.methods)
     for variant in variants:
         if variant.method != LANCZOS:
-            registry.get(variant.method).configure(**dict(variant.options))
+            asked: dict[str, Any] = dict(variant.options)
+            registry.get(variant.method).configure(**asked)
     return variants
 
 

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import Attention
 from diffusers.models.autoencoders.vae import Decoder, Encoder
 from diffusers.models.downsampling import Downsample2D
@@ -25,6 +26,7 @@ from hidiffusion.decode.errors import UnsupportedAutoencoderError
 from hidiffusion.decode.layers import AttentionLayer, ConvLayer, Layer, ResnetLayer
 from hidiffusion.decode.network import Network
 from hidiffusion.decode.tiles import Reach
+from hidiffusion.upstream import unwrap
 
 _BLOCKS = (AttnDownEncoderBlock2D, AttnUpDecoderBlock2D, DownEncoderBlock2D, UpDecoderBlock2D)
 
@@ -53,13 +55,14 @@ def configuration(vae: Any) -> Any:
     return vae.config
 
 
-def awake(vae: Any) -> Traits:
+def traits_of(vae: Any) -> Traits:
     """Describe `vae`, brought to its device first where accelerate keeps it offloaded.
 
     Raises:
-        UnsupportedAutoencoderError: if it is offloaded module by module, so that weights are only
-            there during a module's own call.
+        UnsupportedAutoencoderError: if it is no `AutoencoderKL`, or is offloaded module by module,
+            so that weights are only there during a module's own call.
     """
+    require_kind(vae)
     hook = getattr(vae, "_hf_hook", None)
     if hook is not None:
         hook.pre_forward(vae)
@@ -71,6 +74,20 @@ def awake(vae: Any) -> Traits:
     config = configuration(vae)
     factor = 2 ** (len(config.block_out_channels) - 1)
     return Traits(factor, config.latent_channels, config.in_channels, vae.device, vae.dtype)
+
+
+def require_kind(vae: Any) -> None:
+    """Refuse what is no `AutoencoderKL`, before anything is asked of it.
+
+    Raises:
+        UnsupportedAutoencoderError: naming the class.
+    """
+    kind = type(unwrap(vae)) if isinstance(vae, nn.Module) else type(vae)
+    if not issubclass(kind, AutoencoderKL):
+        raise UnsupportedAutoencoderError(
+            f"the autoencoder is {kind.__name__!r}, which cannot be tiled exactly: use an "
+            "AutoencoderKL, or call its own decode and encode"
+        )
 
 
 def latents_per_tile(tile: int, traits: Traits) -> int:
@@ -92,7 +109,9 @@ def decoder_network(vae: Any) -> Network:
     Raises:
         UnsupportedAutoencoderError: if a part's tiled form is not known.
     """
-    decoder, before = vae.decoder, _present(vae.post_quant_conv)
+    require_kind(vae)
+    decoder: Any = unwrap(vae.decoder)
+    before = _present(vae.post_quant_conv)
     _require(isinstance(decoder, Decoder), "decoder", decoder)
     layers: list[Layer] = [ConvLayer("decoder.conv_in", [*before, decoder.conv_in])]
     layers += _mid_layers("decoder.mid_block", decoder.mid_block)
@@ -109,7 +128,9 @@ def encoder_network(vae: Any) -> Network:
     Raises:
         UnsupportedAutoencoderError: if a part's tiled form is not known.
     """
-    encoder, behind = vae.encoder, _present(vae.quant_conv)
+    require_kind(vae)
+    encoder: Any = unwrap(vae.encoder)
+    behind = _present(vae.quant_conv)
     _require(isinstance(encoder, Encoder), "encoder", encoder)
     layers: list[Layer] = [ConvLayer("encoder.conv_in", [encoder.conv_in])]
     for index, block in enumerate(encoder.down_blocks):

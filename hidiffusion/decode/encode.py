@@ -7,7 +7,7 @@ from diffusers import AutoencoderKL
 from diffusers.models.autoencoders.vae import DiagonalGaussianDistribution
 from torch import Tensor
 
-from hidiffusion.decode.autoencoder import Traits, awake, encoder_network, latents_per_tile
+from hidiffusion.decode.autoencoder import Traits, encoder_network, latents_per_tile, traits_of
 from hidiffusion.decode.norm_statistics import REMEDY, require_finite
 from hidiffusion.decode.streaming import DEFAULT_TILE
 from hidiffusion.decode.sweep import Progress, Sweep
@@ -46,7 +46,7 @@ def encode_tiles(
         UnsupportedAutoencoderError: if the autoencoder has a part that cannot be tiled exactly.
         NonFiniteError: if the picture or activations hold NaN or infinity.
     """
-    traits = awake(vae)
+    traits = traits_of(vae)
     grid = _grid(image, tile, traits)
     require_finite(image, "the pixels", "the fault lies before encoding")
     keep = None if storage is None else torch.device(storage)

@@ -16,7 +16,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional
 
-from hidiffusion.decode.autoencoder import awake, configuration
+from hidiffusion.decode.autoencoder import configuration, traits_of
 from hidiffusion.decode.streaming import decode_tiles
 
 
@@ -126,7 +126,7 @@ def fit_preview(vae: AutoencoderKL, latents: Tensor) -> PreviewFactors:
     Raises:
         ValueError: if there are too few latent pixels to determine the map.
     """
-    traits = awake(vae)
+    traits = traits_of(vae)
     pixels = latents.shape[0] * latents.shape[2] * latents.shape[3]
     if pixels <= latents.shape[1]:
         raise ValueError(f"{pixels!r} latent pixels cannot determine the map; pass whole pictures")

@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from hidiffusion.decode.autoencoder import awake, decoder_network, latents_per_tile
+from hidiffusion.decode.autoencoder import decoder_network, latents_per_tile, traits_of
 from hidiffusion.decode.network import Network
 from hidiffusion.decode.norm_statistics import REMEDY, require_finite
 from hidiffusion.decode.sweep import Progress, Sweep
@@ -80,7 +80,7 @@ def decode_tiles(
         >>> for region in decode_tiles(pipe.vae, latents / pipe.vae.config.scaling_factor):
         ...     save(region.top, region.left, region.pixels)
     """
-    traits = awake(vae)
+    traits = traits_of(vae)
     grid_step = latents_per_tile(tile, traits)
     if latents.ndim != 4 or latents.shape[1] != traits.latent_channels:
         raise ValueError(

@@ -14,12 +14,13 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from hidiffusion.clock import Position
 from hidiffusion.methods.denoisers import MECHANISMS
 from hidiffusion.methods.passes import Pass
 from hidiffusion.unet.config import HiDiffusionConfig
 from hidiffusion.unet.families import resolve
 from hidiffusion.unet.patch import apply_hidiffusion, remove_hidiffusion
-from hidiffusion.unet.schedule import DIRECT, Position, Size, Stage, stage
+from hidiffusion.unet.schedule import DIRECT, Size, Stage, stage
 from hidiffusion.unet.sites import find_unet, structure
 from hidiffusion.upstream import UNet2DConditionModel, unwrap
 

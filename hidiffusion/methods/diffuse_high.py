@@ -7,7 +7,6 @@ to its low wavelet band. The equations and defaults are those of the paper and i
 
 from __future__ import annotations
 
-import functools
 import math
 from contextlib import nullcontext
 from dataclasses import dataclass
@@ -17,35 +16,39 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hidiffusion.knobs import check, knob
 from hidiffusion.methods.bands import WaveletBand, x0_low_band
-from hidiffusion.methods.codec import Codec, ready
-from hidiffusion.methods.denoisers import DENOISERS, denoiser, late
+from hidiffusion.methods.check import (
+    require_autoencoder,
+    require_denoiser,
+    require_image_to_image,
+    require_x0,
+)
+from hidiffusion.methods.codec import Codec, upsampled
+from hidiffusion.methods.denoisers import DenoiserConfig, denoiser, late
+from hidiffusion.methods.generation import Generation, native_conditioning
 from hidiffusion.methods.passes import (
-    Order,
+    Call,
     Pass,
     native_like,
     native_pixels,
-    require_scale,
+    require_enlargement,
+    schedule_of,
     sized,
     tail,
     whole,
 )
-from hidiffusion.methods.pictures import upsampled
-from hidiffusion.methods.session import Session, native_conditioning
-from hidiffusion.methods.steps import LowBandGuide, adjusted_x0
-from hidiffusion.methods.weights import Fade, Moment, Weight
+from hidiffusion.methods.x0 import Fade, LowBandGuide, Moment, Weight, adjusted_x0
+from hidiffusion.options import option
 
 #: The least enlargement for which the native picture and the last stage differ in kind.
 MIN_SCALE = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class DiffuseHighConfig:
+class DiffuseHighConfig(DenoiserConfig):
     """Settings of DiffuseHigh; the defaults are the published ones.
 
     Attributes:
-        seed: the request's seed or seeds, for the denoiser.
         num_stages: larger pictures drawn on the way; None takes one for each native side.
         noising_steps: steps of each stage, of 50; other numbers of steps take the same fraction.
         guidance_scale: classifier-free guidance of the stages; None takes twice that of the native
@@ -59,41 +62,35 @@ class DiffuseHighConfig:
         sharpening: weight of the unsharp mask; 0 for none.
         sharpening_sigma: standard deviation of its blur in pixels. The authors draw it between
             0.1 and 2.0; a fixed one lets the seed decide the picture.
-        denoiser: what draws the stages.
         guidance_picture: a picture [B, 3, H, W] on [0, 1] to start from in place of the native
             pass.
     """
 
-    seed: int | tuple[int, ...] | None = None
-    num_stages: int | None = knob(
+    num_stages: int | None = option(
         None, "Larger pictures on the way; null is one a native side.", minimum=1, maximum=8
     )
-    noising_steps: int = knob(15, "Steps of a stage, as of 50.", minimum=1, maximum=50)
-    guidance_scale: float | None = knob(
+    noising_steps: int = option(15, "Steps of a stage, as of 50.", minimum=1, maximum=50)
+    guidance_scale: float | None = option(
         None, "Guidance of the stages; null is twice the request's.", minimum=0, maximum=100
     )
-    band_steps: int = knob(
+    band_steps: int = option(
         5, "Steps of a stage, of noising_steps, with the low band held.", minimum=0, maximum=50
     )
-    band_weight: float = knob(
+    band_weight: float = option(
         1.0, "How far the low band moves to the reference's.", minimum=0, maximum=2
     )
-    band_fade: float = knob(
+    band_fade: float = option(
         0.0, "Share of that weight that is gone at the end.", minimum=0, maximum=1
     )
-    space: str = knob(
+    space: str = option(
         "pixels", "Where the band is split; latents is faster.", words=("pixels", "latents")
     )
-    wavelet_level: int = knob(1, "Repetitions of the wavelet transform.", minimum=1, maximum=5)
-    sharpening: float = knob(1.0, "Weight of the unsharp mask.", minimum=0, maximum=4)
-    sharpening_sigma: float = knob(
+    wavelet_level: int = option(1, "Repetitions of the wavelet transform.", minimum=1, maximum=5)
+    sharpening: float = option(1.0, "Weight of the unsharp mask.", minimum=0, maximum=4)
+    sharpening_sigma: float = option(
         1.0, "Standard deviation of its blur, pixels.", minimum=0.1, maximum=2
     )
-    denoiser: str = knob("direct", "What draws the stages.", words=DENOISERS)
     guidance_picture: Tensor | None = None
-
-    def __post_init__(self) -> None:
-        check(self)
 
     def steps(self, num_inference_steps: int) -> int:
         """Return the steps of a stage under a schedule of this many steps."""
@@ -121,74 +118,57 @@ def stage_sizes(width: int, height: int, scale: float, stages: int | None) -> li
     return [*(sized(width, height, factor) for factor in factors), (width, height)]
 
 
-def plan(pipe: Any, order: Order, config: DiffuseHighConfig) -> list[Pass]:
+def plan(pipe: Any, call: Call, config: DiffuseHighConfig) -> list[Pass]:
     """Return the passes of one generation.
 
     Raises:
         InvalidConfigError: the picture is too small for the method.
     """
-    native = native_pixels(pipe)
-    scale = require_scale("diffuse-high", order, native, MIN_SCALE)
-    steps = config.steps(order.num_inference_steps)
+    native = native_pixels(pipe, config.native_size)
+    scale = require_enlargement("diffuse-high", call, native, MIN_SCALE)
+    schedule = schedule_of(pipe, call)
+    steps = config.steps(schedule.steps)
+    more: dict[str, Any] = {"draws": late(config.denoiser), "native": native}
     stages = [
-        tail(pipe, order, width, height, steps, draws=late(config.denoiser))
-        for width, height in stage_sizes(order.width, order.height, scale, config.num_stages)
+        tail(pipe, schedule, width, height, steps, **more)
+        for width, height in stage_sizes(call.width, call.height, scale, config.num_stages)
     ]
     if config.guidance_picture is not None:
         return stages
-    return [whole(pipe, order, *native_like(order.width, order.height, native)), *stages]
+    size = native_like(call.width, call.height, native)
+    return [whole(pipe, call, *size, native=native), *stages]
 
 
-def generate(pipe: Any, order: Order, config: DiffuseHighConfig) -> Any:
-    """Draw a picture.
-
-    Args:
-        pipe: a diffusers pipeline that starts from a picture, or has a sibling that does.
-        order: what is asked for.
-        config: the settings.
-
-    Returns:
-        The output of the last stage's pipeline.
-
-    Raises:
-        UnsupportedPipelineError: diffusers cannot start from a picture with this pipeline.
-        InvalidConfigError: the picture is too small for the method.
-    """
-    session = Session(pipe, order, plan(pipe, order, config))
-    codec = session.codec
-    with torch.no_grad(), ready(pipe.vae):
-        picture = config.guidance_picture
-        if picture is None:
-            base = session.leaving(lambda: session.draw(output_type="latent").images)
-            picture = codec.picture(base)
-        while session.left > 1:
-            smaller = functools.partial(_smaller_stage, session, picture, config)
-            picture = codec.picture(session.leaving(smaller))
-        return _stage(session, picture, config)
+def check(pipe: Any, call: Call, config: DiffuseHighConfig) -> None:
+    """Say what else would fail later."""
+    require_image_to_image(pipe, call)
+    require_denoiser(pipe, config)
+    require_x0(pipe, call)
+    require_autoencoder(pipe)
 
 
-def _smaller_stage(session: Session, picture: Tensor, config: DiffuseHighConfig) -> Tensor:
-    latents: Tensor = _stage(session, picture, config, output_type="latent").images
-    return latents
-
-
-def _stage(session: Session, picture: Tensor, config: DiffuseHighConfig, **changes: Any) -> Any:
-    stage, codec = session.now, session.codec
+def draw(generation: Generation, config: DiffuseHighConfig, before: Tensor | None) -> Any:
+    """Run one pass: the native picture, or a stage on what the pass before it left."""
+    picture = config.guidance_picture
+    if before is not None:
+        picture = generation.codec.picture(before)
+    if picture is None:
+        return generation.draw()
+    stage, codec = generation.now, generation.codec
     larger = upsampled(picture, stage.height, stage.width)
     reference = unsharp(larger, config.sharpening, config.sharpening_sigma)
-    latents = codec.latents(reference).to(session.dtype)
+    latents = codec.latents(reference).to(generation.dtype)
     guide: Any = PixelGuide(reference, codec, WaveletBand(config.wavelet_level), config.weight)
     if config.space == "latents":
         guide = LowBandGuide(latents, WaveletBand(config.wavelet_level), config.weight)
     asked = config.guidance_scale
     held = config.band_steps > 0 and config.band_weight > 0
-    return session.refine(
+    return generation.refine(
         latents,
-        denoiser(session.pipe, stage.draws, config.seed),
-        adjusted_x0(session.pipe.scheduler, guide, total=stage.calls) if held else nullcontext(),
-        guidance_scale=2 * session.guidance_scale if asked is None else asked,
-        **native_conditioning(session),
-        **changes,
+        lambda pipe: denoiser(pipe, stage.draws, config.hidiffusion()),
+        lambda pipe: adjusted_x0(pipe.scheduler, guide) if held else nullcontext(),
+        guidance_scale=2 * generation.guidance_scale if asked is None else asked,
+        **native_conditioning(generation),
     )
 
 

@@ -8,42 +8,44 @@ with HiDiffusion as the model that draws. Its modulation of attention is an opti
 
 from __future__ import annotations
 
-from contextlib import nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from hidiffusion.knobs import check, knob
 from hidiffusion.methods.bands import SPLITTERS, splitter_of
-from hidiffusion.methods.codec import ready
-from hidiffusion.methods.denoisers import DENOISERS, denoiser, late
+from hidiffusion.methods.check import (
+    require_autoencoder,
+    require_denoiser,
+    require_image_to_image,
+    require_x0,
+)
+from hidiffusion.methods.codec import upsampled
+from hidiffusion.methods.denoisers import DENOISERS, DenoiserConfig, denoiser, late
+from hidiffusion.methods.generation import Generation
 from hidiffusion.methods.modulation import modulated_attention
 from hidiffusion.methods.passes import (
-    Order,
+    Call,
     Pass,
     native_like,
     native_pixels,
-    require_scale,
+    require_enlargement,
+    schedule_of,
     tail,
     whole,
 )
-from hidiffusion.methods.pictures import upsampled
-from hidiffusion.methods.session import Session
-from hidiffusion.methods.steps import LowBandGuide, Trajectory, adjusted_x0
-from hidiffusion.methods.weights import Fade
+from hidiffusion.methods.x0 import Fade, LowBandGuide, Trajectory, adjusted_x0
+from hidiffusion.options import option
 
 #: The least enlargement for which a native picture has less to say than the large one.
 MIN_SCALE = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidedConfig:
+class GuidedConfig(DenoiserConfig):
     """Settings of HiDiffusion under low-band guidance.
 
     Attributes:
-        seed: the request's seed or seeds, for the denoiser.
         splitter: what the low band is; it ends at the highest frequency of the native picture.
         reference: the finished native picture, or what was predicted of it at the same time.
         space: whether the native result is enlarged as a picture or as latents.
@@ -53,7 +55,6 @@ class GuidedConfig:
         band_fade: share of the weight that is gone at that point.
         strength: fraction of the schedule that the large picture is drawn with. 1 starts from
             noise, less from the enlarged native result with noise added.
-        denoiser: what draws at full size.
         t1_ratio: `HiDiffusionConfig.t1_ratio` of that denoiser; None is published.
         t2_ratio: `HiDiffusionConfig.t2_ratio` of it; None is published.
         attention_weight: share of the attention maps of native size in those of the first up block
@@ -61,114 +62,104 @@ class GuidedConfig:
             unless it is 0.
     """
 
-    seed: int | tuple[int, ...] | None = None
-    splitter: str = knob("butterworth", "What the low band is.", words=SPLITTERS)
-    reference: str = knob(
+    splitter: str = option("butterworth", "What the low band is.", words=SPLITTERS)
+    reference: str = option(
         "picture",
         "The finished native picture, or its trajectory.",
         words=("picture", "trajectory"),
     )
-    space: str = knob("pixels", "Where the native result is enlarged.", words=("pixels", "latents"))
-    band_weight: float = knob(
+    space: str = option(
+        "pixels", "Where the native result is enlarged.", words=("pixels", "latents")
+    )
+    band_weight: float = option(
         1.0, "How far the low band moves to the reference's.", minimum=0, maximum=2
     )
-    band_end: float = knob(
+    band_end: float = option(
         1.0, "Fraction of the steps with the low band held.", minimum=0, maximum=1
     )
-    band_fade: float = knob(
+    band_fade: float = option(
         0.0, "Share of the weight that is gone at that point.", minimum=0, maximum=1
     )
-    strength: float = knob(
+    strength: float = option(
         1.0, "Fraction of the schedule for the large picture.", minimum=0.05, maximum=1
     )
-    denoiser: str = knob("hidiffusion", "What draws at full size.", words=DENOISERS)
-    t1_ratio: float | None = knob(
+    denoiser: str = option("hidiffusion", "What draws at full size.", words=DENOISERS)
+    t1_ratio: float | None = option(
         None, "HiDiffusion's t1_ratio where it draws; null is published.", minimum=0, maximum=1
     )
-    t2_ratio: float | None = knob(
+    t2_ratio: float | None = option(
         None, "HiDiffusion's t2_ratio where it draws; null is published.", minimum=0, maximum=1
     )
-    attention_weight: float = knob(
+    attention_weight: float = option(
         0.0, "Share of native attention maps in the deepest up block.", minimum=0, maximum=1
     )
 
-    def __post_init__(self) -> None:
-        check(self)
 
-
-def plan(pipe: Any, order: Order, config: GuidedConfig) -> list[Pass]:
+def plan(pipe: Any, call: Call, config: GuidedConfig) -> list[Pass]:
     """Return the passes of one generation.
 
     Raises:
         InvalidConfigError: the picture is too small for the method.
     """
-    native = native_pixels(pipe)
-    require_scale("hidiffusion-guided", order, native, MIN_SCALE)
-    small = whole(pipe, order, *native_like(order.width, order.height, native))
-    size = (order.width, order.height)
+    native = native_pixels(pipe, config.native_size)
+    require_enlargement("hidiffusion-guided", call, native, MIN_SCALE)
+    small = whole(pipe, call, *native_like(call.width, call.height, native), native=native)
+    size = (call.width, call.height)
     if config.strength == 1:
-        large = whole(pipe, order, *size, draws=config.denoiser)
+        large = whole(pipe, call, *size, draws=config.denoiser, native=native)
     else:
-        steps = max(1, round(config.strength * order.num_inference_steps))
-        large = tail(pipe, order, *size, steps, draws=late(config.denoiser))
+        schedule = schedule_of(pipe, call)
+        steps = max(1, round(config.strength * schedule.steps))
+        large = tail(pipe, schedule, *size, steps, draws=late(config.denoiser), native=native)
     return [small, replace(large, pooled_calls=large.calls if config.attention_weight else 0)]
 
 
-def generate(pipe: Any, order: Order, config: GuidedConfig) -> Any:
-    """Draw a picture.
+def check(pipe: Any, call: Call, config: GuidedConfig) -> None:
+    """Say what else would fail later."""
+    require_denoiser(pipe, config)
+    require_x0(pipe, call)
+    repaints = config.strength < 1 and "mask_image" in call.arguments
+    if config.strength < 1:
+        require_image_to_image(pipe, call)
+    if config.space == "pixels" or repaints:
+        require_autoencoder(pipe)
 
-    Args:
-        pipe: a diffusers pipeline; with `strength` below 1 one that starts from a picture, or has
-            a sibling that does.
-        order: what is asked for.
-        config: the settings.
 
-    Returns:
-        The output of the second pass's pipeline.
+def draw(generation: Generation, config: GuidedConfig, before: Tensor | None) -> Any:
+    """Run one pass: the native picture, or the large one held to what that left."""
+    if before is None:
+        return _native(generation, config)
+    target, path = generation.now, generation.trajectory
+    large = _enlarged(generation, config, before)
+    splitter = splitter_of(config.splitter, _size(large), _size(before))
+    weight = Fade(config.band_weight, max(config.band_end, 1e-6), config.band_fade)
+    guide = LowBandGuide(large if path is None else path.at, splitter, weight)
+    share, generator = config.attention_weight, generation.call.generator(2)
+    enter = (
+        lambda pipe: denoiser(pipe, target.draws, config.hidiffusion()),
+        lambda pipe: modulated_attention(pipe, before, generator, share),
+        lambda pipe: adjusted_x0(pipe.scheduler, guide),
+    )
+    if config.strength == 1:
+        return generation.draw(*enter)
+    return generation.refine(large, *enter)
 
-    Raises:
-        InvalidConfigError: the picture is too small for the method.
-        UnsupportedModelError: HiDiffusion does not know the model.
-        UnsupportedPipelineError: `strength` is below 1, and the pipeline cannot start from a
-            picture.
-    """
-    session = Session(pipe, order, plan(pipe, order, config))
-    codec = session.codec
-    with torch.no_grad(), ready(pipe.vae):
-        target = session.passes[1]
 
-        def enlarge(latents: Tensor) -> Tensor:
-            if config.space == "latents":
-                return upsampled(latents, *latent_size(pipe, target))
-            picture = upsampled(codec.picture(latents), target.height, target.width)
-            return codec.latents(picture).to(latents)
+def _native(generation: Generation, config: GuidedConfig) -> Any:
+    if config.reference == "picture":
+        return generation.draw()
+    path = Trajectory(lambda latents: _enlarged(generation, config, latents))
+    generation.trajectory = path
+    return generation.draw(lambda pipe: adjusted_x0(pipe.scheduler, path.record))
 
-        path = Trajectory(enlarge)
-        follows = config.reference == "trajectory"
-        if follows:
-            session.forgo_resuming()
-        recorder = adjusted_x0(pipe.scheduler, path.record) if follows else nullcontext()
-        native = session.leaving(lambda: session.draw(recorder, output_type="latent").images)
-        large = enlarge(native)
-        splitter = splitter_of(config.splitter, _size(large), _size(native))
-        weight = Fade(config.band_weight, max(config.band_end, 1e-6), config.band_fade)
-        ratios = {"t1_ratio": config.t1_ratio, "t2_ratio": config.t2_ratio}
-        guide = LowBandGuide(path.at if follows else large, splitter, weight)
-        contexts = (
-            denoiser(pipe, target.draws, config.seed, **ratios),
-            modulated_attention(pipe, native, order.generator(2), config.attention_weight),
-            adjusted_x0(pipe.scheduler, guide, total=target.calls),
-        )
-        if config.strength == 1:
-            return session.draw(*contexts)
-        return session.refine(large, *contexts)
+
+def _enlarged(generation: Generation, config: GuidedConfig, latents: Tensor) -> Tensor:
+    if config.space == "latents":
+        return upsampled(latents, *generation.latent_size)
+    codec, now = generation.codec, generation.now
+    picture = upsampled(codec.picture(latents), now.height, now.width)
+    return codec.latents(picture).to(latents)
 
 
 def _size(latents: Tensor) -> tuple[int, int]:
     return latents.shape[-2], latents.shape[-1]
-
-
-def latent_size(pipe: Any, target: Pass) -> tuple[int, int]:
-    """Return height and width of a pass in latents."""
-    factor = int(pipe.vae_scale_factor)
-    return target.height // factor, target.width // factor

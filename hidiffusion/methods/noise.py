@@ -14,8 +14,6 @@ from typing import Any, NamedTuple
 import torch
 
 from hidiffusion.errors import InvalidConfigError
-from hidiffusion.methods.weights import Moment
-from hidiffusion.unet.schedule import locate
 from hidiffusion.upstream import begin_index
 
 
@@ -27,8 +25,8 @@ class Noise(NamedTuple):
 
     @property
     def log_snr(self) -> float:
-        """Logarithm of the signal-to-noise ratio alpha^2 / sigma^2."""
-        return 2 * math.log(self.alpha / self.sigma)
+        """Logarithm of the signal-to-noise ratio alpha^2 / sigma^2; -inf for nothing but noise."""
+        return 2 * math.log(self.alpha / self.sigma) if self.alpha > 0 else -math.inf
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,7 @@ def clean_prediction(kind: str, noise: Noise) -> CleanPrediction:
         InvalidConfigError: the type is unknown.
     """
     alpha, sigma = noise
-    if kind == "epsilon":
+    if kind == "epsilon" and alpha > 0:
         return CleanPrediction(1 / alpha, -sigma / alpha)
     if kind == "v_prediction":
         # Models see latents of variance one; v is defined on these (Salimans and Ho, 2022).
@@ -129,6 +127,11 @@ def clean_prediction(kind: str, noise: Noise) -> CleanPrediction:
         return CleanPrediction(1.0, -sigma)
     if kind in {"sample", "original_sample"}:
         return CleanPrediction(0.0, 1.0)
+    if kind == "epsilon":
+        raise InvalidConfigError(
+            "the first timestep is nothing but noise (rescale_betas_zero_snr), and a prediction of "
+            "the noise says nothing of the picture there; use prediction_type v_prediction"
+        )
     raise InvalidConfigError(
         f"the scheduler's prediction_type is {kind!r}; it must be epsilon, v_prediction, "
         "flow_prediction or sample"
@@ -141,24 +144,6 @@ def prediction_type(scheduler: Any) -> str:
         return "flow_prediction"
     # IPNDM has no such setting; its formula is that of v.
     return str(getattr(scheduler.config, "prediction_type", None) or "v_prediction")
-
-
-def moment(scheduler: Any, timestep: Any, total: int | None = None) -> Moment:
-    """Tell where a call stands in its run.
-
-    Args:
-        scheduler: a diffusers scheduler whose timesteps are set.
-        timestep: an entry of its table.
-        total: calls in the run, which are the last ones of the table; None takes those from the
-            scheduler's begin index on.
-    """
-    table = [float(entry) for entry in scheduler.timesteps.tolist()]
-    begin = (begin_index(scheduler) or 0) if total is None else len(table) - total
-    step, length = locate(table[begin:], float(timestep))
-    train = getattr(scheduler.config, "num_train_timesteps", 1000)
-    # EDM and IPNDM number their steps otherwise; for them the position has to do.
-    fraction = float(timestep) / train if max(table) > 1 else 1 - step / length
-    return Moment(step, length, fraction)
 
 
 def _is_flow(scheduler: Any) -> bool:

@@ -1,4 +1,4 @@
-"""What a generation consists of: its passes, their sizes, their steps and their work.
+"""What a generation asks for, and its passes: their sizes, their steps and their work.
 
 A pass is one run of a pipeline: over the whole schedule, from noise, or over its last steps, from
 a picture that has noise added.
@@ -10,15 +10,16 @@ import copy
 import hashlib
 import inspect
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import Tensor
 
 from hidiffusion.errors import InvalidConfigError, UnsupportedPipelineError
+from hidiffusion.unet.sites import find_unet, structure
 
 #: Pictures are made in multiples of this many pixels a side.
 SIZE_MULTIPLE = 8
@@ -35,7 +36,7 @@ class Pass:
     Attributes:
         height: of what it draws, in pixels.
         width: of what it draws, in pixels.
-        steps: how many steps of `num_inference_steps` it takes, counted from the clean end.
+        steps: how many steps of the schedule it takes, counted from the clean end.
         calls: how often the model is called; more than `steps` under a second-order scheduler.
         native: pixels of a picture of native size.
         draws: what draws, a key of `hidiffusion.methods.denoisers.MECHANISMS`.
@@ -72,20 +73,20 @@ class Progress:
         step: calls of the model that are done.
         total: calls of the model in all.
         fraction: share of the work that is done; a call counts for more in a larger picture.
-        stage: the pass under way, from 0.
-        stages: number of passes.
-        stage_step: calls of the model in this pass that are done.
-        stage_total: calls of the model in this pass.
+        pass_index: the pass under way, from 0.
+        num_passes: number of passes.
+        pass_step: calls of the model in this pass that are done.
+        pass_total: calls of the model in this pass.
         latents: as they stand, [B, C, h, w], of the size of the pass.
     """
 
     step: int
     total: int
     fraction: float
-    stage: int
-    stages: int
-    stage_step: int
-    stage_total: int
+    pass_index: int
+    num_passes: int
+    pass_step: int
+    pass_total: int
     latents: Tensor = field(repr=False)
 
 
@@ -94,36 +95,37 @@ OnProgress = Callable[[Progress], None]
 
 
 @dataclass(frozen=True)
-class Run:
+class PassRun:
     """A pass that is about to run.
 
     Attributes:
-        stage: its number, from 0.
+        index: its number, from 0.
         pipe: the pipeline that runs, with the scheduler that it steps.
         generator: its random generator, or one for each sample.
         earlier: what the passes before it left to the later ones, a tensor each; None where the
             pass needs more of the past than these, so that it can only be run from the beginning.
     """
 
-    stage: int
+    index: int
     pipe: Any
     generator: Any
     earlier: tuple[Tensor, ...] | None = field(repr=False)
 
 
 #: Gives what is to be entered around each pass, before anything that the method itself enters.
-Around = Callable[[Run], AbstractContextManager[Any]]
+Around = Callable[[PassRun], AbstractContextManager[Any]]
 
 
 @dataclass(frozen=True, kw_only=True)
-class Order:
+class Call:
     """What one generation asks of a method.
 
     Attributes:
         width: of the picture, in pixels.
         height: of the picture, in pixels.
         seed: decides all noise; one for each sample of the batch if a tuple.
-        call: keyword arguments of the pipeline.
+        arguments: keyword arguments of the pipeline.
+        options: fields of the method's configuration, without the seed.
         on_progress: hears of each step.
         alive: called more often than that, between tiles of the autoencoder.
         around: entered around each pass.
@@ -133,84 +135,128 @@ class Order:
     width: int
     height: int
     seed: int | tuple[int, ...]
-    call: dict[str, Any]
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    options: Mapping[str, Any] = field(default_factory=dict)
     on_progress: OnProgress | None = None
     alive: Callable[[], None] = lambda: None
     around: Around = lambda _: nullcontext()
     earlier: tuple[Tensor, ...] = ()
 
-    @property
-    def num_inference_steps(self) -> int:
-        """Steps asked for, or diffusers' usual 50."""
-        return int(self.call.get("num_inference_steps") or 50)
-
-    def generator(self, stage: int) -> Any:
+    def generator(self, index: int) -> Any:
         """Return the random generator of a pass, which earlier passes do not change."""
         seeds = self.seed if isinstance(self.seed, tuple) else (self.seed,)
-        made = [torch.Generator("cpu").manual_seed(stage_seed(seed, stage)) for seed in seeds]
+        made = [torch.Generator("cpu").manual_seed(pass_seed(seed, index)) for seed in seeds]
         return made if isinstance(self.seed, tuple) else made[0]
 
 
-def stage_seed(seed: int, stage: int) -> int:
+def pass_seed(seed: int, index: int) -> int:
     """Return the seed of a pass: the request's own for the first, a hash of both for others."""
-    if stage == 0:
+    if index == 0:
         return seed
-    digest = hashlib.blake2b(f"{seed}/{stage}".encode(), digest_size=7).digest()
+    digest = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=7).digest()
     return int.from_bytes(digest, "big")
 
 
-def whole(pipe: Any, order: Order, width: int, height: int, **more: Any) -> Pass:
-    """Return a pass over all that the order asks of the pipeline: from noise, or its own strength.
+class Schedule(NamedTuple):
+    """The whole schedule of a call.
+
+    Attributes:
+        steps: as the pipeline counts them.
+        calls: of the model; more than steps under a second-order scheduler.
+        order: calls that diffusers drops with a step.
+    """
+
+    steps: int
+    calls: int
+    order: int
+
+    def calls_in(self, steps: int) -> int:
+        """Return the calls of the model in the last `steps` steps, at least one."""
+        return max(1, self.calls - (self.steps - steps) * self.order)
+
+
+def schedule_of(pipe: Any, call: Call) -> Schedule:
+    """Return the schedule that the pipeline will run for a call, by a copy of its scheduler.
+
+    Raises:
+        InvalidConfigError: the scheduler takes no timesteps or sigmas of the caller's.
+    """
+    trial = copy.deepcopy(pipe.scheduler)
+    accepted = inspect.signature(trial.set_timesteps).parameters
+    custom = {
+        name: call.arguments[name]
+        for name in ("timesteps", "sigmas")
+        if call.arguments.get(name) is not None
+    }
+    for name, value in custom.items():
+        if name not in accepted:
+            raise InvalidConfigError(
+                f"{type(trial).__name__} takes no {name}= (given {value!r}); give "
+                "num_inference_steps, or use a scheduler that does"
+            )
+    if custom:
+        trial.set_timesteps(**custom)
+        return Schedule(len(trial.timesteps), len(trial.timesteps), trial.order)
+    steps = int(argument(pipe, call, "num_inference_steps", 50))
+    dynamic = getattr(trial.config, "use_dynamic_shifting", False)
+    trial.set_timesteps(steps, **({"mu": 1.0} if dynamic else {}))
+    return Schedule(steps, len(trial.timesteps), trial.order)
+
+
+def argument(pipe: Any, call: Call, name: str, otherwise: Any) -> Any:
+    """Return an argument of the call, else the pipeline's own default, else `otherwise`."""
+    given = call.arguments.get(name)
+    if given is not None:
+        return given
+    declared = inspect.signature(type(pipe).__call__).parameters.get(name)
+    known = declared is not None and declared.default not in (None, inspect.Parameter.empty)
+    return declared.default if declared is not None and known else otherwise
+
+
+def whole(pipe: Any, call: Call, width: int, height: int, **more: Any) -> Pass:
+    """Return a pass over all that the call asks of the pipeline: from noise, or its own strength.
 
     Args:
         pipe: a diffusers pipeline.
-        order: what is asked for.
+        call: what is asked for.
         width: of what it draws, in pixels.
         height: of what it draws, in pixels.
         **more: further fields of `Pass`.
     """
-    steps = order.num_inference_steps
-    declared = inspect.signature(type(pipe).__call__).parameters.get("strength")
-    strength = 1.0 if declared is None else order.call.get("strength", declared.default)
-    return tail(pipe, order, width, height, max(1, min(int(steps * strength), steps)), **more)
+    schedule = schedule_of(pipe, call)
+    takes_strength = "strength" in inspect.signature(type(pipe).__call__).parameters
+    strength = argument(pipe, call, "strength", 1.0) if takes_strength else 1.0
+    steps = max(1, min(int(schedule.steps * strength), schedule.steps))
+    return tail(pipe, schedule, width, height, steps, **more)
 
 
-def tail(pipe: Any, order: Order, width: int, height: int, steps: int, **more: Any) -> Pass:
-    """Return a pass over the last `steps` steps; arguments as in `whole`."""
-    calls = calls_of(pipe.scheduler, order.num_inference_steps, steps)
-    return Pass(height, width, steps, calls, native_pixels(pipe) ** 2, **more)
+def tail(pipe: Any, schedule: Schedule, width: int, height: int, steps: int, **more: Any) -> Pass:
+    """Return a pass over the last `steps` steps of a schedule; the rest as in `whole`."""
+    native = more.pop("native", None) or native_pixels(pipe)
+    return Pass(height, width, steps, schedule.calls_in(steps), native**2, **more)
 
 
-def calls_of(scheduler: Any, num_inference_steps: int, steps: int | None = None) -> int:
-    """Return how often a model is called in the last `steps` steps of a run, or in all.
+def native_pixels(pipe: Any, native_size: int | None = None) -> int:
+    """Return the side of the pictures that the pipeline's model was trained on, in pixels.
 
     Args:
-        scheduler: a diffusers scheduler; it is left as it is.
-        num_inference_steps: steps of the whole schedule.
-        steps: steps taken; None for all.
-    """
-    trial = copy.deepcopy(scheduler)
-    dynamic = getattr(trial.config, "use_dynamic_shifting", False)
-    trial.set_timesteps(num_inference_steps, **({"mu": 1.0} if dynamic else {}))
-    skipped = 0 if steps is None else (num_inference_steps - steps) * trial.order
-    return max(1, len(trial.timesteps) - skipped)
-
-
-def native_pixels(pipe: Any) -> int:
-    """Return the side of the pictures that the pipeline's model was trained on, in pixels.
+        pipe: a diffusers pipeline.
+        native_size: the same in latents, where the caller knows better than the model.
 
     Raises:
         UnsupportedPipelineError: the model does not tell.
     """
-    model = getattr(pipe, "unet", None) or getattr(pipe, "transformer", None)
-    side = getattr(getattr(model, "config", None), "sample_size", None)
-    if side is None:
+    if native_size is None and isinstance(getattr(pipe, "unet", None), torch.nn.Module):
+        native_size = structure(find_unet(pipe)).native_size
+    elif native_size is None:
+        model = getattr(pipe, "transformer", None)
+        native_size = getattr(getattr(model, "config", None), "sample_size", None)
+    if native_size is None:
         raise UnsupportedPipelineError(
             f"the model of {type(pipe).__name__} has no sample_size in its config, so its native "
-            "size is unknown; use a pipeline whose model tells it"
+            "size is unknown; give native_size, the side of its training pictures in latents"
         )
-    side = min(side) if isinstance(side, list | tuple) else side
-    return int(side) * int(pipe.vae_scale_factor)
+    return int(native_size) * int(pipe.vae_scale_factor)
 
 
 def native_like(width: int, height: int, native: int) -> tuple[int, int]:
@@ -227,17 +273,17 @@ def sized(width: int, height: int, factor: float) -> tuple[int, int]:
     return side(width), side(height)
 
 
-def require_scale(method: str, order: Order, native: int, least: float) -> float:
+def require_enlargement(method: str, call: Call, native: int, least: float) -> float:
     """Return how many native sides the picture's side is.
 
     Raises:
         InvalidConfigError: it is less than the method needs.
     """
-    scale = math.sqrt(order.width * order.height) / native
-    if scale < least:
+    enlargement = math.sqrt(call.width * call.height) / native
+    if enlargement < least:
         raise InvalidConfigError(
-            f"{order.width}x{order.height} is {scale:.2f} times the native {native}x{native}; "
+            f"{call.width}x{call.height} is {enlargement:.2f} times the native {native}x{native}; "
             f"{method} needs {least:g} times or more: ask for a larger picture, or use the method "
             "direct"
         )
-    return scale
+    return enlargement

@@ -7,34 +7,36 @@ the energy that pictures lose when they are enlarged.
 
 from __future__ import annotations
 
-import functools
 import itertools
-from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
 from typing import Any
 
-import torch
 from torch import Tensor
 
-from hidiffusion.errors import InvalidConfigError, UnsupportedPipelineError
-from hidiffusion.knobs import check, knob
-from hidiffusion.methods.codec import ready
-from hidiffusion.methods.denoisers import DENOISERS, denoiser, late
+from hidiffusion.errors import InvalidConfigError
+from hidiffusion.methods.check import (
+    require_autoencoder,
+    require_denoiser,
+    require_image_to_image,
+    require_x0,
+)
+from hidiffusion.methods.codec import upsampled
+from hidiffusion.methods.denoisers import DENOISERS, DenoiserConfig, denoiser, late
 from hidiffusion.methods.diffuse_high import stage_sizes
+from hidiffusion.methods.generation import Enter, Generation, native_conditioning
 from hidiffusion.methods.passes import (
-    Order,
+    Call,
     Pass,
     native_like,
     native_pixels,
-    require_scale,
+    require_enlargement,
+    schedule_of,
     tail,
     whole,
 )
-from hidiffusion.methods.pictures import upsampled
-from hidiffusion.methods.session import Session, image_to_image, native_conditioning
-from hidiffusion.methods.steps import adjusted_x0
-from hidiffusion.methods.weights import Moment
+from hidiffusion.methods.x0 import Moment, adjusted_x0
+from hidiffusion.options import option
 
 #: The least enlargement for which a refresh enlarges anything to speak of.
 MIN_SCALE = 1.25
@@ -44,11 +46,10 @@ MIN_STEPS = _MAX_STAGES + 1
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefreshConfig:
+class RefreshConfig(DenoiserConfig):
     """Settings of the resolution refresh; the times are RectifiedHR's for 2048x2048.
 
     Attributes:
-        seed: the request's seed or seeds, for the denoiser.
         num_stages: refreshes; None takes one for each native side. RectifiedHR takes 1 at twice
             and 3 at four times native.
         refresh_at: fraction of the steps before the first refresh.
@@ -58,41 +59,48 @@ class RefreshConfig:
         denoiser: what draws after a refresh; of HiDiffusion only the windows act so late.
     """
 
-    seed: int | tuple[int, ...] | None = None
-    num_stages: int | None = knob(
+    num_stages: int | None = option(
         None, "Refreshes; null is one a native side.", minimum=1, maximum=_MAX_STAGES
     )
-    refresh_at: float = knob(
+    refresh_at: float = option(
         0.8, "Fraction of the steps before the first refresh.", minimum=0.1, maximum=0.95
     )
-    guidance_scale: float | None = knob(
+    guidance_scale: float | None = option(
         None, "Guidance after the last refresh; null is the request's.", minimum=0, maximum=100
     )
-    denoiser: str = knob("hidiffusion", "What draws after a refresh.", words=DENOISERS)
-
-    def __post_init__(self) -> None:
-        check(self)
+    denoiser: str = option("hidiffusion", "What draws after a refresh.", words=DENOISERS)
 
 
-def plan(pipe: Any, order: Order, config: RefreshConfig) -> list[Pass]:
+def plan(pipe: Any, call: Call, config: RefreshConfig) -> list[Pass]:
     """Return the passes of one generation.
 
     Raises:
-        InvalidConfigError: the picture is too small for the method.
+        InvalidConfigError: the picture is too small for the method, or the steps are too few.
     """
-    native = native_pixels(pipe)
-    scale = require_scale("hidiffusion-refresh", order, native, MIN_SCALE)
-    stages = stage_sizes(order.width, order.height, scale, config.num_stages)
-    left = _tails(order.num_inference_steps, config.refresh_at, len(stages))
+    native = native_pixels(pipe, config.native_size)
+    scale = require_enlargement("hidiffusion-refresh", call, native, MIN_SCALE)
+    stages = stage_sizes(call.width, call.height, scale, config.num_stages)
+    schedule = schedule_of(pipe, call)
+    more: dict[str, Any] = {"draws": late(config.denoiser), "native": native}
     passes = [
-        whole(pipe, order, *native_like(order.width, order.height, native)),
+        whole(pipe, call, *native_like(call.width, call.height, native), native=native),
         *(
-            tail(pipe, order, *size, steps, draws=late(config.denoiser))
-            for size, steps in zip(stages, left, strict=True)
+            tail(pipe, schedule, *size, steps, **more)
+            for size, steps in zip(
+                stages, _tails(schedule.steps, config.refresh_at, len(stages)), strict=True
+            )
         ),
     ]
     stops = [before.calls - after.calls for before, after in itertools.pairwise(passes)]
     return [replace(each, stop=stop) for each, stop in zip(passes, [*stops, None], strict=True)]
+
+
+def check(pipe: Any, call: Call, config: RefreshConfig) -> None:
+    """Say what else would fail later."""
+    require_image_to_image(pipe, call, interrupted=True)
+    require_denoiser(pipe, config)
+    require_x0(pipe, call)
+    require_autoencoder(pipe)
 
 
 def _tails(steps: int, refresh_at: float, stages: int) -> list[int]:
@@ -105,66 +113,8 @@ def _tails(steps: int, refresh_at: float, stages: int) -> list[int]:
     return [max(stages - stage, int(each + 0.5)) for stage, each in enumerate(left)]
 
 
-def generate(pipe: Any, order: Order, config: RefreshConfig) -> Any:
-    """Draw a picture.
-
-    Args:
-        pipe: a diffusers pipeline that starts from a picture, or has a sibling that does.
-        order: what is asked for.
-        config: the settings.
-
-    Returns:
-        The output of the last pass's pipeline.
-
-    Raises:
-        InvalidConfigError: the picture is too small for the method.
-        UnsupportedPipelineError: the pipeline cannot be interrupted, or diffusers cannot start
-            from a picture with it.
-    """
-    for each in (pipe, image_to_image(pipe)):
-        if not hasattr(type(each), "interrupt"):
-            raise UnsupportedPipelineError(
-                f"{type(each).__name__} cannot be interrupted at a step, which a refresh needs; "
-                "use hidiffusion-guided with this pipeline"
-            )
-    session = Session(pipe, order, plan(pipe, order, config))
-    with torch.no_grad(), ready(pipe.vae):
-        first = functools.partial(session.draw, output_type="latent")
-        x0 = session.leaving(functools.partial(_last_x0, session, first))
-        while session.left > 1:
-            latents = _enlarged(session, x0)
-            larger = functools.partial(_refine, session, latents, config, output_type="latent")
-            x0 = session.leaving(functools.partial(_last_x0, session, larger))
-        return _refine(session, _enlarged(session, x0), config)
-
-
-def _refine(
-    session: Session,
-    latents: Tensor,
-    config: RefreshConfig,
-    *contexts: AbstractContextManager[Any],
-    **changes: Any,
-) -> Any:
-    base = session.guidance_scale
-    last = base if config.guidance_scale is None else config.guidance_scale
-    share = 1 - (session.left - 1) / (len(session.passes) - 1)
-    return session.refine(
-        latents,
-        denoiser(session.pipe, session.now.draws, config.seed),
-        *contexts,
-        guidance_scale=base + (last - base) * share,
-        **native_conditioning(session),
-        **changes,
-    )
-
-
-def _enlarged(session: Session, x0: Tensor) -> Tensor:
-    picture = upsampled(session.codec.picture(x0), session.now.height, session.now.width)
-    return session.codec.latents(picture).to(session.dtype)
-
-
-def _last_x0(session: Session, run: Callable[..., Any]) -> Tensor:
-    """Run a pass and return the x0 that it predicted last."""
+def draw(generation: Generation, config: RefreshConfig, before: Tensor | None) -> Any:
+    """Run one pass; all but the last leave the x0 that they predicted last."""
     newest: list[Tensor] = []
 
     def keep(x0: Tensor, moment: Moment) -> Tensor:
@@ -172,5 +122,23 @@ def _last_x0(session: Session, run: Callable[..., Any]) -> Tensor:
         newest[:] = [x0]
         return x0
 
-    run(adjusted_x0(session.pipe.scheduler, keep, total=session.now.calls))
-    return newest[-1]
+    def kept(pipe: Any) -> AbstractContextManager[None]:
+        return nullcontext() if generation.last else adjusted_x0(pipe.scheduler, keep)
+
+    output = generation.draw(kept) if before is None else _refine(generation, config, before, kept)
+    return output if generation.last else newest[-1]
+
+
+def _refine(generation: Generation, config: RefreshConfig, x0: Tensor, kept: Enter) -> Any:
+    now, codec = generation.now, generation.codec
+    picture = upsampled(codec.picture(x0), now.height, now.width)
+    base = generation.guidance_scale
+    last = base if config.guidance_scale is None else config.guidance_scale
+    share = generation.index / (len(generation.passes) - 1)
+    return generation.refine(
+        codec.latents(picture).to(generation.dtype),
+        lambda pipe: denoiser(pipe, now.draws, config.hidiffusion()),
+        kept,
+        guidance_scale=base + (last - base) * share,
+        **native_conditioning(generation),
+    )

@@ -18,45 +18,40 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from hidiffusion.clock import Clock
 from hidiffusion.errors import InvalidConfigError
-from hidiffusion.knobs import check, knob
 from hidiffusion.methods.bands import BoxBand, x0_low_band
-from hidiffusion.methods.calls import UNetCall
-from hidiffusion.methods.denoisers import DENOISERS, denoiser
-from hidiffusion.methods.noise import Noise, clean_prediction, moment, noise_of, prediction_type
-from hidiffusion.methods.passes import Order, Pass, native_pixels, require_scale, whole
-from hidiffusion.methods.weights import TimeWindow
+from hidiffusion.methods.check import require_denoiser, require_x0
+from hidiffusion.methods.denoisers import DenoiserConfig, denoiser
+from hidiffusion.methods.inner_calls import UNetCall
+from hidiffusion.methods.noise import Noise, clean_prediction, noise_of, prediction_type
+from hidiffusion.methods.passes import Call, Pass, native_pixels, require_enlargement, whole
+from hidiffusion.methods.x0 import NoisyPart, moment_of
+from hidiffusion.options import option
 from hidiffusion.unet.schedule import Size, enlargement
-from hidiffusion.unet.sites import find_unet, structure
+from hidiffusion.unet.sites import find_unet
 
 #: The least enlargement for which the pooled state differs from the state in kind.
 MIN_SCALE = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
-class UpsampleGuidanceConfig:
+class UpsampleGuidanceConfig(DenoiserConfig):
     """Settings of Upsample Guidance; the defaults are the published ones for SD 1.5.
 
     Attributes:
-        seed: the request's seed or seeds, for the denoiser.
         theta: weight of the guidance.
         eta: fraction of the schedule, from the noisy end, in which it acts.
         scale: how many times smaller the pooled state is; None brings it to the native area.
-        denoiser: what runs at full size.
     """
 
-    seed: int | tuple[int, ...] | None = None
-    theta: float = knob(1.2, "Weight of the guidance.", minimum=0, maximum=4)
-    eta: float = knob(
+    theta: float = option(1.2, "Weight of the guidance.", minimum=0, maximum=4)
+    eta: float = option(
         0.6, "Fraction of the schedule, from its noisy end, with guidance.", minimum=0, maximum=1
     )
-    scale: float | None = knob(
+    scale: float | None = option(
         None, "Side by which the state is pooled; null pools to native area.", minimum=1, maximum=16
     )
-    denoiser: str = knob("direct", "What draws at full size.", words=DENOISERS)
-
-    def __post_init__(self) -> None:
-        check(self)
 
 
 def shifted_noise(noise: Noise, gain: float) -> Noise:
@@ -78,6 +73,8 @@ def shifted_timestep(alphas_cumprod: Tensor, noise: Noise) -> int:
         noise: of the pooled latents.
     """
     kept = alphas_cumprod.double().cpu()
+    if noise.alpha == 0:  # nothing but noise, as under a zero terminal signal-to-noise ratio
+        return int(kept.argmin())
     distances = (torch.log(kept / (1 - kept)) - noise.log_snr).abs()
     return int(distances.argmin())
 
@@ -98,7 +95,8 @@ class PooledModel:
         self._pipe = pipe
         self._config = config
         self._native = native_size
-        self._weight = TimeWindow(config.theta, config.eta)
+        self._weight = NoisyPart(config.theta, config.eta)
+        self._clock = Clock()
         self._asking = False
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
@@ -111,8 +109,11 @@ class PooledModel:
         call = UNetCall.of(args, kwargs)
         scheduler, size = self._pipe.scheduler, Size(*call.sample.shape[-2:])
         small = self._pooled_size(size)
-        weight = self._weight(moment(scheduler, call.timestep))
-        if weight == 0 or small == size:
+        if small == size:
+            return None
+        tick = self._clock.at(call.timestep, [scheduler.timesteps])
+        weight = self._weight(moment_of(tick, scheduler))
+        if weight == 0:
             return None
         predicted = output[0]
         guided = self._guide(unet, call, predicted, BoxBand(small), weight)
@@ -160,15 +161,31 @@ def _unit_variance(noise: Noise) -> Noise:
     return Noise(noise.alpha / norm, noise.sigma / norm)
 
 
-def plan(pipe: Any, order: Order, config: UpsampleGuidanceConfig) -> list[Pass]:
+def plan(pipe: Any, call: Call, config: UpsampleGuidanceConfig) -> list[Pass]:
     """Return the one pass of a generation.
 
     Raises:
         InvalidConfigError: the picture is too small for the method.
     """
-    require_scale("upsample-guidance", order, native_pixels(pipe), MIN_SCALE)
-    only = whole(pipe, order, order.width, order.height, draws=config.denoiser)
+    native = native_pixels(pipe, config.native_size)
+    require_enlargement("upsample-guidance", call, native, MIN_SCALE)
+    only = whole(pipe, call, call.width, call.height, draws=config.denoiser, native=native)
     return [replace(only, pooled_calls=round(config.eta * only.calls))]
+
+
+def check(pipe: Any, call: Call, config: UpsampleGuidanceConfig) -> None:
+    """Say what else would fail later."""
+    require_denoiser(pipe, config)
+    _require_noise_table(pipe.scheduler)
+    require_x0(pipe, call)
+
+
+def _require_noise_table(scheduler: Any) -> None:
+    if not hasattr(scheduler, "alphas_cumprod") or hasattr(scheduler, "precondition_outputs"):
+        raise InvalidConfigError(
+            f"the scheduler is {type(scheduler).__name__}, without a table of training noise "
+            "levels; Upsample Guidance needs one such as DDIMScheduler or EulerDiscreteScheduler"
+        )
 
 
 @contextmanager
@@ -187,17 +204,9 @@ def upsample_guided(pipe: Any, config: UpsampleGuidanceConfig) -> Iterator[Any]:
         InvalidConfigError: its scheduler is made for another kind of model.
     """
     unet = find_unet(pipe)
-    native = structure(unet).native_size
-    if native is None:
-        raise InvalidConfigError("the U-Net's config has no sample_size, which guidance needs")
-    if not hasattr(pipe.scheduler, "alphas_cumprod") or hasattr(
-        pipe.scheduler, "precondition_outputs"
-    ):
-        raise InvalidConfigError(
-            f"the scheduler is {type(pipe.scheduler).__name__}, without a table of training noise "
-            "levels; Upsample Guidance needs one such as DDIMScheduler or EulerDiscreteScheduler"
-        )
-    with denoiser(pipe, config.denoiser, config.seed):
+    native = native_pixels(pipe, config.native_size) // int(pipe.vae_scale_factor)
+    _require_noise_table(pipe.scheduler)
+    with denoiser(pipe, config.denoiser, config.hidiffusion()):
         hook = PooledModel(pipe, config, native)
         handle = unet.register_forward_hook(hook, with_kwargs=True)
         try:

@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from hidiffusion.errors import HiDiffusionError
-from hidiffusion.unet.clock import CallState
+from hidiffusion.unet.plan import CallState
 from hidiffusion.unet.windows import Windows, merge, partition
 
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from typing import Literal, Protocol
 
 from hidiffusion.errors import InvalidConfigError
-from hidiffusion.knobs import check, knob
+from hidiffusion.options import check_options, option
 
 #: Shifts move the window grid by 0 to 3 quarters of a window (paper, section 3.3).
 NUM_SHIFTS = 4
@@ -65,7 +65,7 @@ class HiDiffusionConfig:
         t2_ratio: fraction of the steps in which the second one is active as well.
         aggressive_ratio: fraction of the steps that start with the down-sampler in place of the
             pooling; 0 turns the aggressive stage off.
-        control_ratio: fraction of the steps in which a ControlNet is heard.
+        control_ratio: fraction of the steps in which a ControlNet acts; None is the published 0.6.
         window_grid: windows along each axis, or "native" for as many as keep a window at the
             token count of the whole map in training. The published grid is 2.
         extra_window_levels: further levels of the U-Net, below the published one, with windows.
@@ -77,33 +77,33 @@ class HiDiffusionConfig:
     seed: int | tuple[int, ...] | None = None
     family: str | None = None
     native_size: int | None = None
-    t1_ratio: float | None = knob(
+    t1_ratio: float | None = option(
         None, "Fraction of the steps with the first mechanism; null is published.", **_RATIO
     )
-    t2_ratio: float | None = knob(
+    t2_ratio: float | None = option(
         None, "Fraction of the steps with the second one as well; null is published.", **_RATIO
     )
-    aggressive_ratio: float | None = knob(
+    aggressive_ratio: float | None = option(
         None, "Fraction of the steps of the aggressive stage; null is published.", **_RATIO
     )
-    control_ratio: float = knob(
-        0.6, "Fraction of the steps in which a ControlNet is heard.", **_RATIO
+    control_ratio: float | None = option(
+        None, "Fraction of the steps with a ControlNet; null is published, 0.6.", **_RATIO
     )
-    window_grid: int | Literal["native"] = knob(
+    window_grid: int | Literal["native"] = option(
         2,
         "Windows along each axis; native keeps their size.",
         minimum=1,
         maximum=64,
         words=("native",),
     )
-    extra_window_levels: int = knob(
+    extra_window_levels: int = option(
         0, "Further levels of the model with windows.", minimum=0, maximum=3
     )
     shifts: ShiftSchedule = random_shifts
     timesteps: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
-        check(self)
+        check_options(self)
         if self.native_size is not None and self.native_size < 1:
             raise InvalidConfigError(
                 f"native_size is {self.native_size!r}; it must be 1 latent or more"
@@ -150,7 +150,7 @@ class ResolvedConfig:
         rad_first: whether the down-sampler follows T1 and the pooling T2, or the reverse.
         window_levels: levels with windowed self-attention.
         thresholds: schedules by rising scale.
-        control_ratio: fraction of the steps in which a ControlNet is heard.
+        control_ratio: fraction of the steps in which a ControlNet acts.
         window_grid: windows along each axis, or "native".
         seed: explicit seed or seeds, or None for the run's.
         shifts: chooses each window shift.

@@ -16,6 +16,8 @@ from hidiffusion.unet.config import HiDiffusionConfig, ResolvedConfig, Threshold
 
 #: Number of channels of an inpainting U-Net's input: latents, masked latents and mask.
 _INPAINTING_CHANNELS = 9
+#: Fraction of the steps in which a ControlNet acts (authors' code).
+CONTROL_RATIO = 0.6
 #: Side of SDXL-Turbo's training pictures in latents (512 pixels); SDXL's is 128.
 _TURBO_NATIVE_SIZE = 64
 
@@ -192,7 +194,7 @@ def resolve(config: HiDiffusionConfig, structure: UNetStructure) -> ResolvedConf
         rad_first=family.rad_first,
         window_levels=tuple(range(family.window_level, last_window + 1)),
         thresholds=tuple(_asked(config, row) for row in family.thresholds),
-        control_ratio=config.control_ratio,
+        control_ratio=CONTROL_RATIO if config.control_ratio is None else config.control_ratio,
         window_grid=config.window_grid,
         seed=config.seed,
         shifts=config.shifts,

@@ -14,9 +14,9 @@ from torch.utils.hooks import RemovableHandle
 from hidiffusion import upstream
 from hidiffusion.errors import AlreadyAppliedError, MissingSchedulerError
 from hidiffusion.unet.attention import WindowMerge, WindowPartition
-from hidiffusion.unet.clock import CallState, ForgetCall, PlanCall, WindowPlace
 from hidiffusion.unet.config import HiDiffusionConfig, ResolvedConfig
 from hidiffusion.unet.families import resolve
+from hidiffusion.unet.plan import CallState, ForgetCall, PlanCall, WindowPlace
 from hidiffusion.unet.resolution import (
     FitResiduals,
     NativeControl,

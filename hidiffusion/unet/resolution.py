@@ -14,7 +14,7 @@ import torch
 from torch import nn
 from torch.nn import functional as F
 
-from hidiffusion.unet.clock import CallState, Plan
+from hidiffusion.unet.plan import CallState, Plan
 from hidiffusion.unet.schedule import Size, enlargement
 from hidiffusion.upstream import ControlNetOutput
 

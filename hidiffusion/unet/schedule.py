@@ -9,10 +9,10 @@ from __future__ import annotations
 
 import bisect
 import math
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from hidiffusion.clock import Position
 from hidiffusion.unet.config import ResolvedConfig, Threshold
 
 
@@ -21,13 +21,6 @@ class Size(NamedTuple):
 
     height: int
     width: int
-
-
-class Position(NamedTuple):
-    """Where a U-Net call stands: its step, from 0, and the number of steps of the run."""
-
-    step: int
-    total: int
 
 
 class Level(NamedTuple):
@@ -61,20 +54,6 @@ class Stage:
 
 #: The model as it is, for pictures no larger than those it was trained on.
 DIRECT = Stage(rad=False, pool=False, windows=False, control=True)
-
-
-def locate(timesteps: Sequence[float], timestep: float) -> Position:
-    """Find a timestep in the table of its run.
-
-    Args:
-        timesteps: the run's timesteps, in order; repeated where a solver calls the U-Net twice.
-        timestep: the timestep given to the U-Net.
-
-    Returns:
-        The first position with the nearest timestep, and the length of the table.
-    """
-    distances = [abs(entry - timestep) for entry in timesteps]
-    return Position(distances.index(min(distances)), len(timesteps))
 
 
 def enlargement(size: Size, native_size: int) -> float:

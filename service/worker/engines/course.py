@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook
 
-from hidiffusion.methods.passes import Progress, Run
+from hidiffusion.methods.passes import PassRun, Progress
 from service.worker.job.snapshot import Snapshot
 from service.worker.weights.compiling import uncompiled
 
@@ -31,7 +31,7 @@ class Course:
         begin: where to take the pass up; None: at its beginning.
     """
 
-    def __init__(self, run: Run, begin: Snapshot | None) -> None:
+    def __init__(self, run: PassRun, begin: Snapshot | None) -> None:
         self._run = run
         self._pipe = run.pipe
         self._scheduler = run.pipe.scheduler
@@ -80,8 +80,8 @@ class Course:
         }
         return Snapshot(
             step=progress.step,
-            stage=progress.stage,
-            stage_step=progress.stage_step,
+            stage=progress.pass_index,
+            stage_step=progress.pass_step,
             latents=progress.latents,
             scheduler=changed,
             generator=self._generator.get_state(),

@@ -8,7 +8,7 @@ from typing import Protocol
 import torch
 
 from hidiffusion.methods import registry
-from hidiffusion.methods.passes import Progress, Run
+from hidiffusion.methods.passes import PassRun, Progress
 from service.domain.request import ResolvedRequest
 from service.worker.engines.course import Course
 from service.worker.engines.prompts import texts
@@ -122,9 +122,9 @@ class _Passes:
         self._begin = begin
 
     @contextlib.contextmanager
-    def around(self, run: Run) -> Iterator[None]:
+    def around(self, run: PassRun) -> Iterator[None]:
         """Watch one pass."""
-        begins_here = self._begin is not None and self._begin.stage == run.stage
+        begins_here = self._begin is not None and self._begin.stage == run.index
         begin = self._begin if begins_here else None
         self._course = Course(run, begin)
         with self._course.watched():
@@ -132,11 +132,11 @@ class _Passes:
 
     def report(self, progress: Progress) -> None:
         """Pass a step on, unless the earlier run has told of it."""
-        if progress.stage_step < self._course.done_before:
+        if progress.pass_step < self._course.done_before:
             return
         # What a pass leaves to the next may be seen in its last step alone, so none is left there.
-        leaves = progress.stage < progress.stages - 1
-        resumable = not (leaves and progress.stage_step == progress.stage_total)
+        leaves = progress.pass_index < progress.num_passes - 1
+        resumable = not (leaves and progress.pass_step == progress.pass_total)
         self._on_step(
             progress.step,
             progress.total,

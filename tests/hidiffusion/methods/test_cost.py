@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from hidiffusion.methods import cost, registry
+from hidiffusion.methods.passes import Pass
 from tests.hidiffusion import tiny_models
 
 COUNTED = Path(__file__).parents[3] / "benchmarks" / "results" / "flops.json"
@@ -45,5 +46,5 @@ def test_step_equivalents_are_near_the_counts(family: str, scale: int) -> None:
     for label, method in (("direct", "direct"), ("MSW-MSA", "windows"), ("both", "hidiffusion")):
         counted = sum(row["steps"] * row["flop"] for row in runs[label]) / one
         area = (scale * native) ** 2
-        estimated = registry.Pass(area, 1, 50, 50, native**2, draws=method).work
+        estimated = Pass(area, 1, 50, 50, native**2, draws=method).work
         assert estimated == pytest.approx(counted, rel=1 / 3), label

@@ -155,7 +155,7 @@ def test_a_kind_without_a_sibling_is_named() -> None:
         )
 
 
-def test_a_knob_out_of_range_is_named() -> None:
+def test_an_option_out_of_range_is_named() -> None:
     with pytest.raises(InvalidConfigError, match="space is 'wavelet'; it must be one of pixels"):
         DiffuseHighConfig(space="wavelet")
     with pytest.raises(InvalidConfigError, match=r"num_stages is 1\.5; it must be between 1 and 8"):

@@ -44,7 +44,7 @@ def test_one_call_runs_every_method(name: str, build: Any) -> None:
     fractions = [report.fraction for report in reports]
     assert fractions == sorted(set(fractions))
     assert fractions[-1] == pytest.approx(1)
-    assert {report.stage for report in reports} == set(range(reports[0].stages))
+    assert {report.pass_index for report in reports} == set(range(reports[0].num_passes))
     assert reports[-1].latents.shape == drawn.shape
     assert torch.equal(tiny_models.generate(pipe, 8, 8, num_inference_steps=2), before)
     assert "step" not in vars(pipe.scheduler)
@@ -118,7 +118,7 @@ def test_options_reach_the_configuration() -> None:
 
 
 def test_an_unknown_method_is_named() -> None:
-    with pytest.raises(InvalidConfigError, match="method is 'magic'; known methods: direct"):
+    with pytest.raises(InvalidConfigError, match="method is 'magic'; known: direct"):
         registry.get("magic")
 
 

@@ -8,8 +8,8 @@ from hypothesis import strategies as st
 from torch.nn.functional import conv2d
 
 from hidiffusion import HiDiffusionConfig, apply_hidiffusion
-from hidiffusion.unet.clock import CallState
 from hidiffusion.unet.families import UNetStructure, resolve
+from hidiffusion.unet.plan import CallState
 from hidiffusion.unet.resolution import NativeControl, SparseDownsample, resize
 from hidiffusion.unet.schedule import Size
 from tests.hidiffusion import tiny_models

@@ -31,7 +31,7 @@ def test_accepted_request_is_queued_with_every_default_filled_in(stack: Stack) -
         "method": "hidiffusion",
         "method_options": {
             "aggressive_ratio": None,
-            "control_ratio": 0.6,
+            "control_ratio": None,
             "extra_window_levels": 0,
             "t1_ratio": None,
             "t2_ratio": None,

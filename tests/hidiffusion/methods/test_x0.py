@@ -10,9 +10,16 @@ import torch
 
 from hidiffusion import InvalidConfigError
 from hidiffusion.methods.bands import BoxBand
-from hidiffusion.methods.noise import Noise, clean_prediction, moment, prediction
-from hidiffusion.methods.steps import LowBandGuide, Trajectory, adjusted_x0, observed_steps
-from hidiffusion.methods.weights import Constant, Fade, Moment, TimeWindow, Window
+from hidiffusion.methods.noise import Noise, clean_prediction, prediction
+from hidiffusion.methods.x0 import (
+    Fade,
+    LowBandGuide,
+    Moment,
+    NoisyPart,
+    Trajectory,
+    adjusted_x0,
+    observed_steps,
+)
 from tests.hidiffusion import tiny_models
 from tests.hidiffusion.test_pipelines_schedulers import CALLS, build_scheduler
 
@@ -136,11 +143,11 @@ def test_pipelines_still_find_the_parameters_of_step() -> None:
 def test_a_guide_holds_the_band_while_its_weight_lasts() -> None:
     pipe, box = tiny_models.sd_pipeline(), BoxBand((4, 4))
     reference = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(2))
-    with adjusted_x0(pipe.scheduler, LowBandGuide(reference, box, Constant())):
+    with adjusted_x0(pipe.scheduler, LowBandGuide(reference, box, Fade())):
         held = tiny_models.generate(pipe, 8, 8)
     # DDIM ends at its final alpha, not quite 1.
     torch.testing.assert_close(box.down(held), box.down(reference), atol=0.1, rtol=0.05)
-    with adjusted_x0(pipe.scheduler, LowBandGuide(reference, box, Window(end=0.0))):
+    with adjusted_x0(pipe.scheduler, LowBandGuide(reference, box, Fade(end=0.0))):
         free = tiny_models.generate(pipe, 8, 8)
     assert torch.equal(free, tiny_models.generate(pipe, 8, 8))
 
@@ -155,22 +162,29 @@ def test_a_trajectory_gives_what_was_predicted_at_that_time() -> None:
 
 
 def test_the_moment_is_that_of_the_run() -> None:
-    scheduler = _scheduler("HeunDiscreteScheduler")
-    first = moment(scheduler, scheduler.timesteps[0])
-    assert (first.step, first.total) == (0, 11)
-    assert first.time == pytest.approx(float(scheduler.timesteps[0]) / 1000)
-    assert moment(scheduler, scheduler.timesteps[8], total=5).step == 1
+    """Of a run over the last steps, its first call is the begin, whatever the scheduler keeps."""
+    scheduler, seen = _scheduler("DDIMScheduler"), []
+
+    def note(x0: torch.Tensor, moment: Moment) -> torch.Tensor:
+        seen.append(moment)
+        return x0
+
+    with adjusted_x0(scheduler, note):
+        for timestep in scheduler.timesteps[2:]:
+            scheduler.step(torch.zeros(1, 2, 4, 4), timestep, torch.zeros(1, 2, 4, 4))
+    assert [(each.step, each.total) for each in seen] == [(step, 4) for step in range(4)]
+    assert [each.time for each in seen] == [float(time) / 1000 for time in scheduler.timesteps[2:]]
 
 
 @pytest.mark.parametrize(
     ("weight", "expected"),
     [
-        (Constant(0.5), [0.5] * 6),
-        (Window(2.0, end=0.5), [2.0] * 3 + [0.0] * 3),
-        (Window(1.0, end=5 / 6), [1.0] * 5 + [0.0]),
+        (Fade(0.5), [0.5] * 6),
+        (Fade(2.0, end=0.5), [2.0] * 3 + [0.0] * 3),
+        (Fade(1.0, end=5 / 6), [1.0] * 5 + [0.0]),
         (Fade(1.0, end=0.5, fade=1.0), [1.0, 2 / 3, 1 / 3, 0, 0, 0]),
         (Fade(1.0, end=1.0, fade=0.6), [1.0, 0.9, 0.8, 0.7, 0.6, 0.5]),
-        (TimeWindow(1.2, eta=0.4), [1.2] * 3 + [0.0] * 3),
+        (NoisyPart(1.2, eta=0.4), [1.2] * 3 + [0.0] * 3),
     ],
 )
 def test_weights_over_a_run(weight: Any, expected: list[float]) -> None:

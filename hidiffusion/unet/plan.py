@@ -14,9 +14,10 @@ from typing import Any
 import torch
 from torch import nn
 
+from hidiffusion.clock import Position, locate
 from hidiffusion.errors import InvalidConfigError, MissingSchedulerError, UnplannedCallError
 from hidiffusion.unet.config import ResolvedConfig
-from hidiffusion.unet.schedule import Level, Position, Size, Stage, level_sizes, locate, stage
+from hidiffusion.unet.schedule import Level, Size, Stage, level_sizes, stage
 from hidiffusion.unet.windows import Grid, Windows, windows
 from hidiffusion.upstream import begin_index, run_length, starts_from_image, table_index
 

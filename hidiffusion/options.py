@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import difflib
+from collections.abc import Iterable
 from dataclasses import dataclass, field, fields
 from types import NoneType
 from typing import Any, get_args, get_type_hints
 
 from hidiffusion.errors import InvalidConfigError
 
-#: Key of a dataclass field's metadata that holds its `Knob`.
-_KEY = "knob"
+#: Key of a dataclass field's metadata that holds its `Option`.
+_KEY = "option"
 
 
 @dataclass(frozen=True, kw_only=True)
-class Knob:
+class Option:
     """What an option means and which values it takes.
 
     Attributes:
@@ -44,31 +46,38 @@ class Knob:
         return " or ".join([*parts, *(f"one of {', '.join(self.words)}" for _ in self.words[:1])])
 
 
-def knob(default: Any, help: str, **limits: Any) -> Any:  # noqa: A002 - reads as argparse's
+def option(default: Any, help: str, **limits: Any) -> Any:  # noqa: A002 - reads as argparse's
     """Declare an option of a configuration dataclass.
 
     Args:
         default: its default.
-        help: see `Knob.help`.
-        **limits: `minimum` and `maximum`, or `words`, of `Knob`.
+        help: see `Option.help`.
+        **limits: `minimum` and `maximum`, or `words`, of `Option`.
     """
-    return field(default=default, metadata={_KEY: Knob(help=help, **limits)})
+    return field(default=default, metadata={_KEY: Option(help=help, **limits)})
 
 
-def check(config: Any) -> None:
+def check_options(config: Any) -> None:
     """Hold every option of a configuration against its declaration.
 
     Raises:
         InvalidConfigError: naming the option, its value and what is allowed.
     """
     for entry in fields(config):
-        declared: Knob | None = entry.metadata.get(_KEY)
+        declared: Option | None = entry.metadata.get(_KEY)
         value = getattr(config, entry.name)
         if declared is None or (value is None and "None" in str(entry.type)):
             continue
         whole = "float" not in str(entry.type)
         if not declared.allows(value) or (whole and isinstance(value, float)):
             raise InvalidConfigError(f"{entry.name} is {value!r}; it must be {declared.rule}")
+
+
+def nearest(word: str, known: Iterable[str]) -> str:
+    """Return the hint that ends a message about an unknown word: the nearest known one, or all."""
+    names = list(known)
+    close = difflib.get_close_matches(word, names, n=1)
+    return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
 
 
 def schema(config_type: type[Any]) -> dict[str, Any]:
@@ -85,7 +94,7 @@ def schema(config_type: type[Any]) -> dict[str, Any]:
     }
 
 
-def _property(declared: Knob, default: object, hint: Any) -> dict[str, Any]:
+def _property(declared: Option, default: object, hint: Any) -> dict[str, Any]:
     kinds = set(get_args(hint)) or {hint}
     forms: list[dict[str, Any]] = []
     if declared.minimum is not None:
