@@ -14,7 +14,7 @@ from models.train.classifier import train_classifier
 from models.train.config import TrainConfig
 from models.train.dataset import pack_pictures
 from models.train.export import export
-from models.train.profiles import PROFILES, profile
+from models.train.profiles import PROFILES, profile, within
 from models.train.report import report
 from models.train.samples import contact_sheet
 from models.train.unet import finished_vae, train_unet
@@ -47,6 +47,12 @@ def parser() -> argparse.ArgumentParser:
     )
     result.add_argument("--device", help="cpu or cuda; the profile's by default")
     result.add_argument("--threads", type=int, default=TrainConfig().threads)
+    result.add_argument(
+        "--budget",
+        type=float,
+        metavar="SECONDS",
+        help="training time of all stages together; each keeps its share of it",
+    )
     result.add_argument("--vae-minutes", type=float, help="training time of the autoencoder")
     result.add_argument("--decoder-minutes", type=float, help="further training of the decoder")
     result.add_argument("--unet-minutes", type=float, help="training time of the U-Net")
@@ -56,6 +62,8 @@ def parser() -> argparse.ArgumentParser:
 def configure(arguments: argparse.Namespace) -> TrainConfig:
     """Returns the configuration with the command line's changes."""
     config = replace(profile(arguments.profile, arguments.device), threads=arguments.threads)
+    if arguments.budget is not None:
+        config = within(config, arguments.budget)
     vae, unet = config.vae, config.unet
     if arguments.vae_minutes:
         vae = replace(vae, stage=replace(vae.stage, minutes=arguments.vae_minutes))
@@ -97,7 +105,10 @@ def main() -> None:
     unknown = sorted(set(arguments.step) - set(STEPS))
     if unknown:
         command.error(f"unknown step {unknown[0]!r}; choose from {', '.join(STEPS)}")
-    config = configure(arguments)
+    try:
+        config = configure(arguments)
+    except ValueError as error:
+        command.error(str(error))
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         command.error(f"device is {config.device!r}, which torch does not see; try --device cpu")
     torch.set_num_threads(config.threads)

@@ -20,6 +20,10 @@ class Motion:
         shift: Largest shift along each axis, as a share of the picture's side.
         degrees: Largest turn to either side.
         mirror: Whether every second picture is mirrored.
+        overhang: Largest share of the side by which a picture may leave the frame, so that a small
+            one may lie anywhere and a large one is not cut in two.
+        centre: Where the middle of the pictures lies, without the shift, right of and below the
+            frame's middle, as a share of its side.
     """
 
     smallest: float = 1.0
@@ -27,6 +31,25 @@ class Motion:
     shift: float = 0.0
     degrees: float = 0.0
     mirror: bool = False
+    overhang: float = 1.0
+    centre: tuple[float, float] = (0.0, 0.0)
+
+
+@dataclass(frozen=True)
+class Staging:
+    """What scenes are made of.
+
+    Args:
+        motion: How far each picture may be moved.
+        most: Largest number of the same noun in a scene; every number is equally likely.
+        coloured: Share of scenes whose ground is not white; the caption names its colour.
+        shaded: Share of the coloured grounds that darken a little towards the bottom.
+    """
+
+    motion: Motion
+    most: int = 1
+    coloured: float = 0.0
+    shaded: float = 0.0
 
 
 def move(pictures: Tensor, motion: Motion, side: int) -> Tensor:
@@ -40,21 +63,41 @@ def move(pictures: Tensor, motion: Motion, side: int) -> Tensor:
     Returns:
         Pictures of shape (n, 3, side, side), in -1..1, on the same device.
     """
-    count, device = len(pictures), pictures.device
+    return 1 - move_layers(1 - pictures, motion, side)
+
+
+def move_layers(layers: Tensor, motion: Motion, side: int) -> Tensor:
+    """Scales, turns, mirrors and shifts layers; nought fills what comes into view.
+
+    Args:
+        layers: Shape (n, channels, h, w), such as colours multiplied by alpha, and alpha.
+        motion: How far.
+        side: Side of the result in pixels.
+
+    Returns:
+        Layers of shape (n, channels, side, side) on the same device.
+    """
+    (count, channels), device = layers.shape[:2], layers.device
     scale = _between(motion.smallest, motion.largest, count, device)
     angle = _between(-1, 1, count, device) * math.radians(motion.degrees)
     flip = torch.ones(count, device=device)
     if motion.mirror:
         flip = torch.where(torch.rand(count, device=device) < 0.5, -flip, flip)
     cosine, sine = angle.cos() / scale, angle.sin() / scale
-    shift = 2 * motion.shift * _between(-1, 1, 2 * count, device).view(2, count) / scale
+    room = ((1 - scale) / 2 + motion.overhang).clamp(0, motion.shift)
+    places = room * _between(-1, 1, 2 * count, device).view(2, count)
+    # The grid says where each pixel comes from, so it runs against the motion.
+    x, y = (
+        -2 * (place + middle) / scale for place, middle in zip(places, motion.centre, strict=True)
+    )
     rows = [
-        torch.stack([flip * cosine, -flip * sine, shift[0]], dim=1),
-        torch.stack([sine, cosine, shift[1]], dim=1),
+        torch.stack([flip * cosine, -flip * sine, flip * x], dim=1),
+        torch.stack([sine, cosine, y], dim=1),
     ]
-    grid = F.affine_grid(torch.stack(rows, dim=1), [count, 3, side, side], align_corners=False)
-    ink = F.grid_sample(1 - pictures, grid, padding_mode="zeros", align_corners=False)
-    return 1 - ink
+    grid = F.affine_grid(
+        torch.stack(rows, dim=1), [count, channels, side, side], align_corners=False
+    )
+    return F.grid_sample(layers, grid, padding_mode="zeros", align_corners=False)
 
 
 def disturb(pictures: Tensor) -> Tensor:

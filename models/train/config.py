@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from models.train.augment import Motion
+from models.train.augment import Motion, Staging
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -70,6 +70,8 @@ class VaeConfig:
         edge_weight: Weight of the L1 distance between picture gradients.
         known_share: Share of crops from the nouns that the U-Net learns; the rest come from all
             pictures of the package, so that the autoencoder stays general.
+        tinted: Share of crops that are multiplied by a random light colour, so that the
+            autoencoder knows coloured grounds too.
         decoder_noise: Deviation of the noise on the latents that the decoder trains on, which
             have unit deviation.
         stage: Training of encoder and decoder together.
@@ -82,6 +84,7 @@ class VaeConfig:
     kl_weight: float = 1e-4
     edge_weight: float = 1.0
     known_share: float = 0.95
+    tinted: float = 0.0
     decoder_noise: float = 0.05
     stage: StageConfig = field(default_factory=lambda: StageConfig(64, 2e-3))
     decoder_stage: StageConfig = field(default_factory=lambda: StageConfig(48, 1e-3))
@@ -101,8 +104,15 @@ class UNetConfig:
         prompt_dropout: Share of empty prompts, for classifier-free guidance (Ho and Salimans,
             arXiv 2207.12598).
         batch_size: Latents per optimizer step.
-        variants: Latents of each noun: the picture as it is, the others moved.
-        motion: How far the others are moved, so that seeds change the composition.
+        variants: Scenes of each noun that are encoded.
+        staging: What the scenes are made of. Motion lets seeds change the composition, and takes
+            the meaning from the picture's border.
+        reach: By how many cells of 8 pixels latents are shifted at random, anew in each batch, as
+            far as what they show stays in the frame.
+        captions: Captions of each scene.
+        start: Pipeline that training goes on from, of the same shape: its U-Net and text encoder
+            are the first weights, its tokenizer and autoencoder stay.
+        compiled: Whether torch compiles the U-Net.
         stage: The training stage.
     """
 
@@ -115,7 +125,11 @@ class UNetConfig:
     prompt_dropout: float = 0.1
     batch_size: int = 8
     variants: int = 1
-    motion: Motion = field(default_factory=Motion)
+    staging: Staging = field(default_factory=lambda: Staging(Motion()))
+    reach: int = 0
+    captions: int = 32
+    start: Path | None = None
+    compiled: bool = False
     stage: StageConfig = field(default_factory=lambda: StageConfig(94, 1e-3))
 
 

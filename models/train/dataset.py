@@ -130,6 +130,21 @@ def on_white(file: Path, size: int) -> NDArray[np.uint8]:
     return np.asarray(Image.alpha_composite(ground, picture).convert("RGB"))
 
 
+def noun_layers(paths: Paths, size: int) -> Tensor:
+    """Reads the nouns' pictures in order, with alpha.
+
+    Returns:
+        Shape (nouns, 4, size, size), in 0..1: red, green and blue multiplied by alpha, then alpha.
+    """
+    layers = []
+    for noun in load_nouns(paths):
+        picture = Image.open(picture_folder(paths) / f"{noun.code}.webp").convert("RGBA")
+        # Multiplied before it is scaled, else the colours of what cannot be seen bleed in.
+        sized = picture.convert("RGBa").resize((size, size), Image.Resampling.LANCZOS)
+        layers.append(torch.from_numpy(np.array(sized)).permute(2, 0, 1).float() / 255)
+    return torch.stack(layers)
+
+
 def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
     """Turns (n, h, w, 3) bytes into an (n, 3, h, w) tensor in -1..1."""
     return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1

@@ -52,7 +52,7 @@ class Trainer:
         """Sets up optimizer and weight average, and resumes from a checkpoint if there is one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.optimizer = torch.optim.AdamW(
-            self.module.parameters(), lr=self.config.learning_rate, weight_decay=1e-3, foreach=True
+            self.module.parameters(), lr=self.config.learning_rate, weight_decay=1e-3, fused=True
         )
         self.average = AveragedModel(self.module, multi_avg_fn=self._update_average)
         if self.checkpoint.exists():

@@ -1,10 +1,10 @@
-"""Whole runs by name: one for a shared CPU, one for a GPU."""
+"""Whole runs by name: two for a shared CPU, one for a GPU."""
 
 from __future__ import annotations
 
 from dataclasses import replace
 
-from models.train.augment import Motion
+from models.train.augment import Motion, Staging
 from models.train.config import (
     ROOT,
     ClassifierConfig,
@@ -15,11 +15,29 @@ from models.train.config import (
     VaeConfig,
 )
 
+#: Each noun as it is, in its one place.
 CPU = TrainConfig()
 
-#: 25 minutes in all on one data-centre GPU: 7 and 2 for the autoencoder, 14 for U-Net and text
-#: encoder, 1 for the classifier; data, samples and figures take the rest. 320 nouns, and all
-#: files of the model below 60 MB. Not run on a GPU yet.
+#: Further training of the model that ships, cut to fit an hour of one core: eight nouns at three to
+#: four fifths of the frame, anywhere in it. Autoencoder and vocabulary stay.
+MOVED = TrainConfig(
+    paths=Paths(
+        cache=ROOT / ".cache" / "fluent-emoji-256-moved",
+        nouns=ROOT / "models" / "train" / "few.json",
+    ),
+    unet=UNetConfig(
+        variants=40,
+        staging=Staging(Motion(smallest=0.62, largest=0.88, shift=4 / 256)),
+        reach=6,
+        start=Paths.model,
+        compiled=True,
+        stage=StageConfig(54, 1e-3, warmup_steps=60),
+    ),
+)
+
+#: 320 nouns as large models see them: at a third of the frame to all of it, anywhere, cut by the
+#: border, mirrored, turned, up to three of them, on grounds of eight colours. All files of the
+#: model stay below 60 MB, all stages together below 400 seconds. Not run on a GPU yet.
 GPU = TrainConfig(
     device="cuda",
     seeds=4,
@@ -31,22 +49,63 @@ GPU = TrainConfig(
         channels=(32, 64, 96, 128),
         crops=((128, 32), (256, 8), (256, 8)),
         known_share=0.8,
-        stage=StageConfig(7, 2e-3, warmup_steps=200, ema_decay=0.999),
-        decoder_stage=StageConfig(2, 1e-3, warmup_steps=200, ema_decay=0.999),
+        tinted=0.3,
+        stage=StageConfig(1.6, 2e-3, warmup_steps=100, ema_decay=0.998),
+        decoder_stage=StageConfig(0.5, 1e-3, warmup_steps=50, ema_decay=0.998),
     ),
     unet=UNetConfig(
         channels=(64, 96, 160, 256),
         heads=(2, 3, 5, 8),
         vocabulary=4000,
         batch_size=128,
-        variants=24,
-        motion=Motion(smallest=0.75, largest=1.0, shift=0.1, degrees=8, mirror=True),
-        stage=StageConfig(14, 1e-3, warmup_steps=200, ema_decay=0.9995),
+        variants=40,
+        staging=Staging(
+            Motion(smallest=0.35, largest=1.0, shift=0.33, degrees=8, mirror=True),
+            most=3,
+            coloured=0.3,
+            shaded=0.5,
+        ),
+        reach=4,
+        captions=6,
+        stage=StageConfig(3.5, 1e-3, warmup_steps=200, ema_decay=0.999),
     ),
-    classifier=ClassifierConfig(batch_size=512, stage=StageConfig(1, 3e-3)),
+    classifier=ClassifierConfig(batch_size=512, stage=StageConfig(0.4, 3e-3)),
 )
 
-PROFILES = {"cpu": CPU, "gpu": GPU}
+PROFILES = {"cpu": CPU, "moved": MOVED, "gpu": GPU}
+
+
+def total_minutes(config: TrainConfig) -> float:
+    """Returns the training time of all stages together; drawing and measuring come on top."""
+    vae, unet = config.vae, config.unet
+    stages = (vae.stage, vae.decoder_stage, unet.stage, config.classifier.stage)
+    return sum(stage.minutes for stage in stages)
+
+
+def within(config: TrainConfig, seconds: float) -> TrainConfig:
+    """Returns the same run with every stage shortened or lengthened to fit a budget.
+
+    Args:
+        config: A run.
+        seconds: Training time of all stages together.
+
+    Raises:
+        ValueError: The budget is not above nought.
+    """
+    if not seconds > 0:
+        raise ValueError(f"budget is {seconds!r}; give seconds above 0")
+    share = seconds / 60 / total_minutes(config)
+
+    def fitted(stage: StageConfig) -> StageConfig:
+        return replace(stage, minutes=stage.minutes * share)
+
+    vae, unet, classifier = config.vae, config.unet, config.classifier
+    return replace(
+        config,
+        vae=replace(vae, stage=fitted(vae.stage), decoder_stage=fitted(vae.decoder_stage)),
+        unet=replace(unet, stage=fitted(unet.stage)),
+        classifier=replace(classifier, stage=fitted(classifier.stage)),
+    )
 
 
 def profile(name: str, device: str | None = None) -> TrainConfig:

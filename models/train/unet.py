@@ -2,25 +2,22 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, UNet2DConditionModel
 from diffusers.models.attention_processor import AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPTokenizer
+from transformers import CLIPTextModel, CLIPTokenizer
 
-from models.train.architecture import (
-    MAX_TOKENS,
-    build_scheduler,
-    build_text_encoder,
-    build_unet,
-)
-from models.train.augment import move
+from models.train.architecture import build_scheduler, build_text_encoder, build_unet
 from models.train.config import TrainConfig
 from models.train.dataset import emoji_names, load_nouns, pack_pictures, to_tensor
+from models.train.latents import LatentSampler, cached_scenes
 from models.train.loop import Trainer, averaged_weights, mixed_precision
+from models.train.scenes import caption_corpus
 from models.train.tokenizer import train_tokenizer
 from models.train.vae import encode, load_decoder, normalise_latents, train_vae
 
@@ -38,6 +35,13 @@ class Denoiser(nn.Module):
         self.unet = build_unet(config)
         self.text_encoder = build_text_encoder(config.unet, tokenizer)
 
+    def start_from(self, folder: Path) -> None:
+        """Takes the weights of a pipeline of the same shape."""
+        for name, kind in (("unet", UNet2DConditionModel), ("text_encoder", CLIPTextModel)):
+            load: Any = kind.from_pretrained
+            weights = load(folder, subfolder=name, torch_dtype=torch.float32).state_dict()
+            getattr(self, name).load_state_dict(weights)
+
     def forward(self, noisy: Tensor, timesteps: Tensor, tokens: Tensor) -> Tensor:
         """Predicts the velocity of (n, 4, h, w) latents from (n, 77) tokens."""
         states = self.text_encoder(tokens).last_hidden_state
@@ -45,47 +49,17 @@ class Denoiser(nn.Module):
         return predicted
 
 
-class LatentSampler:
-    """Draws latents with a matching prompt each.
-
-    Args:
-        config: The run's configuration.
-        latents: All nouns in order, as often as there are variants, shape (n, 4, h, w).
-        tokenizer: Encodes the prompts once, up front.
-    """
-
-    def __init__(self, config: TrainConfig, latents: Tensor, tokenizer: CLIPTokenizer) -> None:
-        device = config.device
-        self.latents, self.dropout = latents.to(device), config.unet.prompt_dropout
-        prompts = [tokenize(tokenizer, noun.prompts()) for noun in load_nouns(config.paths)]
-        self.counts = torch.tensor([len(tokens) for tokens in prompts], device=device)
-        self.starts = self.counts.cumsum(0) - self.counts
-        self.tokens = torch.cat(prompts).to(device)
-        self.empty = tokenize(tokenizer, [""]).to(device)
-
-    def batch(self, count: int) -> tuple[Tensor, Tensor]:
-        """Returns latents of shape (count, 4, h, w) and tokens of shape (count, 77)."""
-        device = self.latents.device
-        chosen = torch.randint(len(self.latents), (count,), device=device)
-        noun = chosen % len(self.counts)
-        place = (torch.rand(count, device=device) * self.counts[noun]).long()
-        tokens = self.tokens[self.starts[noun] + place]
-        dropped = torch.rand(count, 1, device=device) < self.dropout
-        return self.latents[chosen], torch.where(dropped, self.empty, tokens)
-
-
-def tokenize(tokenizer: CLIPTokenizer, prompts: list[str]) -> Tensor:
-    """Returns padded tokens of shape (prompts, 77)."""
-    encoded = tokenizer(
-        prompts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
-    )
-    tokens: Tensor = encoded.input_ids
-    return tokens
-
-
 def build_tokenizer(config: TrainConfig) -> CLIPTokenizer:
-    """Trains the vocabulary on the prompts, and on the names of every emoji to grow into."""
-    corpus = [prompt for noun in load_nouns(config.paths) for prompt in noun.prompts()]
+    """Trains the vocabulary on the captions, and on the names of every emoji to grow into.
+
+    A run that goes on from a pipeline keeps that pipeline's vocabulary.
+    """
+    if config.unet.start is not None:
+        load: Any = CLIPTokenizer.from_pretrained
+        kept: CLIPTokenizer = load(config.unet.start, subfolder="tokenizer")
+        return kept
+    staging = config.unet.staging
+    corpus = [text for noun in load_nouns(config.paths) for text in caption_corpus(noun, staging)]
     corpus += [name for names in emoji_names(config.paths).values() for name in names]
     return train_tokenizer(corpus, config.unet.vocabulary)
 
@@ -93,14 +67,19 @@ def build_tokenizer(config: TrainConfig) -> CLIPTokenizer:
 def finished_vae(config: TrainConfig) -> Any:
     """Returns the trained autoencoder with normalised latents and the newest decoder.
 
-    Trains it first if need be; the encoder never changes after that.
+    Trains it first if need be; the encoder never changes after that. A run that goes on from a
+    pipeline keeps that pipeline's autoencoder.
     """
+    load: Any = AutoencoderKL.from_pretrained
+    if config.unet.start is not None:
+        started = load(config.unet.start, subfolder="vae").to(config.device).eval()
+        load_decoder(config, started)
+        return started
     folder = config.paths.cache / "vae"
     if not folder.exists():
         vae = train_vae(config)
         normalise_latents(vae, encode(vae, noun_pictures(config)))
         vae.save_pretrained(folder)
-    load: Any = AutoencoderKL.from_pretrained
     vae = load(folder).to(config.device).eval()
     load_decoder(config, vae)
     return vae
@@ -110,20 +89,6 @@ def noun_pictures(config: TrainConfig) -> Tensor:
     """Returns the pictures of the nouns in order, shape (nouns, 3, h, w), in -1..1."""
     pictures, codes = pack_pictures(config.paths, config.size)
     return to_tensor(pictures[[codes.index(noun.code) for noun in load_nouns(config.paths)]])
-
-
-def cached_latents(config: TrainConfig) -> Tensor:
-    """Returns the latents of every noun in order, once a variant, shape (n, 4, h, w)."""
-    file = config.paths.cache / "latents.pt"
-    if not file.exists():
-        torch.manual_seed(config.seed)
-        vae, pictures = finished_vae(config), noun_pictures(config)
-        moved = (
-            move(pictures, config.unet.motion, config.size) for _ in range(1, config.unet.variants)
-        )
-        torch.save(torch.cat([encode(vae, seen) for seen in (pictures, *moved)]), file)
-    latents: Tensor = torch.load(file, weights_only=True)
-    return latents
 
 
 def stratified_timesteps(count: int, total: int, device: str = "cpu") -> Tensor:
@@ -141,15 +106,20 @@ def train_unet(config: TrainConfig) -> Denoiser:
     Returns:
         Both networks with averaged weights.
     """
-    latents = cached_latents(config)
+    scenes = cached_scenes(config, finished_vae(config))
     torch.manual_seed(config.seed)
     tokenizer, scheduler = build_tokenizer(config), build_scheduler()
-    denoiser = Denoiser(config, tokenizer).to(config.device)
+    denoiser = Denoiser(config, tokenizer)
+    if config.unet.start is not None:
+        denoiser.start_from(config.unet.start)
+    denoiser.to(config.device)
     denoiser.unet.to(memory_format=torch.channels_last)
     if config.device == "cpu":
         # The backward pass of fused attention is far slower there than plain matrix products.
         denoiser.unet.set_attn_processor(AttnProcessor())
-    sampler = LatentSampler(config, latents, tokenizer)
+    if config.unet.compiled:
+        denoiser.unet.compile()
+    sampler = LatentSampler(config, scenes, tokenizer)
 
     def loss() -> Tensor:
         clean, tokens = sampler.batch(config.unet.batch_size)

@@ -17,6 +17,9 @@ from models.train.config import TrainConfig
 from models.train.dataset import load_nouns, pack_pictures, to_tensor
 from models.train.loop import Trainer, averaged_weights, mixed_precision
 
+#: Darkest channel of the colours that crops are tinted with, a share of white.
+DARKEST = 0.6
+
 
 class CropSampler:
     """Draws random crops that show more than the white ground.
@@ -32,6 +35,7 @@ class CropSampler:
         self.pictures, codes = pack_pictures(config.paths, config.size)
         rows = {code: row for row, code in enumerate(codes)}
         self.known = [rows[noun.code] for noun in load_nouns(config.paths)]
+        self.tinted = config.vae.tinted
         self.random = np.random.default_rng(config.seed)
 
     def batch(self) -> Tensor:
@@ -50,7 +54,12 @@ class CropSampler:
         for crop in crops[1:]:
             if crop_detail(crop) > crop_detail(best):
                 best = crop
-        return best[:, ::-1] if self.random.random() < 0.5 else best
+        turned = best[:, ::-1] if self.random.random() < 0.5 else best
+        if self.random.random() >= self.tinted:
+            return turned
+        # White becomes the colour itself, what lies on it is seen as through a glass.
+        glass: NDArray[np.uint8] = (turned * self.random.uniform(DARKEST, 1, 3)).astype(np.uint8)
+        return glass
 
 
 def crop_detail(crop: NDArray[np.uint8]) -> float:

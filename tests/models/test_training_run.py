@@ -3,18 +3,23 @@
 import hashlib
 import io
 import json
+import random
+import shutil
 import tarfile
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 from diffusers import StableDiffusionPipeline
 from PIL import Image, ImageDraw
+from safetensors.torch import load_file
+from scipy import ndimage
 
 from models.train import __main__ as command
 from models.train import classifier, dataset
 from models.train.architecture import build_text_encoder, build_unet, build_vae
-from models.train.augment import Motion, disturb, move
+from models.train.augment import Motion, Staging, disturb, move
 from models.train.blocks import write_figures
 from models.train.classifier import load_classifier
 from models.train.config import (
@@ -25,10 +30,12 @@ from models.train.config import (
     UNetConfig,
     VaeConfig,
 )
+from models.train.dataset import Noun
 from models.train.fetch import NOTO_DRAWINGS, Package
-from models.train.profiles import GPU, profile
+from models.train.latents import LatentSampler, SceneLatents, cached_scenes, free_cells
+from models.train.profiles import GPU, PROFILES, profile, total_minutes, within
+from models.train.scenes import GROUNDS, plural, stage
 from models.train.tokenizer import train_tokenizer
-from models.train.unet import LatentSampler, cached_latents
 
 COLOURS = {"1f7e5": "red", "1f7e9": "green", "1f7e6": "blue"}
 NOUNS = {"ball": "1f7e5", "leaf": "1f7e9", "drop": "1f7e6"}
@@ -90,7 +97,11 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
             vocabulary=600,
             batch_size=4,
             variants=3,
-            motion=Motion(0.7, 1.0, 0.1, 10, mirror=True),
+            staging=Staging(
+                Motion(0.7, 1.0, 0.1, 10, mirror=True), most=2, coloured=0.5, shaded=0.5
+            ),
+            reach=2,
+            captions=4,
             stage=moment,
         ),
         classifier=ClassifierConfig(nouns, batch_size=12, rounds=2, stage=moment),
@@ -117,22 +128,67 @@ def test_every_step_runs_and_the_cards_have_the_figures(
     assert '"psnr_mean_db"' in capsys.readouterr().out
 
 
-def test_variants_are_moved_and_keep_their_noun(config: TrainConfig) -> None:
-    latents = cached_latents(config)
-    assert len(latents) == config.unet.variants * len(NOUNS)
-    assert torch.equal(cached_latents(config), latents)
-    first, moved = latents[: len(NOUNS)], latents[len(NOUNS) : 2 * len(NOUNS)]
-    assert not torch.allclose(first, moved, atol=0.1)
-    numbers = torch.arange(len(latents)).view(-1, 1, 1, 1).expand(-1, 4, 1, 1).float()
+def test_scenes_are_encoded_once_and_have_captions_that_fit(config: TrainConfig) -> None:
+    torch.manual_seed(0)
+    vae = build_vae(config).eval()
+    scenes = cached_scenes(config, vae)
+    assert len(scenes.latents) == config.unet.variants * len(NOUNS)
+    assert torch.equal(cached_scenes(config, vae).latents, scenes.latents)
+    first, moved = scenes.latents[: len(NOUNS)], scenes.latents[len(NOUNS) : 2 * len(NOUNS)]
+    assert not torch.allclose(first, moved, atol=1e-3)
+    for number, captions in enumerate(scenes.captions):
+        noun = list(NOUNS)[number % len(NOUNS)]
+        disc = f"{COLOURS[NOUNS[noun]]} disc"
+        assert len(captions) == config.unet.captions
+        assert all(noun in text or disc in text or "leaves" in text for text in captions)
+
+
+def test_sampler_moves_what_is_shown_and_keeps_its_captions(config: TrainConfig) -> None:
+    latents = torch.zeros(3, 4, 8, 8)
+    latents[:, :, 3, 3] = torch.arange(1.0, 4.0).view(3, 1)
+    room = torch.tensor([[0, 0, 0, 0], [2, 3, 2, 3], [2, 0, 0, 0]])
+    captions = [[name, f"a {name}"] for name in NOUNS]
     tokenizer = train_tokenizer(list(NOUNS), vocabulary=600)
-    sampler = LatentSampler(config, numbers, tokenizer)
-    chosen, tokens = sampler.batch(200)
+    sampler = LatentSampler(config, SceneLatents(latents, captions, room), tokenizer)
+    torch.manual_seed(0)
+    seen, tokens = sampler.batch(1000)
     words = tokenizer.batch_decode(tokens, skip_special_tokens=True)
-    synonyms = [f"{COLOURS[code]} disc" for code in NOUNS.values()]
-    for number, text in zip(chosen[:, 0, 0, 0].long().tolist(), words, strict=True):
-        place = number % len(NOUNS)
-        assert text == "" or list(NOUNS)[place] in text or synonyms[place] in text
-    assert 0 < words.count("") < 60
+    places: dict[int, set[tuple[int, int]]] = {1: set(), 2: set(), 3: set()}
+    for latent, text in zip(seen, words, strict=True):
+        (y, x), number = divmod(int(latent[0].argmax()), 8), int(latent[0].max())
+        places[number].add((y, x))
+        assert text == "" or list(NOUNS)[number - 1] in text
+    assert places[1] == {(3, 3)}
+    assert places[2] == {(y, x) for y in range(1, 7) for x in range(1, 7)}
+    assert places[3] == {(3, 1), (3, 2), (3, 3)}
+    assert 50 < words.count("") < 150
+
+
+def test_free_cells_are_counted_on_white_only() -> None:
+    picture = torch.ones(3, 64, 64)
+    picture[:, 24:40, 16:56] = -1
+    assert free_cells(picture).tolist() == [1, 0, 2, 2]
+    assert free_cells(picture * 0.5).tolist() == [0, 0, 0, 0]
+    assert free_cells(torch.ones(3, 64, 64)).tolist() == [0, 0, 0, 0]
+
+
+def test_training_goes_on_from_a_pipeline(config: TrainConfig) -> None:
+    for step in ("vae", "unet", "export"):
+        command.run(step, config)
+    start, cache = config.paths.model, config.paths.cache
+    paths = replace(config.paths, cache=cache.parent / "more", model=start.parent / "further")
+    leave = shutil.ignore_patterns("checkpoints", "vae")
+    shutil.copytree(cache, paths.cache, ignore=leave)
+    still = replace(config.unet.stage, learning_rate=0.0)
+    further = replace(config, paths=paths, unet=replace(config.unet, start=start, stage=still))
+    for step in ("unet", "export"):
+        command.run(step, further)
+    for part in ("unet", "vae"):
+        file = f"{part}/diffusion_pytorch_model.safetensors"
+        before, after = load_file(start / file), load_file(paths.model / file)
+        assert all(torch.allclose(before[key], after[key], atol=1e-3) for key in before)
+    files = [folder / "tokenizer" / "tokenizer.json" for folder in (start, paths.model)]
+    assert files[0].read_text() == files[1].read_text()
 
 
 def test_figures_are_written_once(tmp_path: Path) -> None:
@@ -172,7 +228,57 @@ def test_the_gpu_profile_fits_its_folder() -> None:
     numbers = [sum(p.numel() for p in part.parameters()) for part in (unet, vae, text)]
     weights = 2 * (numbers[0] + numbers[1]) + 4 * (numbers[2] + missing)
     assert weights < 59_000_000
-    minutes = [config.vae.stage, config.vae.decoder_stage, config.unet.stage]
-    assert sum(stage.minutes for stage in (*minutes, config.classifier.stage)) <= 25
     with pytest.raises(ValueError, match="'tpu'"):
         profile("tpu")
+
+
+def test_a_budget_bounds_every_run() -> None:
+    assert total_minutes(GPU) * 60 <= 400
+    for run in PROFILES.values():
+        fitted = within(run, 100)
+        assert total_minutes(fitted) * 60 == pytest.approx(100)
+        assert fitted.unet.stage.minutes / run.unet.stage.minutes == pytest.approx(
+            fitted.vae.stage.minutes / run.vae.stage.minutes
+        )
+    with pytest.raises(ValueError, match="budget is 0"):
+        within(GPU, 0)
+
+
+def test_scenes_show_what_their_captions_say() -> None:
+    layers = torch.zeros(1, 4, 64, 64)
+    layers[:, 0, 16:48, 16:48] = layers[:, 3, 16:48, 16:48] = 1
+    noun = Noun("box", "0", None, ())
+    torch.manual_seed(0)
+    chance = random.Random(0)
+    staging = Staging(Motion(0.6, 0.9, 0.05), most=3, coloured=0.5, shaded=0.5)
+    numbers, grounds = set(), set()
+    for _ in range(40):
+        pictures, (scene,) = stage([noun], layers, staging, 64, chance)
+        red = (pictures[0, 0] > 0.9) & (pictures[0, 1] < -0.9)
+        assert ndimage.label(red.numpy())[1] == scene.number
+        corner = pictures[0, :, 0, 0].add(1).mul(127.5).round().int().tolist()
+        assert corner == list(GROUNDS[scene.ground])
+        numbers.add(scene.number)
+        grounds.add(scene.ground)
+        for text in scene.captions():
+            assert ("boxes" in text) == (scene.number > 1)
+            assert (scene.ground in text) or scene.ground == "white"
+    assert numbers == {1, 2, 3}
+    assert len(grounds) > 4
+
+
+@pytest.mark.parametrize(
+    ("one", "many"),
+    [
+        ("cat", "cats"),
+        ("fox", "foxes"),
+        ("cherries", "cherries"),
+        ("butterfly", "butterflies"),
+        ("key", "keys"),
+        ("dress", "dresses"),
+        ("maple leaf", "maple leaves"),
+        ("jellyfish", "jellyfish"),
+    ],
+)
+def test_plural(one: str, many: str) -> None:
+    assert plural(one) == many

@@ -1,0 +1,142 @@
+"""The U-Net's training data: latents of scenes, encoded once, each with captions that fit."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+from transformers import CLIPTokenizer
+
+from models.train.architecture import MAX_TOKENS
+from models.train.config import TrainConfig
+from models.train.dataset import load_nouns, noun_layers
+from models.train.scenes import stage
+from models.train.vae import encode
+
+#: Side of a latent's cell in pixels.
+CELL = 8
+#: Cells along the frame that stay where they are, because the autoencoder's padding shows in them.
+FRAME = 1
+#: Darkest channel from which on, in -1..1, a pixel is ground.
+GROUND = 0.9
+
+
+@dataclass(frozen=True)
+class SceneLatents:
+    """Encoded scenes.
+
+    Args:
+        latents: Shape (n, 4, h, w).
+        captions: For each some captions, all equally many.
+        room: By how many cells what a scene shows can move left, right, up and down and stay in
+            the frame, shape (n, 4).
+    """
+
+    latents: Tensor
+    captions: list[list[str]]
+    room: Tensor
+
+
+def cached_scenes(config: TrainConfig, vae: Any) -> SceneLatents:
+    """Returns scenes of every noun in order, once a variant; encodes them if need be.
+
+    Args:
+        config: The run's configuration.
+        vae: Autoencoder with normalised latents.
+    """
+    file = config.paths.checkpoints / "scenes.pt"
+    if not file.exists():
+        scenes = encode_scenes(config, vae)
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.save((scenes.latents, scenes.captions, scenes.room), file)
+    return SceneLatents(*torch.load(file, weights_only=True))
+
+
+def encode_scenes(config: TrainConfig, vae: Any) -> SceneLatents:
+    """Draws and encodes `config.unet.variants` scenes of every noun."""
+    torch.manual_seed(config.seed)
+    chance, unet = random.Random(config.seed), config.unet
+    nouns, layers = load_nouns(config.paths), noun_layers(config.paths, config.size)
+    latents, captions, room = [], [], []
+    for _ in range(unet.variants):
+        pictures, scenes = stage(nouns, layers, unet.staging, config.size, chance)
+        latents.append(encode(vae, pictures))
+        captions += [chance.choices(scene.captions(), k=unet.captions) for scene in scenes]
+        room += [free_cells(picture).clamp(max=unet.reach) for picture in pictures]
+    return SceneLatents(torch.cat(latents), captions, torch.stack(room))
+
+
+def free_cells(picture: Tensor) -> Tensor:
+    """Returns how many whole cells of white lie left, right, above and below what is shown.
+
+    Args:
+        picture: Shape (3, h, w), in -1..1.
+
+    Returns:
+        Four integers, without the frame's cells; noughts where the ground is not white.
+    """
+    shown = picture.amin(0) < GROUND
+    spans = []
+    for axis in (0, 1):
+        places = shown.any(axis).nonzero().flatten()
+        if not len(places):
+            return torch.zeros(4, dtype=torch.long)
+        spans += [int(places[0]), len(shown.any(axis)) - 1 - int(places[-1])]
+    return torch.tensor([max(0, span // CELL - FRAME) for span in spans])
+
+
+class LatentSampler:
+    """Draws latents with a matching caption each, in another place each time where there is room.
+
+    Args:
+        config: The run's configuration.
+        scenes: What to draw from.
+        tokenizer: Encodes the captions once, up front.
+    """
+
+    def __init__(self, config: TrainConfig, scenes: SceneLatents, tokenizer: CLIPTokenizer) -> None:
+        device = config.device
+        self.latents, self.room = scenes.latents.to(device), scenes.room.tolist()
+        self.dropout = config.unet.prompt_dropout
+        every = [text for captions in scenes.captions for text in captions]
+        distinct = list(dict.fromkeys(every))
+        rows = {text: row for row, text in enumerate(distinct)}
+        chosen = torch.tensor([rows[text] for text in every], device=device)
+        self.captions = chosen.view(len(scenes.captions), -1)
+        self.tokens = tokenize(tokenizer, distinct).to(device)
+        self.empty = tokenize(tokenizer, [""]).to(device)
+
+    def batch(self, count: int) -> tuple[Tensor, Tensor]:
+        """Returns latents of shape (count, 4, h, w) and tokens of shape (count, 77)."""
+        device = self.latents.device
+        chosen = torch.randint(len(self.latents), (count,), device=device)
+        place = torch.randint(self.captions.shape[1], (count,), device=device)
+        tokens = self.tokens[self.captions[chosen, place]]
+        dropped = torch.rand(count, 1, device=device) < self.dropout
+        latents = torch.stack([self._shifted(number) for number in chosen.tolist()])
+        return latents, torch.where(dropped, self.empty, tokens)
+
+    def _shifted(self, number: int) -> Tensor:
+        """Returns a scene's latents, shifted by whole cells; what is pushed out is ground."""
+        left, right, up, down = self.room[number]
+        across = int(torch.randint(-left, right + 1, ()))
+        along = int(torch.randint(-up, down + 1, ()))
+        latent = self.latents[number]
+        if not across and not along:
+            return latent
+        latent, inside = latent.clone(), slice(FRAME, -FRAME)
+        inner = latent[:, inside, inside]
+        latent[:, inside, inside] = inner.roll((along, across), (1, 2))
+        return latent
+
+
+def tokenize(tokenizer: CLIPTokenizer, prompts: list[str]) -> Tensor:
+    """Returns padded tokens of shape (prompts, 77)."""
+    encoded = tokenizer(
+        prompts, padding="max_length", max_length=MAX_TOKENS, truncation=True, return_tensors="pt"
+    )
+    tokens: Tensor = encoded.input_ids
+    return tokens
