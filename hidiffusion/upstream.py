@@ -6,7 +6,8 @@ from collections.abc import Iterator
 
 import torch
 import torch._dynamo
-from diffusers.models.attention import BasicTransformerBlock
+from diffusers.models.attention import BasicTransformerBlock, FeedForward
+from diffusers.models.attention_processor import Attention
 from diffusers.models.controlnets.controlnet import ControlNetModel, ControlNetOutput
 from diffusers.models.controlnets.controlnet_union import ControlNetUnionModel
 from diffusers.models.downsampling import Downsample2D
@@ -23,6 +24,7 @@ from torch import nn
 
 __all__ = [
     "RUN_START",
+    "Attention",
     "BasicTransformerBlock",
     "ControlNetModel",
     "ControlNetOutput",
@@ -31,6 +33,7 @@ __all__ = [
     "CrossAttnUpBlock2D",
     "DownBlock2D",
     "Downsample2D",
+    "FeedForward",
     "Transformer2DModel",
     "UNet2DConditionModel",
     "UpBlock2D",
