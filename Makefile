@@ -57,6 +57,14 @@ bench: $(VENV)/.dev  ## Run the CPU benchmarks of benchmarks/README.md
 	$(BIN)/python -m benchmarks.unet
 	$(BIN)/python -m benchmarks.decode
 
+.PHONY: gpu-kit
+gpu-kit: $(VENV)/.dev  ## Collect wheels for measuring on a GPU machine without a network
+	$(BIN)/python -m benchmarks.gpu.kit --authors
+
+.PHONY: gpu-tiny
+gpu-tiny: $(VENV)/.dev  ## Try every measurement for GPUs in miniature, on this processor
+	$(BIN)/python -m benchmarks.gpu --tiny --device cpu --budget 900 --out outputs/gpu-tiny
+
 .PHONY: model
 model: $(VENV)/.dev  ## Retrain the bundled model: make model PROFILE=gpu
 	$(BIN)/python -m models.train --profile $(PROFILE)

@@ -47,15 +47,16 @@ CONFIGS: dict[str, dict[str, Any]] = {
 }
 
 
-def build(family: str, width: float = 1.0) -> UNet2DConditionModel:
+def build(family: str, width: float = 1.0, **overrides: Any) -> UNet2DConditionModel:
     """Build a family's U-Net on the current default device, with PyTorch's random weights.
 
     Args:
         family: A key of ``CONFIGS``.
         width: Factor on the channels of every level, for machines that are too small for the real
             model. 0.2 gives levels of 64, 128 and 256 channels; the norms' 32 groups divide them.
+        **overrides: Other values of the configuration, for miniatures.
     """
-    config = dict(CONFIGS[family])
+    config = CONFIGS[family] | overrides
     config["block_out_channels"] = tuple(
         round(channels * width) for channels in config["block_out_channels"]
     )

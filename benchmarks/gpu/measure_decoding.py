@@ -1,0 +1,58 @@
+"""From the last latents to pixels: exact tiles, the undivided decode, and diffusers' tiling."""
+
+from __future__ import annotations
+
+import time
+
+import torch
+from diffusers import AutoencoderKL
+
+from benchmarks.gpu.bench import Bench, free
+from benchmarks.gpu.pipelines import autoencoder
+from hidiffusion.decode import decode_tiles
+
+
+def run(bench: Bench) -> None:
+    """Decode at both sizes, each way."""
+    vae = autoencoder(bench)
+    with torch.no_grad():
+        for real in (2048, 4096):
+            side = real // 8 if bench.tiny else real
+            latents = torch.randn(1, 4, side // 8, side // 8, device=bench.device, dtype=vae.dtype)
+            exact(bench, vae, latents, side)
+            for name, tiled in (("undivided", False), ("enable_vae_tiling", True)):
+                if bench.left < 5:
+                    return
+                vae.enable_tiling() if tiled else vae.disable_tiling()
+                try:
+                    with bench.memory() as peak:
+                        taken = bench.seconds(
+                            lambda values=latents: vae.decode(values), warmup=1, repeats=2
+                        )
+                    bench.row(f"{side}x{side}, {name}", seconds=round(taken, 3), **peak)
+                except torch.OutOfMemoryError:
+                    bench.row(f"{side}x{side}, {name}", failed="out of memory")
+                finally:
+                    vae.disable_tiling()
+                    free()
+
+
+def exact(bench: Bench, vae: AutoencoderKL, latents: torch.Tensor, side: int) -> None:
+    """Seconds to the first and the last exact tile, on the host, and the most memory."""
+    for storage in (None, "cpu"):
+        for _ in range(1 if bench.tiny else 2):
+            first = last = 0.0
+            with bench.memory() as peak:
+                bench.synchronize()
+                begin = time.perf_counter()
+                for tile in decode_tiles(vae, latents, storage=storage):
+                    tile.pixels.cpu()
+                    last = time.perf_counter() - begin
+                    first = first or last
+        where = "maps on the device" if storage is None else "maps on the host"
+        bench.row(
+            f"{side}x{side}, exact tiles, {where}",
+            first_tile_s=round(first, 3),
+            last_tile_s=round(last, 3),
+            **peak,
+        )

