@@ -21,7 +21,7 @@ import sys
 import threading
 import time
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import torch
 
@@ -84,36 +84,37 @@ def measure(name: str, options: argparse.Namespace, seconds: float, report: Repo
     command += ["--device", options.device, "--budget", str(seconds)]
     command += ["--tiny"] if options.tiny else []
     begin = time.monotonic()
-    process = subprocess.Popen(
+    errors: list[str] = []
+    with subprocess.Popen(
         command,
         cwd=ROOT,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
         start_new_session=True,
-    )
-    ended = threading.Timer(seconds + GRACE_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
-    ended.start()
-    errors: list[str] = []
-    assert process.stdout is not None
-    assert process.stderr is not None
-    stderr = process.stderr
-    reader = threading.Thread(target=lambda: errors.extend(stderr.readlines()), daemon=True)
-    reader.start()
-    for line in process.stdout:
-        if line.startswith('{"what"'):
-            entry["rows"].append(json.loads(line))
-            print(f"  {line.rstrip()}", flush=True)
-            report.write()
-    code = process.wait()
-    ended.cancel()
-    reader.join(1)
+    ) as process:
+        ended = threading.Timer(seconds + GRACE_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
+        ended.start()
+        reader = threading.Thread(target=_collect, args=(process.stderr, errors))
+        reader.start()
+        for line in process.stdout or ():
+            if line.startswith('{"what"'):
+                entry["rows"].append(json.loads(line))
+                print(f"  {line.rstrip()}", flush=True)
+                report.write()
+        code = process.wait()
+        ended.cancel()
+        reader.join()
     entry["seconds"] = round(time.monotonic() - begin, 1)
     out_of_time = code == -signal.SIGKILL
     entry["status"] = "done" if code == 0 else "out of time" if out_of_time else "failed"
     if code != 0:
         entry["error"] = "".join(errors)[-4000:]
     report.write()
+
+
+def _collect(stream: IO[str] | None, lines: list[str]) -> None:
+    lines.extend(stream or ())
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
