@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 
 from benchmarks.gpu.bench import Bench
@@ -22,7 +24,7 @@ def run(bench: Bench) -> None:
                 if bench.left < 3:
                     return
                 inputs = arguments(model, here, here, batch=2 * pictures)
-                taken = bench.seconds(lambda given=inputs: model(timestep=timestep, **given))
+                taken = bench.seconds(partial(model, timestep=timestep, **inputs))
                 alone = alone or taken
                 bench.row(
                     f"{side}x{side}, {pictures} together",

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import UNet2DConditionModel
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -63,7 +62,7 @@ def _stages(family: str, side: int) -> list[tuple[str, int, int]]:
     return [(flops.mechanisms(active, "both"), first, steps) for active, first, steps in found]
 
 
-Surrounding = Callable[[UNet2DConditionModel], AbstractContextManager[object]]
+Surrounding = Callable[[Any], AbstractContextManager[object]]
 
 
 def _variants(bench: Bench) -> dict[str, Surrounding]:
@@ -82,7 +81,7 @@ def _variants(bench: Bench) -> dict[str, Surrounding]:
 
 
 @contextmanager
-def _compiled(model: UNet2DConditionModel) -> Iterator[None]:
+def _compiled(model: Any) -> Iterator[None]:
     """Compile the repeated blocks; a fresh model in the next case is not compiled."""
     backend = "inductor" if model.device.type == "cuda" else "eager"
     model.compile_repeated_blocks(backend=backend, dynamic=False)

@@ -10,7 +10,6 @@ from diffusers import (
     DDIMScheduler,
     DiffusionPipeline,
     StableDiffusionXLPipeline,
-    UNet2DConditionModel,
 )
 from torch import Tensor
 
@@ -31,12 +30,12 @@ _VAE: dict[str, Any] = {
 class Alone(DiffusionPipeline):
     """A U-Net and its scheduler, which is all that HiDiffusion needs."""
 
-    def __init__(self, unet: UNet2DConditionModel, scheduler: DDIMScheduler) -> None:
+    def __init__(self, unet: Any, scheduler: Any) -> None:
         super().__init__()
         self.register_modules(unet=unet, scheduler=scheduler)
 
     @classmethod
-    def of(cls, unet: UNet2DConditionModel) -> Alone:
+    def of(cls, unet: Any) -> Any:
         """Return a U-Net with a scheduler at the start of a run of 50 steps."""
         pipe = cls(unet, DDIMScheduler())
         pipe.scheduler.set_timesteps(flops.STEPS)
@@ -47,7 +46,7 @@ class Alone(DiffusionPipeline):
 TINY_NATIVE = 8
 
 
-def unet(bench: Bench, family: str, width: float = 1.0) -> UNet2DConditionModel:
+def unet(bench: Bench, family: str, width: float = 1.0) -> Any:
     """Return a family's U-Net with seeded random weights, or a miniature of its structure."""
     torch.manual_seed(0)
     tiny = {"sample_size": TINY_NATIVE}
@@ -65,7 +64,7 @@ def side_of(bench: Bench, side: int) -> int:
     return side * TINY_NATIVE // 128 if bench.tiny else side
 
 
-def autoencoder(bench: Bench, channels: tuple[int, ...] = (128, 256, 512, 512)) -> AutoencoderKL:
+def autoencoder(bench: Bench, channels: tuple[int, ...] = (128, 256, 512, 512)) -> Any:
     """Return SDXL's autoencoder, or one of its shape, with random weights."""
     channels = (32, 32, 32, 32) if bench.tiny else channels
     with torch.device(bench.device):
@@ -73,7 +72,7 @@ def autoencoder(bench: Bench, channels: tuple[int, ...] = (128, 256, 512, 512)) 
     return coder.to(bench.dtype).eval()
 
 
-def sdxl(bench: Bench, width: float = 1.0) -> StableDiffusionXLPipeline:
+def sdxl(bench: Bench, width: float = 1.0) -> Any:
     """Return a pipeline without text encoders; prompts come as embeddings."""
     pipe = StableDiffusionXLPipeline(
         vae=autoencoder(bench, (32, 64, 128, 128) if width < 1 else (128, 256, 512, 512)),
@@ -93,7 +92,7 @@ def sdxl(bench: Bench, width: float = 1.0) -> StableDiffusionXLPipeline:
 
 
 def picture(
-    pipe: StableDiffusionXLPipeline,
+    pipe: Any,
     method: str,
     side: int,
     steps: int,
