@@ -85,9 +85,9 @@ class Access:
         """Everything the service can do, over the caller's own work."""
         return self._build(CallerRecords(self._records, caller, self._limiter), caller.tenant)
 
-    def count_request(self, caller: Caller) -> Allowance | None:
-        """Count a request that changes something; raises `RateLimited` when there were too many."""
-        return self._limiter.count_request(caller)
+    def count_request(self, caller: Caller, *, reading: bool) -> Allowance | None:
+        """Count a request that reads or changes something; raises `RateLimited` when due."""
+        return self._limiter.count_request(caller, reading=reading)
 
     def _expired(self, key: ApiKey) -> bool:
         return key.expires_at is not None and key.expires_at <= self._clock.now()

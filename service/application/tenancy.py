@@ -18,8 +18,8 @@ from service.domain.generation import Generation, Status
 class Limiter(Protocol):
     """Counts what each key asks for. Raises `Unavailable` when unreachable."""
 
-    def count_request(self, caller: Caller) -> Allowance | None:
-        """Count a request that changes something, where the key has a limit on these.
+    def count_request(self, caller: Caller, *, reading: bool) -> Allowance | None:
+        """Count a request that reads or changes something, where the key has a limit on these.
 
         Raises:
             RateLimited: there were too many.
@@ -41,7 +41,7 @@ class Limiter(Protocol):
         ...
 
     def release(self, caller: Caller, generations: Sequence[Generation]) -> None:
-        """Give back the places of generations that were not accepted after all."""
+        """Give back what was reserved for generations that were not accepted after all."""
         ...
 
 
@@ -56,7 +56,12 @@ class CallerRecords(Records):
     def accept_all(
         self, generations: Sequence[Generation], claim: IdempotencyClaim | None
     ) -> builtins.list[Generation]:
-        """Accept for the caller's tenant; earlier ones that the claim finds take no place."""
+        """Accept for the caller's tenant, or return what the claim stands for at no cost.
+
+        Two with one claim at the same moment are both admitted; the later gives back what it took.
+        """
+        if claim and (earlier := self.accepted_before(claim)):
+            return [*earlier]
         own = [each.model_copy(update={"tenant": self._caller.tenant}) for each in generations]
         self._limiter.admit(self._caller, own)
         accepted: builtins.list[Generation] = []

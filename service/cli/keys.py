@@ -29,6 +29,7 @@ def create(
     ] = None,
     days: Annotated[int | None, typer.Option(min=1, help="Days until it expires.")] = None,
     requests: Annotated[int | None, typer.Option(help="Changing requests a minute.")] = None,
+    reads: Annotated[int | None, typer.Option(help="Reading requests a minute.")] = None,
     unfinished: Annotated[int | None, typer.Option(help="Unfinished generations at once.")] = None,
     megapixels: Annotated[float | None, typer.Option(help="Megapixels a minute.")] = None,
     megabytes: Annotated[float | None, typer.Option(help="Stored megabytes.")] = None,
@@ -40,6 +41,7 @@ def create(
     try:
         limits = KeyLimits(
             requests_per_minute=requests,
+            reads_per_minute=reads,
             unfinished=unfinished,
             megapixels_per_minute=megapixels,
             stored_megabytes=megabytes,

@@ -21,6 +21,7 @@ class KeyLimits(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     requests_per_minute: int | None = Field(None, ge=1)
+    reads_per_minute: int | None = Field(None, ge=1)
     unfinished: int | None = Field(None, ge=1)
     megapixels_per_minute: float | None = Field(None, gt=0)
     stored_megabytes: float | None = Field(None, gt=0)
@@ -46,7 +47,7 @@ class Allowance:
     """How a key stands with one of its limits.
 
     Attributes:
-        policy: which limit: "requests" or "megapixels", both per minute, or "unfinished".
+        policy: which limit: "requests", "reads" or "megapixels", each per minute, or "unfinished".
         quota: the limit.
         remaining: what is left of it now.
         reset_seconds: until all of it is there again.

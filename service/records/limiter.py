@@ -42,6 +42,22 @@ redis.call('SET', KEYS[1], string.format('%.6f', paid), 'PX', math.ceil((paid - 
 return {1, string.format('%.6f', paid - now)}
 """
 
+#: Give `cost` back to a rate that it was taken from.
+#:
+#:     KEYS[1] = the rate's cell
+#:     ARGV[1] = seconds that one unit costs
+#:     ARGV[2] = units to give back
+_RETURN = """
+local time = redis.call('TIME')
+local now = time[1] + time[2] / 1000000
+local paid = tonumber(redis.call('GET', KEYS[1]) or now) - ARGV[1] * ARGV[2]
+if paid <= now then
+  redis.call('DEL', KEYS[1])
+else
+  redis.call('SET', KEYS[1], string.format('%.6f', paid), 'PX', math.ceil((paid - now) * 1000) + 1)
+end
+"""
+
 #: Take a place among the unfinished generations of a key; those that are final have left theirs.
 #:
 #:     KEYS[1] = sorted set of the generations that hold places, by the time they took them
@@ -75,13 +91,16 @@ class RedisLimiter:
     def __init__(self, client: TextClient) -> None:
         self._redis = client
         self._take = client.register_script(_TAKE)
+        self._return = client.register_script(_RETURN)
         self._occupy = client.register_script(_OCCUPY)
         self._stored = StoredBytes(client)
 
-    def count_request(self, caller: Caller) -> Allowance | None:
-        """Count a request that changes something; raises `RateLimited`."""
-        quota = caller.limits.requests_per_minute
-        return None if quota is None else self._spend(caller, "requests", quota, 1)
+    def count_request(self, caller: Caller, *, reading: bool) -> Allowance | None:
+        """Count a request that reads or changes something; raises `RateLimited`."""
+        limits = caller.limits
+        quota = limits.reads_per_minute if reading else limits.requests_per_minute
+        policy = "reads" if reading else "requests"
+        return None if quota is None else self._spend(caller, policy, quota, 1)
 
     def admit(self, caller: Caller, generations: Sequence[Generation]) -> None:
         """Reserve the pixels of generations, and places among the unfinished ones: all or none.
@@ -104,20 +123,31 @@ class RedisLimiter:
             if quota is not None:
                 self._spend(caller, "megapixels", quota, megapixels)
         except Exception:
-            self.release(caller, generations)
+            self._free(caller, generations)
             raise
 
     def release(self, caller: Caller, generations: Sequence[Generation]) -> None:
-        """Give back the places of generations that were not accepted after all."""
-        if caller.limits.unfinished is not None:
-            with unavailable_when_down():
-                self._redis.zrem(slots_key(caller.key_id), *(each.id for each in generations))
+        """Give back what `admit` reserved for generations that were not accepted after all."""
+        quota = caller.limits.megapixels_per_minute
+        if quota is not None:
+            self._give_back(caller, "megapixels", quota, _megapixels(generations, quota))
+        self._free(caller, generations)
 
     def check_storage(self, caller: Caller) -> None:
         """Return when the caller's tenant may store more; raises `StorageFull`."""
         quota = caller.limits.stored_megabytes
         if quota is not None and (stored := self._stored.of(caller.tenant)) >= quota * 1e6:
             raise StorageFull(quota, stored)
+
+    def _free(self, caller: Caller, generations: Sequence[Generation]) -> None:
+        if caller.limits.unfinished is not None:
+            with unavailable_when_down():
+                self._redis.zrem(slots_key(caller.key_id), *(each.id for each in generations))
+
+    def _give_back(self, caller: Caller, policy: str, quota: float, cost: float) -> None:
+        key = rate_key(caller.key_id, policy)
+        with unavailable_when_down():
+            self._return(keys=(key,), args=(WINDOW_SECONDS / quota, cost))
 
     def _occupy_all(self, caller: Caller, generations: Sequence[Generation], places: int) -> None:
         for generation in generations:

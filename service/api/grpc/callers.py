@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
+from functools import partial
 
 from service.application.access import Access
 from service.application.use_cases import UseCases
@@ -62,8 +63,8 @@ class Callers:
             return self._everything
         reading = method.startswith(_READING)
         caller = self._access.caller(_token(authorization), Scope.READ if reading else Scope.WRITE)
-        if not reading:
-            await asyncio.to_thread(self._access.count_request, caller)
+        if not reading or caller.limits.reads_per_minute is not None:
+            await asyncio.to_thread(partial(self._access.count_request, caller, reading=reading))
         return self._access.use_cases(caller)
 
 

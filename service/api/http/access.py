@@ -1,5 +1,6 @@
 """Who calls over HTTP: read from the Authorization header, or from the page's cookie."""
 
+from functools import partial
 from typing import Annotated, cast
 from urllib.parse import urlsplit
 
@@ -28,7 +29,7 @@ async def use_cases_of(
 ) -> UseCases:
     """What the caller of `request` gets to work with: its own tenant's generations.
 
-    Requests that read need the scope `read`; all others need `write`, and are counted.
+    Requests that read need the scope `read`, all others `write`; both are counted.
 
     Raises:
         Unauthenticated: the service asks for a key, and there is none, or it is no good.
@@ -41,8 +42,9 @@ async def use_cases_of(
     reading = request.method in _READING
     token = _token(request, credentials, changing=not reading)
     caller = access.caller(token, Scope.READ if reading else Scope.WRITE)
-    if not reading:
-        allowance = await run_in_threadpool(access.count_request, caller)
+    if not reading or caller.limits.reads_per_minute is not None:
+        count = partial(access.count_request, caller, reading=reading)
+        allowance = await run_in_threadpool(count)
         if allowance is not None:
             request.state.more_headers = allowance_headers(allowance)
     return access.use_cases(caller)

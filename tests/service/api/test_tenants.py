@@ -459,6 +459,31 @@ def test_a_repeated_request_takes_no_second_place(service: Service) -> None:
     assert service.post(token).status_code == 429
 
 
+@pytest.mark.parametrize(
+    "limits", [KeyLimits(unfinished=1), KeyLimits(megapixels_per_minute=0.3)], ids=str
+)
+def test_a_repeated_request_is_answered_where_a_new_one_has_no_room(
+    service: Service, limits: KeyLimits
+) -> None:
+    token = service.token("acme", (Scope.READ, Scope.WRITE), limits=limits)
+    first, again = (service.post(token, **{"idempotency-key": "k"}) for _ in range(2))
+    assert (first.status_code, again.status_code) == (202, 202)
+    assert first.json()["id"] == again.json()["id"]
+    assert service.post(token).status_code == 429
+
+
+def test_reads_per_minute_over_both_front_ends(service: Service) -> None:
+    token = service.token("acme", (Scope.READ, Scope.WRITE), limits=KeyLimits(reads_per_minute=2))
+    with service.http(token) as http:
+        first = http.get("/v1/generations")
+        assert first.status_code == 200
+        assert first.headers["ratelimit-policy"] == '"reads";q=2;w=60'
+        assert _call(service, token, "ListGenerations", "") is grpc.StatusCode.OK
+        assert http.get("/v1/generations").status_code == 429
+    assert _call(service, token, "ListGenerations", "") is grpc.StatusCode.RESOURCE_EXHAUSTED
+    assert service.post(token).status_code == 202
+
+
 def test_the_openai_package_sends_its_key(service: Service) -> None:
     url = f"{service.stack.endpoints.http_url}/v1"
     with openai.OpenAI(base_url=url, api_key=service.owner, max_retries=0) as client:
