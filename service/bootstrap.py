@@ -96,6 +96,7 @@ def use_cases_builder(settings: Settings) -> BuildUseCases:
             ),
             watch=WatchGeneration(records, events),
             uploads=uploads,
+            tenant=tenant,
         )
 
     return build

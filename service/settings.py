@@ -94,6 +94,12 @@ class ApiSettings(_Section):
     public_url: str = Field(
         "", description="URL clients reach HTTP by; links in webhooks begin with it when set."
     )
+    max_connections: int = Field(
+        4000, ge=1, description="HTTP connections at a time; fewer where the system allows fewer."
+    )
+    max_connections_per_address: int = Field(
+        200, ge=1, description="HTTP connections of one address; proxies and this host may more."
+    )
     max_body_bytes: int = Field(1024 * 1024, description="Longest request body accepted.")
     max_upload_bytes: int = Field(20 * 1024 * 1024, description="Longest picture file accepted.")
     max_upload_pixels: int = Field(25_000_000, description="Most pixels of an uploaded picture.")

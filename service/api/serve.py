@@ -14,7 +14,9 @@ from fastapi import FastAPI
 
 from service.api.grpc.server import GrpcServer
 from service.api.http.app import create_app
+from service.api.http.connections import ConnectionLimits, limited_http, most_connections
 from service.api.metrics import ApiMetrics
+from service.api.picture_work import PictureWork
 from service.api.tls import Certificates
 from service.application.access import Access
 from service.application.use_cases import UseCases
@@ -80,12 +82,21 @@ async def front_ends(
     with listen(settings.host, settings.http_port) as listener:
         metrics = ApiMetrics(use_cases.query)
         certificates = Certificates.of(settings)
+        pictures = PictureWork()
         grpc_server = GrpcServer(
-            use_cases, settings, stopping, access=access, metrics=metrics, certificates=certificates
+            use_cases,
+            settings,
+            stopping,
+            access=access,
+            metrics=metrics,
+            certificates=certificates,
+            pictures=pictures,
         )
         settings = settings.model_copy(update={"grpc_port": grpc_server.port})
-        app = create_app(use_cases, settings, stopping, access=access, metrics=metrics)
-        http_server = _http_server(app, certificates)
+        app = create_app(
+            use_cases, settings, stopping, access=access, metrics=metrics, pictures=pictures
+        )
+        http_server = _http_server(app, settings, certificates)
         await grpc_server.start()
         http_task = asyncio.create_task(http_server.serve(sockets=[listener]))
         try:
@@ -99,6 +110,7 @@ async def front_ends(
             stopping.set()
             http_server.should_exit = True
             await asyncio.gather(grpc_server.stop(DRAIN_SECONDS), http_task)
+            pictures.close()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -126,9 +138,16 @@ class _HttpServer(uvicorn.Server):
         yield
 
 
-def _http_server(app: FastAPI, certificates: Certificates | None) -> uvicorn.Server:
+def _http_server(
+    app: FastAPI, settings: ApiSettings, certificates: Certificates | None
+) -> uvicorn.Server:
+    limits = ConnectionLimits(
+        connections=most_connections(settings.max_connections),
+        per_address=settings.max_connections_per_address,
+    )
     config = uvicorn.Config(
         app,
+        http=limited_http(limits),
         lifespan="off",
         ws="none",
         log_config=None,

@@ -4,7 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
-from service.application.uploads import Given
+from service.application.uploads import DATA, Given
 from service.domain.catalog import Model
 from service.domain.controls import picture_field
 from service.domain.errors import FieldViolation
@@ -30,6 +30,11 @@ def references(request: GenerationRequest) -> dict[str, str]:
     if request.image_prompt is not None:
         named[PICTURE_FIELD] = request.image_prompt.image
     return {field: reference for field, reference in named.items() if reference is not None}
+
+
+def holds_pictures(request: GenerationRequest) -> bool:
+    """Whether a request has pictures inside, which have to be decoded before it is accepted."""
+    return any(reference.startswith(DATA) for reference in references(request).values())
 
 
 def resolved_pictures(request: GenerationRequest, given: Mapping[str, Given]) -> dict[str, Any]:

@@ -18,7 +18,8 @@ from service.domain.artifacts import MEDIA_TYPES
 from service.domain.errors import FieldViolation, InvalidRequest, UploadNotFound
 from service.domain.uploads import BadPicture, Picture, Upload, is_upload_id, upload_key
 
-_DATA = "data:"
+#: What a picture inside a request begins with.
+DATA = "data:"
 _BASE64 = ";base64"
 
 
@@ -170,7 +171,7 @@ class Uploads:
         return kept
 
     def _open(self, field: str, reference: str) -> Given:
-        if reference.startswith(_DATA):
+        if reference.startswith(DATA):
             picture = self._decoded(_bytes_of(reference, field), field)
             return Given(picture.id, picture.width, picture.height, picture)
         upload = self._find(reference)

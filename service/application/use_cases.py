@@ -11,7 +11,10 @@ from service.application.watch import WatchGeneration
 
 @dataclass(frozen=True)
 class UseCases:
-    """One of each use case; HTTP and gRPC are given the same."""
+    """One of each use case; HTTP and gRPC are given the same.
+
+    `tenant` is whose they are; empty where they are everybody's.
+    """
 
     submit: SubmitGeneration
     cancel: CancelGeneration
@@ -19,3 +22,4 @@ class UseCases:
     query: Query
     watch: WatchGeneration
     uploads: Uploads
+    tenant: str = ""

@@ -5,7 +5,6 @@ frames are known from the header, before anything is decoded. What comes out hol
 """
 
 import struct
-import threading
 from collections.abc import Collection, Iterator
 from typing import Any
 
@@ -22,9 +21,6 @@ _MAGIC: dict[str, dict[int, bytes]] = {
 
 #: Longest side in pixels; what has enough pixels for this is a ribbon and no picture.
 MAX_SIDE = 16384
-
-#: Pictures decoded at a time; each may take several times its pixels in memory.
-_AT_ONCE = 2
 
 #: As `service.storage.encode` writes its own.
 _PNG_COMPRESSION = 1
@@ -48,7 +44,6 @@ class PictureReader:
         self._max_bytes = max_bytes
         self._max_pixels = max_pixels
         self._formats = tuple(formats)
-        self._room = threading.BoundedSemaphore(_AT_ONCE)
 
     def __call__(self, data: bytes) -> Picture:
         """Decode a file, turn it upright, bring it to sRGB and write it anew.
@@ -59,16 +54,15 @@ class PictureReader:
         if len(data) > self._max_bytes:
             raise BadPicture(f"it has {len(data)} bytes; up to {self._max_bytes} are allowed")
         name = self._format_of(data)
-        with self._room:
-            pyvips.cache_set_max(0)  # libvips would keep what nobody asks for again
-            try:
-                image = _LOADERS[name](data, access="sequential", fail_on="error")
-                self._refuse_large(image)
-                _refuse_animated(data, name, image)
-                image = _plain(_upright(image))
-                png = image.pngsave_buffer(compression=_PNG_COMPRESSION, bitdepth=8, keep="none")
-            except pyvips.Error:
-                raise BadPicture(f"it is a broken or incomplete {name}; send it whole") from None
+        pyvips.cache_set_max(0)  # libvips would keep what nobody asks for again
+        try:
+            image = _LOADERS[name](data, access="sequential", fail_on="error")
+            self._refuse_large(image)
+            _refuse_animated(data, name, image)
+            image = _plain(_upright(image))
+            png = image.pngsave_buffer(compression=_PNG_COMPRESSION, bitdepth=8, keep="none")
+        except pyvips.Error:
+            raise BadPicture(f"it is a broken or incomplete {name}; send it whole") from None
         return Picture(bytes(png), image.width, image.height)
 
     def clear_parts(self, picture: Picture) -> Picture | None:

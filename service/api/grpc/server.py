@@ -18,6 +18,7 @@ from service.api.grpc.former_names import (
 from service.api.grpc.reflection import add_reflection
 from service.api.grpc.servicer import GenerationServicer
 from service.api.metrics import ApiMetrics
+from service.api.picture_work import PictureWork
 from service.api.tls import Certificates
 from service.application.access import Access
 from service.application.query import Query
@@ -39,6 +40,14 @@ _KEEP_ALIVE = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
 )
 
+#: Streams of one connection, bytes of metadata, and time for a connection to say what it is.
+_LIMITS = (
+    ("grpc.max_concurrent_streams", 1000),
+    ("grpc.max_metadata_size", 16 * 1024),
+    ("grpc.absolute_max_metadata_size", 32 * 1024),
+    ("grpc.server_handshake_timeout_ms", 10_000),
+)
+
 _SERVING = health_pb2.HealthCheckResponse.SERVING
 _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
@@ -56,6 +65,7 @@ class GrpcServer:
         access: decides who may call; None: everybody may do everything.
         metrics: what to count with; None: figures of its own.
         certificates: for TLS; None: without.
+        pictures: where pictures are worked on; None: in threads of its own.
 
     Raises:
         RuntimeError: the port is taken.
@@ -70,6 +80,7 @@ class GrpcServer:
         access: Access | None = None,
         metrics: ApiMetrics | None = None,
         certificates: Certificates | None = None,
+        pictures: PictureWork | None = None,
     ) -> None:
         metrics = metrics or ApiMetrics(use_cases.query)
         callers = Callers(use_cases, access)
@@ -78,13 +89,17 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
                 *_KEEP_ALIVE,
+                *_LIMITS,
             ),
         )
         also_as = {SERVICE_NAME: FORMER_SERVICE_NAME}
         self._registrar = Registrar(self._server, callers, metrics, also_as)
         registrar: Any = self._registrar  # in the place of a server
         generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(
-            GenerationServicer(callers, stopping, settings.max_upload_bytes), registrar
+            GenerationServicer(
+                callers, stopping, settings.max_upload_bytes, pictures or PictureWork()
+            ),
+            registrar,
         )
         self._health = health.aio.HealthServicer()  # type: ignore[attr-defined]
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)

@@ -4,6 +4,7 @@
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager
+from functools import partial
 from typing import Any, TypeAlias, TypeVar
 
 import anyio
@@ -23,6 +24,7 @@ from service.api.grpc.convert import (
     tile_message,
     upload_message,
 )
+from service.api.picture_work import PictureWork
 from service.api.streams import until
 from service.application.parse import parse_idempotency_key, parse_request
 from service.application.ports import ObjectInfo
@@ -45,8 +47,15 @@ _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 class GenerationServicer(stubs.GenerationServiceServicer):
     """The gRPC front end over the use cases of `callers`; errors leave through `Registrar`."""
 
-    def __init__(self, callers: Callers, stopping: asyncio.Event, max_upload_bytes: int) -> None:
+    def __init__(
+        self,
+        callers: Callers,
+        stopping: asyncio.Event,
+        max_upload_bytes: int,
+        pictures: PictureWork,
+    ) -> None:
         self._callers = callers
+        self._pictures = pictures
         self._stopping = stopping
         self._max_upload_bytes = max_upload_bytes
 
@@ -62,7 +71,8 @@ class GenerationServicer(stubs.GenerationServiceServicer):
         self, request: rpc.CreateGenerationRequest, context: _Context
     ) -> rpc.CreateGenerationResponse:
         """Accept a request."""
-        generation = await _threaded(self._use_cases.submit, *_parsed(request))
+        parsed, key = _parsed(request)
+        generation = await self._submitted(parsed, partial(self._use_cases.submit, parsed, key))
         return rpc.CreateGenerationResponse(generation=generation_message(generation))
 
     async def BatchCreateGenerations(
@@ -70,7 +80,8 @@ class GenerationServicer(stubs.GenerationServiceServicer):
     ) -> rpc.BatchCreateGenerationsResponse:
         """Accept several pictures of a request."""
         parsed, key = _parsed(request.request)
-        accepted = await _threaded(self._use_cases.submit.batch, parsed, request.n, key)
+        submit = partial(self._use_cases.submit.batch, parsed, request.n, key)
+        accepted = await self._submitted(parsed, submit)
         generations = [generation_message(generation) for generation in accepted]
         return rpc.BatchCreateGenerationsResponse(generations=generations)
 
@@ -164,7 +175,8 @@ class GenerationServicer(stubs.GenerationServiceServicer):
             if len(data) > self._max_upload_bytes:
                 rule = f"a picture of up to {self._max_upload_bytes} bytes is allowed"
                 raise InvalidRequest([FieldViolation("data", f"{len(data)} bytes", rule)])
-        upload = await _threaded(self._use_cases.uploads.add, bytes(data), "data")
+        add = partial(self._use_cases.uploads.add, bytes(data), "data")
+        upload = await self._pictures.run(self._use_cases.tenant, add)
         return rpc.UploadImageResponse(upload=upload_message(upload))
 
     async def GetUpload(
@@ -229,7 +241,10 @@ class GenerationServicer(stubs.GenerationServiceServicer):
     async def _chunks(self, info: ObjectInfo, start: int) -> AsyncIterator[tuple[int, bytes]]:
         for offset in range(start, info.size, CHUNK_BYTES):
             end = min(offset + CHUNK_BYTES, info.size)
-            yield offset, await _threaded(self._query.read, info, offset, end)
+            yield offset, await self._pictures.read(self._query, info, offset, end)
+
+    async def _submitted(self, request: GenerationRequest, work: Callable[[], _R]) -> _R:
+        return await self._pictures.submitted(self._use_cases.tenant, request, work)
 
 
 async def _threaded(use_case: Callable[..., _R], *args: object) -> _R:

@@ -28,6 +28,7 @@ from service.api.http.routes import (
 )
 from service.api.http.routes.webhooks import describe_webhooks
 from service.api.metrics import ApiMetrics
+from service.api.picture_work import PictureWork
 from service.application.access import Access
 from service.application.use_cases import UseCases
 from service.settings import ApiSettings
@@ -69,6 +70,7 @@ def create_app(
     *,
     access: Access | None = None,
     metrics: ApiMetrics | None = None,
+    pictures: PictureWork | None = None,
 ) -> FastAPI:
     """The HTTP front end over `use_cases`.
 
@@ -78,6 +80,7 @@ def create_app(
         stopping: set it to end every event stream, so that the server can shut down.
         access: decides who may call; None: everybody may do everything.
         metrics: what to count with; None: figures of its own.
+        pictures: where pictures are worked on; None: in threads of its own.
     """
     metrics = metrics or ApiMetrics(use_cases.query)
     app = FastAPI(
@@ -99,6 +102,7 @@ def create_app(
     app.state.use_cases = use_cases
     app.state.access = access
     app.state.metrics = metrics
+    app.state.pictures = pictures or PictureWork()
     app.state.settings = settings
     app.state.stopping = stopping or asyncio.Event()
     for module in _ROUTES:

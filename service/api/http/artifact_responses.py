@@ -1,6 +1,8 @@
 """Serve stored objects: entity tags, ranges, caching."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from functools import partial
+from typing import cast
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -13,6 +15,7 @@ from service.api.http.headers import (
     matches_etag,
     range_still_valid,
 )
+from service.api.picture_work import PictureWork
 from service.application.ports import ObjectInfo
 from service.application.query import Query
 
@@ -51,7 +54,9 @@ def artifact_response(
     status = 200 if part is None else 206
     if request.method == "HEAD":
         return Response(status_code=status, headers=headers, media_type=info.media_type)
-    return StreamingResponse(_chunks(query, info, start, end), status, headers, info.media_type)
+    pictures = cast("PictureWork", request.app.state.pictures)
+    chunks = _chunks(partial(pictures.read, query, info), start, end)
+    return StreamingResponse(chunks, status, headers, info.media_type)
 
 
 def artifact_headers(info: ObjectInfo, variant: str = "") -> dict[str, str]:
@@ -79,6 +84,8 @@ def _part(request: Request, info: ObjectInfo, etag: str) -> tuple[int, int] | No
         ) from None
 
 
-def _chunks(query: Query, info: ObjectInfo, start: int, end: int) -> Iterator[bytes]:
+async def _chunks(
+    read: Callable[[int, int], Awaitable[bytes]], start: int, end: int
+) -> AsyncIterator[bytes]:
     for offset in range(start, end, _CHUNK_BYTES):
-        yield query.read(info, offset, min(offset + _CHUNK_BYTES, end))
+        yield await read(offset, min(offset + _CHUNK_BYTES, end))

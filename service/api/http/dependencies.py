@@ -7,6 +7,7 @@ from fastapi import Depends, Path, Request
 
 from service.api.http.access import is_operator, use_cases_of
 from service.api.metrics import ApiMetrics
+from service.api.picture_work import PictureWork
 from service.application.use_cases import UseCases
 from service.settings import ApiSettings
 
@@ -21,6 +22,10 @@ async def _metrics(request: Request) -> ApiMetrics:
 
 async def _settings(request: Request) -> ApiSettings:
     return cast("ApiSettings", request.app.state.settings)
+
+
+async def _pictures(request: Request) -> PictureWork:
+    return cast("PictureWork", request.app.state.pictures)
 
 
 async def _stopping(request: Request) -> asyncio.Event:
@@ -38,6 +43,7 @@ OperatorDep = Annotated[bool, Depends(is_operator)]
 
 MetricsDep = Annotated[ApiMetrics, Depends(_metrics)]
 SettingsDep = Annotated[ApiSettings, Depends(_settings)]
+PicturesDep = Annotated[PictureWork, Depends(_pictures)]
 StoppingDep = Annotated[asyncio.Event, Depends(_stopping)]
 GenerationId = Annotated[
     str, Path(description="Identifier of the generation.", examples=["01K9RZ5T3W8Y7V6X2QJ4N1M0BD"])

@@ -1,16 +1,17 @@
 """JSON with pictures inside, written piece by piece: no process ever holds a picture in base64."""
 
 import base64
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 
-import anyio.to_thread
 from pydantic import BaseModel
 
 from service.application.ports import ObjectInfo
-from service.application.query import Query
 
 #: A part of a document: text as it is, or a stored picture to be written in base64.
 Piece = bytes | ObjectInfo
+
+#: Reads bytes of a stored picture, from one offset up to another.
+Reader = Callable[[ObjectInfo, int, int], Awaitable[bytes]]
 
 #: A multiple of three, so that pieces of base64 may be joined.
 _CHUNK_BYTES = 3 * 1024 * 1024
@@ -29,7 +30,7 @@ def length(pieces: Sequence[Piece]) -> int:
     )
 
 
-async def written(query: Query, pieces: Sequence[Piece]) -> AsyncIterator[bytes]:
+async def written(read: Reader, pieces: Sequence[Piece]) -> AsyncIterator[bytes]:
     """The document, reading pictures as it goes."""
     for piece in pieces:
         if isinstance(piece, bytes):
@@ -37,4 +38,4 @@ async def written(query: Query, pieces: Sequence[Piece]) -> AsyncIterator[bytes]
             continue
         for start in range(0, piece.size, _CHUNK_BYTES):
             end = min(start + _CHUNK_BYTES, piece.size)
-            yield base64.b64encode(await anyio.to_thread.run_sync(query.read, piece, start, end))
+            yield base64.b64encode(await read(piece, start, end))

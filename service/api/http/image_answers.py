@@ -9,7 +9,7 @@ from fastapi.concurrency import run_in_threadpool
 from starlette.responses import JSONResponse, StreamingResponse
 
 from service.api.http import links
-from service.api.http.embedding import Piece, embedded, length, written
+from service.api.http.embedding import Piece, Reader, embedded, length, written
 from service.api.http.image_errors import streamed_error
 from service.api.http.image_schemas import (
     Image,
@@ -47,7 +47,9 @@ def url_answer(
     return JSONResponse(document.model_dump(mode="json", exclude_none=True))
 
 
-def picture_answer(query: Query, request: ImageRequest, done: Sequence[Generation]) -> Response:
+def picture_answer(
+    query: Query, read: Reader, request: ImageRequest, done: Sequence[Generation]
+) -> Response:
     """The answer that holds the pictures."""
     head = _response(request, done[0], ()).model_dump_json(exclude={"data"}, exclude_none=True)
     pieces: list[Piece] = [head.removesuffix("}").encode() + b',"data":[']
@@ -56,23 +58,25 @@ def picture_answer(query: Query, request: ImageRequest, done: Sequence[Generatio
         pieces += [b"," if index else b"", *embedded(image, query.image(each.id))]
     pieces.append(b"]}")
     headers = {"content-length": str(length(pieces)), "cache-control": "no-store"}
-    return StreamingResponse(written(query, pieces), 200, headers, "application/json")
+    return StreamingResponse(written(read, pieces), 200, headers, "application/json")
 
 
 def streamed(
     query: Query,
+    read: Reader,
     request: ImageRequest,
     generation: Generation,
     events: AsyncGenerator[Event | None],
 ) -> Response:
     """The answer that shows the picture as it is made."""
     headers = {"cache-control": "no-store", "x-accel-buffering": "no"}
-    body = _stream(query, request, generation, events)
+    body = _stream(query, read, request, generation, events)
     return StreamingResponse(body, headers=headers, media_type="text/event-stream")
 
 
 async def _stream(
     query: Query,
+    read: Reader,
     request: ImageRequest,
     generation: Generation,
     events: AsyncGenerator[Event | None],
@@ -86,11 +90,11 @@ async def _stream(
                 elif isinstance(event, Previewed) and _due(event, generation, sent, wanted):
                     preview = await run_in_threadpool(query.preview, generation.id, event.step)
                     pieces = _preview_event(request, generation, sent, preview)
-                    async for part in written(query, pieces):
+                    async for part in written(read, pieces):
                         yield part
                     sent += 1
         picture = await run_in_threadpool(query.image, generation.id)
-        async for part in written(query, _final_event(request, generation, picture)):
+        async for part in written(read, _final_event(request, generation, picture)):
             yield part
     except ServiceError as error:
         yield f"event: error\ndata: {streamed_error(error).model_dump_json()}\n\n".encode()

@@ -136,6 +136,7 @@ def builder(redis_url: str, store: ObjectStore) -> BuildUseCases:
             query=Query(CATALOG, records, store, delivered),
             watch=WatchGeneration(records, events, KEEP_ALIVE_SECONDS),
             uploads=uploads,
+            tenant=tenant,
         )
 
     return build

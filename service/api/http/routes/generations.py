@@ -4,11 +4,10 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from service.api.http import links
 from service.api.http.batch_schemas import BatchRequest, BatchView
-from service.api.http.dependencies import GenerationId, SettingsDep, UseCasesDep
+from service.api.http.dependencies import GenerationId, PicturesDep, SettingsDep, UseCasesDep
 from service.api.http.headers import idempotency_key, leaving_cancels, preferred_wait
 from service.api.http.openapi import problem_responses
 from service.api.http.presence import while_present
@@ -57,12 +56,13 @@ async def create_generation(
     response: Response,
     use_cases: UseCasesDep,
     settings: SettingsDep,
+    pictures: PicturesDep,
     idempotency: IdempotencyHeader = None,
     prefer: PreferHeader = None,
 ) -> GenerationView:
     """Ask for a picture."""
-    key = idempotency_key(idempotency)
-    generation = await run_in_threadpool(use_cases.submit, request, key)
+    submit = partial(use_cases.submit, request, idempotency_key(idempotency))
+    generation = await pictures.submitted(use_cases.tenant, request, submit)
     wait = preferred_wait(prefer)
     if wait is not None:
         wait = min(wait, settings.max_wait_seconds)
@@ -96,12 +96,14 @@ async def create_batch(
     response: Response,
     use_cases: UseCasesDep,
     settings: SettingsDep,
+    pictures: PicturesDep,
     idempotency: IdempotencyHeader = None,
     prefer: PreferHeader = None,
 ) -> BatchView:
     """Ask for several pictures that differ in their seeds; all are accepted, or none."""
     key, batch = idempotency_key(idempotency), GenerateBatch(use_cases)
-    generations = await run_in_threadpool(batch.submit, request.each, request.n, key)
+    submit = partial(batch.submit, request.each, request.n, key)
+    generations = await pictures.submitted(use_cases.tenant, request.each, submit)
     wait = preferred_wait(prefer)
     if wait is not None:
         wait = min(wait, settings.max_wait_seconds)

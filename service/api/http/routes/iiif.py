@@ -1,14 +1,15 @@
 """Serve results as IIIF images: Image API 3.0 at level 0, from the tiles that Deep Zoom has."""
 
-from threading import Semaphore
+from functools import partial
 from typing import Annotated, Any
 
 from fastapi import APIRouter, Header, Path, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import JSONResponse, RedirectResponse, Response
 
 from service.api.http import links
 from service.api.http.artifact_responses import ANY_ORIGIN, artifact_headers, artifact_response
-from service.api.http.dependencies import GenerationId, UseCasesDep
+from service.api.http.dependencies import GenerationId, PicturesDep, UseCasesDep
 from service.api.http.headers import matches_etag
 from service.api.http.openapi import problem_responses
 from service.application.iiif import (
@@ -34,8 +35,7 @@ _INFO_HEADERS = {"cache-control": "no-cache", "vary": "accept", **ANY_ORIGIN}
 #: The full picture is converted in strips into these; WebP would need all of it in memory.
 _FULL_EXTENSIONS = ("jpg", "png")
 
-#: How many of them at a time: each is in memory in its stored form.
-_FULL_AT_A_TIME = Semaphore(2)
+_Box = tuple[int, int, int, int]
 
 _FORMATS: dict[str, OutputFormat] = {"jpg": "jpeg", "png": "png", "webp": "webp"}
 
@@ -86,7 +86,7 @@ def get_information(
         **problem_responses(404, 422, 503),
     },
 )
-def get_region(
+async def get_region(
     *,
     generation_id: GenerationId,
     region: Annotated[str, Path(description="`full`, or x,y,w,h of one tile.")],
@@ -96,38 +96,42 @@ def get_region(
     extension: Annotated[str, Path(description="jpg, png or webp.")],
     request: Request,
     use_cases: UseCasesDep,
+    pictures: PicturesDep,
 ) -> Response:
     """Fetch a tile, a small size of the whole, or the full picture; 404 until it is stored."""
-    query = use_cases.query
-    tiling = query.tiling(generation_id)
-    if (rotation, quality) == ("0", "default") and extension in TILE_EXTENSIONS:
-        if part := tile_part(tiling, region, size):
-            at = (part.level, part.column, part.row)
-            info = query.tile(generation_id, *at, EXTENSIONS[tiling.format])
-            box = None if part.whole else (part.left, part.top, part.width, part.height)
-            return _converted(request, query, info, extension, box)
-        if is_everything(tiling, region, size) and extension in _FULL_EXTENSIONS:
-            with _FULL_AT_A_TIME:
-                return _converted(request, query, query.image(generation_id), extension)
-    status = query.generation(generation_id).status
-    wanted = f"IIIF image {region}/{size}/{rotation}/{quality}.{extension} at level 0"
-    raise ArtifactNotFound(generation_id, wanted, status)
-
-
-def _converted(
-    request: Request,
-    query: Query,
-    info: ObjectInfo,
-    extension: str,
-    box: tuple[int, int, int, int] | None = None,
-) -> Response:
-    """The object itself where it is what was asked for, else a picture made from it."""
+    known = (rotation, quality) == ("0", "default") and extension in TILE_EXTENSIONS
+    asked = (region, size) if known else ("", "")
+    find = partial(_find, use_cases.query, generation_id, *asked, extension)
+    if (found := await run_in_threadpool(find)) is None:
+        status = (await run_in_threadpool(use_cases.query.generation, generation_id)).status
+        wanted = f"IIIF image {region}/{size}/{rotation}/{quality}.{extension} at level 0"
+        raise ArtifactNotFound(generation_id, wanted, status)
+    info, box = found
     picture_format = _FORMATS[extension]
     if box is None and info.media_type == MEDIA_TYPES[picture_format]:
-        return artifact_response(request, query, info, _IMAGE_HEADERS)
+        return artifact_response(request, use_cases.query, info, _IMAGE_HEADERS)
     headers: dict[str, Any] = artifact_headers(info, f"-iiif-{extension}") | _IMAGE_HEADERS
     del headers["accept-ranges"]
     if matches_etag(request.headers.get("if-none-match"), headers["etag"]):
         return Response(status_code=304, headers=headers)
-    data = convert(query.read(info), picture_format, box)
+    data = await pictures.made(
+        use_cases.tenant,
+        (info.key, info.etag, extension, box),
+        lambda: convert(use_cases.query.read(info), picture_format, box),
+    )
     return Response(data, headers=headers, media_type=MEDIA_TYPES[picture_format])
+
+
+def _find(
+    query: Query, generation_id: str, region: str, size: str, extension: str
+) -> tuple[ObjectInfo, _Box | None] | None:
+    """The stored object that shows a region, and which part of it does; None when none can."""
+    tiling = query.tiling(generation_id)
+    if part := tile_part(tiling, region, size):
+        at = (part.level, part.column, part.row)
+        info = query.tile(generation_id, *at, EXTENSIONS[tiling.format])
+        box = None if part.whole else (part.left, part.top, part.width, part.height)
+        return info, box
+    if is_everything(tiling, region, size) and extension in _FULL_EXTENSIONS:
+        return query.image(generation_id), None
+    return None

@@ -1,11 +1,12 @@
 """The OpenAI Images API, so that its clients work when they are pointed here."""
 
+from functools import partial
 from typing import Annotated, Any, get_args
 
 from fastapi import APIRouter, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
-from service.api.http.dependencies import SettingsDep, StoppingDep, UseCasesDep
+from service.api.http.dependencies import PicturesDep, SettingsDep, StoppingDep, UseCasesDep
 from service.api.http.headers import idempotency_key
 from service.api.http.image_answers import picture_answer, streamed, url_answer
 from service.api.http.image_edits import edit_schema, read_edit
@@ -18,6 +19,7 @@ from service.api.http.image_schemas import (
 )
 from service.api.http.image_wait import ImageWait
 from service.api.http.openapi import REFERENCE
+from service.api.picture_work import PictureWork
 from service.application.batch import GenerateBatch
 from service.application.parse import parse_request
 from service.application.query import Query
@@ -84,6 +86,7 @@ async def generate_images(
     use_cases: UseCasesDep,
     settings: SettingsDep,
     stopping: StoppingDep,
+    pictures: PicturesDep,
     idempotency: IdempotencyHeader = None,
 ) -> Response:
     """Make pictures and wait for them, as the OpenAI Images API does."""
@@ -93,7 +96,7 @@ async def generate_images(
     accepted = await _accepted(use_cases, request, asked, key)
     seconds = settings.image_wait_seconds
     wait = ImageWait(use_cases, accepted, seconds, stopping, keep=key is not None)
-    return await _answer(http, use_cases.query, request, wait)
+    return await _answer(http, use_cases.query, request, wait, pictures)
 
 
 @router.post(
@@ -113,6 +116,7 @@ async def edit_images(
     use_cases: UseCasesDep,
     settings: SettingsDep,
     stopping: StoppingDep,
+    pictures: PicturesDep,
     idempotency: IdempotencyHeader = None,
 ) -> Response:
     """Make pictures from a picture and wait for them, as the OpenAI Images API does."""
@@ -120,15 +124,14 @@ async def edit_images(
     edit = await read_edit(http)
     request = edit.request
     _refuse_several_streams(request)
-    uploads = await run_in_threadpool(
-        use_cases.uploads.add_for_edit, edit.image, edit.mask, edit.image_field
-    )
+    add = partial(use_cases.uploads.add_for_edit, edit.image, edit.mask, edit.image_field)
+    uploads = await pictures.run(use_cases.tenant, add)
     model = use_cases.query.model(request.model)
     asked = parse_request(request.fields_with(model, *uploads))
     accepted = await _accepted(use_cases, request, asked, key)
     seconds = settings.image_wait_seconds
     wait = ImageWait(use_cases, accepted, seconds, stopping, keep=key is not None)
-    return await _answer(http, use_cases.query, request, wait)
+    return await _answer(http, use_cases.query, request, wait, pictures)
 
 
 def _refuse_several_streams(request: ImageRequest) -> None:
@@ -143,10 +146,13 @@ async def _accepted(
     return await run_in_threadpool(GenerateBatch(use_cases).submit, asked, request.n or 1, key)
 
 
-async def _answer(http: Request, query: Query, request: ImageRequest, wait: ImageWait) -> Response:
+async def _answer(
+    http: Request, query: Query, request: ImageRequest, wait: ImageWait, pictures: PictureWork
+) -> Response:
+    read = partial(pictures.read, query)
     if request.stream:
-        return streamed(query, request, wait.first, wait.events())
+        return streamed(query, read, request, wait.first, wait.events())
     done = await wait.all(http)
     if request.response_format == "url":
         return await run_in_threadpool(url_answer, http, query, request, done)
-    return await run_in_threadpool(picture_answer, query, request, done)
+    return await run_in_threadpool(picture_answer, query, read, request, done)

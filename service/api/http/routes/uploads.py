@@ -1,12 +1,12 @@
 """Take in pictures that generations start from, tell of them, forget them."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Path, Request, Response
-from fastapi.concurrency import run_in_threadpool
 
 from service.api.http import links
-from service.api.http.dependencies import UseCasesDep
+from service.api.http.dependencies import PicturesDep, UseCasesDep
 from service.api.http.forms import file_of, is_form, read_form
 from service.api.http.openapi import problem_responses
 from service.api.http.upload_schemas import UploadView
@@ -44,10 +44,12 @@ UploadId = Annotated[
         **problem_responses(400, 413, 422, 503, 507),
     },
 )
-async def create_upload(http: Request, response: Response, use_cases: UseCasesDep) -> UploadView:
+async def create_upload(
+    http: Request, response: Response, use_cases: UseCasesDep, pictures: PicturesDep
+) -> UploadView:
     """Store a picture, sent as the form field `file` or as the whole body."""
-    data, field = await _picture(http)
-    upload = await run_in_threadpool(use_cases.uploads.add, data, field)
+    add = partial(use_cases.uploads.add, *await _picture(http))
+    upload = await pictures.run(use_cases.tenant, add)
     response.headers["location"] = links.upload(upload.id)
     return UploadView.of(upload)
 

@@ -1,0 +1,225 @@
+"""HTTP connections with limits: how many there are, how long heads and bodies are and may take.
+
+uvicorn leaves these to a proxy, and its fast parser has no limit of its own: a header that never
+ends is put together again with each piece of it, so a few megabytes hold the event loop for
+seconds. The limits are kept here, where bytes arrive and before anything is made of them.
+"""
+
+import asyncio
+import logging
+import resource
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, ClassVar
+
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+
+_log = logging.getLogger(__name__)
+
+#: Bytes given to the parser at a time; what is over a limit is found after at most so many.
+_PIECE = 16 * 1024
+
+#: Bytes of a body that give it one second more.
+_BYTES_A_SECOND = 16 * 1024
+
+#: Seconds between two lines in the log that tell of refused connections.
+_TELL_SECONDS = 10.0
+
+#: Descriptors kept for what is no HTTP connection: gRPC's, Redis's, the store's, files.
+_SPARE_DESCRIPTORS = 256
+
+_LOOPBACK = ("127.", "::1", "::ffff:127.")
+
+_ANSWERS = {
+    408: "Request Timeout",
+    431: "Request Header Fields Too Large",
+    503: "Service Unavailable",
+}
+
+
+@dataclass
+class ConnectionLimits:
+    """The limits, and how many connections there are.
+
+    Attributes:
+        connections: most at a time.
+        per_address: most at a time of one address; proxies and this machine are not counted.
+        head_bytes: longest request line and headers.
+        headers: most headers.
+        head_seconds: from the first byte, or the connection, to the end of the headers.
+        body_seconds: from there to the end of the body; each 16 KiB that arrive add a second.
+        uncounted: whether an address is that of a proxy.
+    """
+
+    connections: int = 4000
+    per_address: int = 200
+    head_bytes: int = 64 * 1024
+    headers: int = 100
+    head_seconds: float = 10.0
+    body_seconds: float = 30.0
+    uncounted: Callable[[str], bool] = lambda _: False
+    open: int = 0
+    refused: int = 0
+    _by_address: Counter[str] = field(default_factory=Counter)
+    _tell_at: float = 0.0
+
+    def enter(self, address: str) -> bool:
+        """Count a connection; False, and nothing is counted, when there is no room for it."""
+        full = self.open >= self.connections
+        if full or (self._counts(address) and self._by_address[address] >= self.per_address):
+            self._refuse(address, "in all" if full else "of this address")
+            return False
+        self.open += 1
+        self._by_address[address] += 1
+        return True
+
+    def leave(self, address: str) -> None:
+        """Undo `enter`."""
+        self.open -= 1
+        self._by_address[address] -= 1
+        if not self._by_address[address]:
+            del self._by_address[address]
+
+    def _counts(self, address: str) -> bool:
+        return bool(address) and not address.startswith(_LOOPBACK) and not self.uncounted(address)
+
+    def _refuse(self, address: str, which: str) -> None:
+        self.refused += 1
+        if time.monotonic() >= self._tell_at:
+            self._tell_at = time.monotonic() + _TELL_SECONDS
+            _log.warning(
+                "refused a connection from %s: there are as many as are allowed %s; %d are open, "
+                "%d were refused so far", address or "?", which, self.open, self.refused,
+            )  # fmt: skip
+
+
+def most_connections(wanted: int) -> int:
+    """`wanted`, or as many as there are descriptors for; the process gets all it may have."""
+    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
+    if soft != hard:
+        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
+    allowed = hard if hard != resource.RLIM_INFINITY else wanted + _SPARE_DESCRIPTORS
+    if allowed - _SPARE_DESCRIPTORS < wanted:
+        _log.warning("%d descriptors are allowed: fewer connections than %d", allowed, wanted)
+    return max(1, min(wanted, allowed - _SPARE_DESCRIPTORS))
+
+
+def limited_http(limits: ConnectionLimits) -> "type[LimitedHttp]":
+    """The protocol of a server whose connections stay within `limits`, for uvicorn's `http`."""
+    return type("LimitedHttp", (LimitedHttp,), {"limits": limits})
+
+
+class LimitedHttp(HttpToolsProtocol):
+    """uvicorn's protocol within the limits of one server; make one by `limited_http`."""
+
+    limits: ClassVar[ConnectionLimits]
+
+    def __init__(self, *args: Any, **parts: Any) -> None:
+        super().__init__(*args, **parts)
+        self._address = ""
+        self._counted = False
+        self._in_head = True
+        self._head_bytes = 0
+        self._refusal = 0
+        self._deadline: asyncio.TimerHandle | None = None
+        self._body_bytes = 0
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection in, or turn it away."""
+        super().connection_made(transport)
+        self._address = self.client[0] if self.client else ""
+        self._counted = self.limits.enter(self._address)
+        if not self._counted:
+            self._turn_away(503)
+            return
+        self._expect(self.limits.head_seconds)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Give its place to another."""
+        self._stop_expecting()
+        if self._counted:
+            self._counted = False
+            self.limits.leave(self._address)
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse piece by piece, and stop at the first that is over a limit."""
+        if self._in_head and not self._head_bytes and self._deadline is None:
+            self._expect(self.limits.head_seconds)
+        for start in range(0, len(data), _PIECE):
+            if self.transport.is_closing():
+                return
+            piece = data[start : start + _PIECE]
+            super().data_received(piece)
+            if self._in_head:
+                self._head_bytes += len(piece)
+                if self._head_bytes > self.limits.head_bytes:
+                    self._refusal = 431
+            if self._refusal:
+                self._turn_away(self._refusal)
+                return
+
+    def on_message_begin(self) -> None:
+        """A request begins."""
+        self._in_head, self._head_bytes, self._body_bytes = True, 0, 0
+        super().on_message_begin()
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        """One header more."""
+        if len(self.headers) >= self.limits.headers:
+            self._refusal = 431
+            return
+        super().on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        """The head is there, and its body is expected."""
+        self._in_head, self._head_bytes = False, 0
+        if self._refusal:
+            return
+        self._expect(self.limits.body_seconds)
+        super().on_headers_complete()
+
+    def on_body(self, body: bytes) -> None:
+        """A piece of a body."""
+        self._body_bytes += len(body)
+        super().on_body(body)
+
+    def on_message_complete(self) -> None:
+        """The request is there as a whole; the next one may take its time."""
+        self._stop_expecting()
+        self._in_head, self._head_bytes = True, 0
+        if not self._refusal:
+            super().on_message_complete()
+
+    def _expect(self, seconds: float) -> None:
+        self._stop_expecting()
+        self._deadline = self.loop.call_later(seconds, self._overdue)
+
+    def _stop_expecting(self) -> None:
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+
+    def _overdue(self) -> None:
+        """Turn a slow client away, but not one that waits for us or sends steadily."""
+        self._deadline = None
+        earned, self._body_bytes = self._body_bytes / _BYTES_A_SECOND, 0
+        if not self._in_head and (earned >= 1.0 or self.flow.read_paused):
+            self._expect(max(earned, 1.0))
+            return
+        self._turn_away(408)
+
+    def _turn_away(self, status: int) -> None:
+        """Answer with `status`, unless an answer has begun, and close."""
+        self._stop_expecting()
+        if self.transport.is_closing():
+            return
+        if self.cycle is None or self.cycle.response_complete or not self.cycle.response_started:
+            retry = "retry-after: 5\r\n" if status == 503 else ""
+            self.transport.write(
+                f"HTTP/1.1 {status} {_ANSWERS[status]}\r\n{retry}content-length: 0\r\n"
+                "connection: close\r\n\r\n".encode("ascii")
+            )
+        self.transport.close()
