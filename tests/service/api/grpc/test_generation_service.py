@@ -377,7 +377,8 @@ def test_deadline_ends_the_watch_and_not_the_generation(stack: Stack) -> None:
 
 def test_unexpected_error_keeps_its_cause_inside(stack: Stack) -> None:
     generation_id = stack.submit()
-    stack.records.redis.hset(f"hidiffusion:generation:{generation_id}", "request", "{secret")
+    stack.records.redis.delete(f"hidiffusion:generation:{generation_id}")
+    stack.records.redis.set(f"hidiffusion:generation:{generation_id}", "{secret")
 
     with pytest.raises(grpc.RpcError) as caught:
         stack.stub.GetGeneration(rpc.GetGenerationRequest(id=generation_id), timeout=TIMEOUT)

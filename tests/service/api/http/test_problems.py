@@ -153,7 +153,8 @@ def test_refusal_of_the_store_is_final_and_says_so_without_paths(stack: Stack) -
 
 def test_unexpected_error_keeps_its_cause_inside(stack: Stack) -> None:
     generation_id = stack.submit()
-    stack.records.redis.hset(f"hidiffusion:generation:{generation_id}", "request", "{secret")
+    stack.records.redis.delete(f"hidiffusion:generation:{generation_id}")
+    stack.records.redis.set(f"hidiffusion:generation:{generation_id}", "{secret")
 
     response = stack.http.get(f"/v1/generations/{generation_id}")
 
