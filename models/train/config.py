@@ -151,6 +151,29 @@ class ClassifierConfig:
 
 
 @dataclass(frozen=True)
+class UpscalerConfig:
+    """The small Inf-DiT: five layers, because those and no more fit three megabytes.
+
+    Args:
+        layers: Layers.
+        heads: Attention heads.
+        width: Width of the tokens.
+        block: Pixels along the side of a block.
+        crop: Pixels along the side of a training crop, a multiple of the block.
+        batch_size: Crops per optimizer step.
+        stage: The training stage.
+    """
+
+    layers: int = 5
+    heads: int = 4
+    width: int = 128
+    block: int = 32
+    crop: int = 128
+    batch_size: int = 4
+    stage: StageConfig = field(default_factory=lambda: StageConfig(60, 2e-3))
+
+
+@dataclass(frozen=True)
 class TrainConfig:
     """The whole run.
 
@@ -162,6 +185,7 @@ class TrainConfig:
         vae: The autoencoder.
         unet: The denoiser and text encoder.
         classifier: The classifier of nouns.
+        upscaler: The upscaler.
         seeds: Pictures of each noun that the finished model is judged by.
         device: Where the networks train: "cpu" or "cuda".
     """
@@ -175,3 +199,4 @@ class TrainConfig:
     vae: VaeConfig = field(default_factory=VaeConfig)
     unet: UNetConfig = field(default_factory=UNetConfig)
     classifier: ClassifierConfig = field(default_factory=ClassifierConfig)
+    upscaler: UpscalerConfig = field(default_factory=UpscalerConfig)
