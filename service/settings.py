@@ -178,7 +178,8 @@ class WorkerSettings(_Section):
     )
     max_attempts: int = Field(3, description="Attempts before a generation fails for good.")
     overtake_seconds: float = Field(
-        60.0, description="How long a waiting generation may be overtaken by younger ones."
+        60.0,
+        description="How long a worker passes over what it would have to load for what it has.",
     )
     cold_delay_seconds: float = Field(
         2.0, description="How long to leave a generation to an idle worker that needs no loading."

@@ -9,8 +9,8 @@ from datetime import datetime
 from typing import Protocol
 
 from service.application.ports import IdempotencyClaim, Page, Records, WorkerInfo
-from service.domain.access import Allowance, Caller
-from service.domain.errors import GenerationNotFound, RecordUnreadable
+from service.domain.access import Allowance, Caller, Scope
+from service.domain.errors import GenerationNotFound, PermissionDenied, RecordUnreadable
 from service.domain.events import Event
 from service.domain.generation import Generation, Status
 
@@ -62,7 +62,10 @@ class CallerRecords(Records):
         """
         if claim and (earlier := self.accepted_before(claim)):
             return [*earlier]
-        own = [each.model_copy(update={"tenant": self._caller.tenant}) for each in generations]
+        if generations[0].priority == "high" and Scope.HIGH not in self._caller.scopes:
+            raise PermissionDenied(Scope.HIGH)
+        ours = {"tenant": self._caller.tenant, "weight": self._caller.limits.weight}
+        own = [each.model_copy(update=ours) for each in generations]
         self._limiter.admit(self._caller, own)
         accepted: builtins.list[Generation] = []
         try:

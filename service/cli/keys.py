@@ -33,6 +33,7 @@ def create(
     unfinished: Annotated[int | None, typer.Option(help="Unfinished generations at once.")] = None,
     megapixels: Annotated[float | None, typer.Option(help="Megapixels a minute.")] = None,
     megabytes: Annotated[float | None, typer.Option(help="Stored megabytes.")] = None,
+    weight: Annotated[float, typer.Option(help="Share of busy workers beside others'.")] = 1.0,
     note: Annotated[str, typer.Option(help="What it is for.")] = "",
     file: _FileOption = _DEFAULT_FILE,
 ) -> None:
@@ -45,6 +46,7 @@ def create(
             unfinished=unfinished,
             megapixels_per_minute=megapixels,
             stored_megabytes=megabytes,
+            weight=weight,
         )
         expires = now + timedelta(days=days) if days else None
         scopes = tuple(scope or _DEFAULT_SCOPES)
@@ -60,7 +62,7 @@ def list_keys(file: _FileOption = _DEFAULT_FILE) -> None:
     """List every key, without its secret."""
     table = Table("id", "tenant", "scopes", "expires", "limits", "note")
     for key in KeyFile(file).all():
-        limits = key.limits.model_dump(exclude_none=True)
+        limits = key.limits.model_dump(exclude_defaults=True)
         table.add_row(
             key.id,
             key.tenant,

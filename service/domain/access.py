@@ -13,10 +13,15 @@ class Scope(StrEnum):
     READ = "read"
     WRITE = "write"
     ADMIN = "admin"
+    #: Asking for the priority `high`, besides `WRITE`.
+    HIGH = "high"
 
 
 class KeyLimits(BaseModel):
-    """How much one key may ask for; None: as much as it likes."""
+    """How much one key may ask for; None: as much as it likes.
+
+    `weight` is its share of busy workers beside other tenants, each of which has 1 unless set.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -25,6 +30,7 @@ class KeyLimits(BaseModel):
     unfinished: int | None = Field(None, ge=1)
     megapixels_per_minute: float | None = Field(None, gt=0)
     stored_megabytes: float | None = Field(None, gt=0)
+    weight: float = Field(1.0, gt=0, le=1000)
 
 
 class ApiKey(BaseModel):

@@ -59,6 +59,7 @@ class Generation(BaseModel):
     `tenant` is whose it is; empty where the service is open to all. `attempt` counts how often a
     worker has begun it. It fences every write: what an older attempt still has to say is dropped.
     `inputs` holds the object key of each picture that the request names, by the upload's id.
+    `weight` is its tenant's share of the workers beside those of others.
     `priority`, `client_metadata`, `webhook` and the seconds of limits are as asked for.
     `trace_context`, W3C headers, is that of its acceptance, in the pipeline process that of its
     attempt, and empty where there are no traces.
@@ -72,6 +73,7 @@ class Generation(BaseModel):
     request: ResolvedRequest
     inputs: dict[str, str] = Field(default_factory=dict)
     priority: Priority = "normal"
+    weight: float = 1.0
     timeout_seconds: int | None = None
     client_metadata: ClientMetadata = Field(default_factory=dict)
     webhook: Webhook | None = None

@@ -15,7 +15,8 @@ from service.events.connection import TextClient
 from service.events.stream import events_key
 from service.records.codec import from_fields, to_fields
 from service.records.enqueue import enqueue, model_queue
-from service.records.keys import ALL, TENANTS, idempotency_key, index_key, record_key
+from service.records.keys import ALL, idempotency_key, index_key, record_key
+from service.records.lines import join
 from service.settings import RedisSettings
 from service.telemetry import bind_generation
 
@@ -122,12 +123,11 @@ class Acceptance:
         for tenant in {"", generation.tenant}:
             pipe.zadd(index_key(ALL, tenant), {generation.id: 0})
             pipe.zadd(index_key(Status.QUEUED, tenant), {generation.id: 0})
-        if generation.tenant:
-            pipe.sadd(TENANTS, generation.tenant)
         queued = Queued(attempt=generation.attempt, at=generation.created_at)
         pipe.xadd(events_key(generation.id), encode(queued))
         pipe.publish(CHANNEL, generation.id)
         queue = self._queue(generation.request.model, generation.priority)
+        join(pipe, generation)
         enqueue(pipe, generation, queue, front=False)
 
 

@@ -15,6 +15,7 @@ from service.domain.events import Event, Failed, Queued, Succeeded, progress_aft
 from service.domain.generation import Generation
 from service.domain.request import RECORD_SCHEMA
 from service.records.keys import queue_of
+from service.records.lines import line_fields
 
 _TEXT = ("id", "tenant", "status")
 _JSON = (
@@ -29,6 +30,7 @@ _JSON = (
 )
 _PLAIN = (
     "priority",
+    "weight",
     "timeout_seconds",
     "expires_in_seconds",
     "attempt",
@@ -39,13 +41,14 @@ _PLAIN = (
 
 
 def to_fields(generation: Generation) -> dict[str, str]:
-    """The hash fields of a record; `queue` is for the scripts: which one it waits in."""
+    """The hash fields of a record, and those that the scripts need: where and when it waits."""
     document = generation.model_dump(mode="json", exclude_none=True)
     fields = {name: str(document[name]) for name in (*_TEXT, *_PLAIN) if name in document}
     document["request"] = generation.request.model_dump(mode="json", exclude_defaults=True)
     fields |= {name: compact(document[name]) for name in _JSON if document.get(name)}
     fields["cancel_requested"] = str(int(generation.cancel_requested))
-    return {"schema": str(RECORD_SCHEMA), **fields, "queue": queue_of(generation)}
+    ours = {"queue": queue_of(generation), **line_fields(generation)}
+    return {"schema": str(RECORD_SCHEMA), **fields, **ours}
 
 
 def from_fields(fields: Mapping[str, str]) -> Generation:

@@ -6,7 +6,7 @@
 | `hidiffusion:events:<id>` | stream: what happened | with its record |
 | `hidiffusion:index:<status>`, `…:all` | sorted set of ids, by id | swept with the records |
 | `hidiffusion:index:@<tenant>:<status>`, `…:all` | the same, of one tenant | as those |
-| `hidiffusion:tenants` | set: tenants that have such indexes | for good |
+| `hidiffusion:ended` | sorted set: what is final, by when its record ends | until pruned |
 | `hidiffusion:rate:<key>:<policy>` | string: when a key has paid off what it took | a minute |
 | `hidiffusion:stored:<tenant>` | hash: bytes of each result or upload, `total` | until they end |
 | `hidiffusion:stored-until:<tenant>` | sorted set: the same by the time they end | as that |
@@ -16,6 +16,11 @@
 | `hidiffusion:upload:[@<tenant>:]<id>` | string: the record of an upload as JSON | `upload_ttl` |
 | `hidiffusion:worker:<name>` | string: a worker's report as JSON | one heartbeat TTL |
 | `hidiffusion:workers` | set: names of workers that have reported | swept with the reports |
+| `hidiffusion:line:<model>:@<tenant>` | sorted set: a tenant's ids, by rank | while queued |
+| `hidiffusion:backlog:<model>` | sorted set: tenants that have such a line | as those |
+| `hidiffusion:shares` | sorted set: virtual time of tenants that are ahead | until the rest is |
+| `hidiffusion:virtual-time` | string: the virtual time of whoever was served last | for good |
+| `hidiffusion:charges` | hash: what serving each waiting id charges | while queued |
 | `rq:queue:generations:<model>:<priority>` | list of ids: one of RQ's queues | while queued |
 | `rq:job:<id>` | hash: RQ's envelope, which holds nothing but the id | until final |
 | `hidiffusion:quarantine` | hash: records that somebody could not read, and why | with them |
@@ -25,6 +30,7 @@
 | `hidiffusion:webhooks:counts` | hash: attempts and ends so far, by outcome | for good |
 | `rq:queue:webhooks` | list of ids: RQ's queue of deliveries | until taken |
 | `hidiffusion:condemned` | sorted set: objects to delete, by prefix, since when | until deleted |
+| `hidiffusion:housekeeper` | string: the worker that does what is done once | two heartbeats |
 | `hidiffusion:sweeper` | string: somebody sweeps the store, or did a moment ago | one interval |
 
 Scripts reach several of these at once, so they need one Redis, not a Redis Cluster.
@@ -55,12 +61,22 @@ INDEX = "hidiffusion:index:"
 
 LEASES = "hidiffusion:leases"
 
+#: A model, `:@` and a tenant are appended to the first, a model to the second.
+LINES = "hidiffusion:line:"
+BACKLOG = "hidiffusion:backlog:"
+SHARES = "hidiffusion:shares"
+VIRTUAL_TIME = "hidiffusion:virtual-time"
+CHARGES = "hidiffusion:charges"
+
 #: Channel that is published to when something was enqueued.
 DOORBELL = "hidiffusion:doorbell"
 WORKERS = "hidiffusion:workers"
+#: Members are tenant, final status and id, joined by slashes.
+ENDED = "hidiffusion:ended"
 QUARANTINE = "hidiffusion:quarantine"
 CONDEMNED = "hidiffusion:condemned"
 SWEEPER = "hidiffusion:sweeper"
+HOUSEKEEPER = "hidiffusion:housekeeper"
 WEBHOOKS_DUE = "hidiffusion:webhooks:due"
 WEBHOOKS_SINCE = "hidiffusion:webhooks:since"
 WEBHOOKS_DEAD = "hidiffusion:webhooks:dead"
@@ -72,9 +88,6 @@ STORED_UNTIL = "hidiffusion:stored-until:"
 
 #: What the scripts that finish a generation write to besides, in their order.
 FINISHING = (WEBHOOKS_DUE, STORED, STORED_UNTIL)
-
-#: The tenants that have indexes of their own.
-TENANTS = "hidiffusion:tenants"
 
 #: What `queue_of` tells is appended to this.
 QUEUES = f"{Queue.redis_queue_namespace_prefix}{_NAMESPACE}"
@@ -111,6 +124,11 @@ def rate_key(key_id: str, policy: str) -> str:
 def slots_key(key_id: str) -> str:
     """The unfinished generations of one API key."""
     return f"hidiffusion:slots:{key_id}"
+
+
+def line_key(model: str, tenant: str) -> str:
+    """What one tenant has waiting for one model."""
+    return f"{LINES}{model}:@{tenant}"
 
 
 def _of(tenant: str) -> str:

@@ -14,24 +14,28 @@ from service.application.ports import IdempotencyClaim, Page, WorkerInfo
 from service.domain.errors import GenerationNotFound, RecordUnreadable
 from service.domain.events import Event, Queued, Started, status_after
 from service.domain.generation import Generation, Progress, Status
+from service.domain.queueing import serving_order
 from service.domain.request import PRIORITIES
 from service.events.bell import CHANNEL
 from service.events.codec import encode
 from service.events.connection import TextClient, unavailable_when_down
 from service.events.stream import events_key
-from service.records import scripts
+from service.records import lines, scripts
 from service.records.acceptance import Acceptance, claimed
 from service.records.codec import changes, from_fields
 from service.records.keys import (
     ALL,
+    ENDED,
     FINISHING,
     INDEX,
     LEASES,
+    QUARANTINE,
     QUEUES,
     WORKERS,
     idempotency_key,
     index_key,
     job_key,
+    line_key,
     queue_key,
     record_key,
     worker_key,
@@ -50,15 +54,18 @@ class RedisRecords:
 
     Attributes:
         quarantine: the records that this version cannot read.
+        lines: those who wait, tenant by tenant.
     """
 
     def __init__(self, client: TextClient, settings: RedisSettings) -> None:
         self.redis = client
         self.quarantine = Quarantine(client)
+        self.lines = lines.Lines(client)
         self._settings = settings
         self._accept = Acceptance(client, settings)
         self._begin = client.register_script(scripts.BEGIN)
         self._record = client.register_script(scripts.RECORD)
+        self._rejoin = client.register_script(scripts.REJOIN)
         self._tell_waiting = client.register_script(scripts.TELL_WAITING)
         self._cancel = client.register_script(scripts.CANCEL)
 
@@ -158,6 +165,10 @@ class RedisRecords:
         )  # fmt: skip
         return bool(written)
 
+    def rejoin(self, generation_id: str) -> bool:
+        """Put back what waits and has fallen out of its line; returns whether it had."""
+        return bool(self._run(self._rejoin, generation_id))
+
     def request_cancel(self, generation_id: str, at: datetime) -> Generation:
         """Cancel: at once when still queued, else by a mark that its worker looks for."""
         stamp = encode(Queued(attempt=0, at=at))["at"]
@@ -168,11 +179,15 @@ class RedisRecords:
     def delete(self, generation_id: str) -> None:
         """Forget a generation, its events and its idempotency key; forgetting twice is fine."""
         with unavailable_when_down():
-            claim, tenant = self.redis.hmget(record_key(generation_id), "idempotency_key", "tenant")
+            claim, tenant, now = self.redis.hmget(
+                record_key(generation_id), "idempotency_key", "tenant", "status"
+            )
             StoredBytes(self.redis).forget(tenant or "", generation_id)
             with self.redis.pipeline() as pipe:
                 pipe.delete(record_key(generation_id), events_key(generation_id))
                 pipe.delete(job_key(generation_id))
+                pipe.zrem(ENDED, f"{tenant or ''}/{now}/{generation_id}")
+                pipe.hdel(QUARANTINE, generation_id)
                 for status, owner in product((ALL, *Status), {"", tenant or ""}):
                     pipe.zrem(index_key(status, owner), generation_id)
                 if claim is not None:
@@ -194,14 +209,17 @@ class RedisRecords:
 
     def queue_position(self, generation: Generation) -> int | None:
         """Place of a generation in its queue, 1 for the next to run; None when it waits no more."""
-        model, priority = generation.request.model, generation.priority
-        more_urgent = PRIORITIES[: PRIORITIES.index(priority)]
-        with unavailable_when_down(), self.redis.pipeline(transaction=False) as pipe:
-            pipe.lpos(queue_key(model, priority), generation.id)
-            for each in more_urgent:
-                pipe.llen(queue_key(model, each))
-            index, *before = pipe.execute()
-        return None if index is None else int(index) + sum(before) + 1
+        model = generation.request.model
+        with unavailable_when_down():
+            rank = self.redis.zrank(line_key(model, generation.tenant), generation.id)
+            if rank is None:
+                return None
+            order = serving_order(self.lines.of([model], lines.LONG_WINDOW))
+            for place, one in enumerate(order, start=1):
+                if one.id == generation.id:
+                    return place
+        # Further back than is looked: at least all of its own before it and what was counted.
+        return max(self.queue_depth(model), int(rank) + 1)
 
     def check_storage(self) -> None:
         """Return: only keys have limits."""
@@ -237,6 +255,9 @@ class RedisRecords:
             QUEUES,
             job_key(generation_id),
             *FINISHING,
+            *lines.KEYS,
+            ENDED,
+            QUARANTINE,
         )
         limits = (self._settings.event_limit, CHANNEL, self._settings.record_ttl_seconds)
         with unavailable_when_down():

@@ -13,7 +13,12 @@ All but `TOUCH` share their first arguments:
     KEYS[6] = RQ's envelope of this id
     KEYS[7] = webhooks that are due
     KEYS[8] = prefix of the bytes that tenants have stored, KEYS[9] = prefix of when these end
+    KEYS[10] to KEYS[14] = as `service.records.lines` has them
+    KEYS[15] = what has ended, by the time at which its record does
+    KEYS[16] = quarantine
 """
+
+from service.records.lines import LUA
 
 _CLOCK = """
 local function seconds()
@@ -44,6 +49,7 @@ local function move(status)
   redis.call('HSET', KEYS[1], 'status', status)
 end
 
+%LINES%
 local function set_fields(first)
   if #ARGV >= first then
     redis.call('HSET', KEYS[1], unpack(ARGV, first))
@@ -78,15 +84,20 @@ end
 local function finish()
   redis.call('ZREM', KEYS[4], id)
   redis.call('LREM', waiting(), 0, id)
+  leave_line()
   redis.call('DEL', KEYS[6])
+  redis.call('HDEL', KEYS[16], id)
   if redis.call('HEXISTS', KEYS[1], 'webhook') == 1 then
     redis.call('ZADD', KEYS[7], seconds(), id)
   end
   count_stored()
+  local now = redis.call('HMGET', KEYS[1], 'status', 'tenant')
+  local ended = (now[2] or '') .. '/' .. now[1] .. '/' .. id
+  redis.call('ZADD', KEYS[15], seconds() + lifetime(), ended)
   redis.call('EXPIRE', KEYS[1], lifetime())
   redis.call('EXPIRE', KEYS[2], lifetime())
 end
-"""
+""".replace("%LINES%", LUA)
 )
 
 #: Claim a queued generation for a worker.
@@ -112,9 +123,30 @@ move('running')
 set_fields(8)
 redis.call('HSET', KEYS[1], 'worker', ARGV[5], 'started_at', ARGV[6])
 redis.call('LREM', waiting(), 0, id)
+leave_line()
+charge_tenant()
+redis.call('HDEL', KEYS[16], id)
 redis.call('ZADD', KEYS[4], seconds(), id)
 append('started', attempt, ARGV[6], ARGV[7])
 return attempt
+"""
+)
+
+#: Put back what waits by its record, and is not in its line.
+#:
+#: Returns 1, or 0 when it is where it should be, or waits no more.
+REJOIN = (
+    _SHARED
+    + """
+local now = redis.call('HGET', KEYS[1], 'status')
+local line = now == 'queued' and line_of()
+if not line or redis.call('ZSCORE', line, id) then
+  return 0
+end
+redis.call('LREM', waiting(), 0, id)
+redis.call('LPUSH', waiting(), id)
+join_line()
+return 1
 """
 )
 
@@ -150,6 +182,7 @@ elseif ARGV[9] == 'queued' then
   redis.call('ZREM', KEYS[4], id)
   redis.call('LREM', waiting(), 0, id)
   redis.call('LPUSH', waiting(), id)
+  join_line()
 end
 return 1
 """

@@ -1,46 +1,43 @@
-"""What waits in the queues, as one worker sees it: choose from it, or wait for more."""
+"""What waits for some models, as one worker sees it: choose from it, or wait for more."""
 
 import itertools
 import time
-from collections.abc import Collection, Iterator, Mapping, Sequence
+from collections import OrderedDict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
-
-from ulid import ULID
 
 from service.domain.batching import batch_key
 from service.domain.errors import GenerationNotFound, RecordUnreadable
-from service.domain.request import PRIORITIES, Priority, ResolvedRequest
+from service.domain.queueing import Waiting, serving_order
+from service.domain.request import ResolvedRequest
 from service.events.connection import unavailable_when_down
-from service.records.keys import DOORBELL, queue_key
+from service.records.keys import DOORBELL
+from service.records.lines import LONG_WINDOW, WINDOW
 from service.records.records import RedisRecords
-from service.supervisor.routing import Rule, Waiting, choose
+from service.supervisor.routing import Rule, choose
 
-#: Ids looked at in each queue; those behind them wait until the queue is shorter.
-WINDOW = 1000
-
-#: Requests kept in memory, so that each is read once however often the queues are looked at.
-REMEMBERED = 8 * WINDOW
+#: Requests kept in memory, so that each is read once however often the lines are looked at.
+REMEMBERED = 8000
 
 
 class Lobby:
-    """The queues of some models.
+    """Those who wait for some models.
 
-    Nothing is taken here: a generation leaves its queue when its attempt begins, in one step.
+    Nothing is taken here: a generation leaves its line when its attempt begins, in one step. What
+    this version cannot read is left alone, for workers that can.
 
     Args:
-        records: where the queues are.
-        models: whose queues to look at.
+        records: where the lines are.
+        models: whose lines to look at.
         rule: how to choose.
-
-    What this version cannot read is left alone, for workers that can.
     """
 
     def __init__(self, records: RedisRecords, models: Sequence[str], rule: Rule) -> None:
         self._records = records
-        self._redis = records.redis
+        self._models = models
         self._rule = rule
-        self._queues = [(model, priority) for model in models for priority in PRIORITIES]
         self._read = lru_cache(REMEMBERED)(self._read_once)
+        self._passed_over: OrderedDict[str, float] = OrderedDict()
         self._doorbell = records.redis.pubsub(ignore_subscribe_messages=True)
 
     def request(self, generation_id: str) -> ResolvedRequest | None:
@@ -58,25 +55,27 @@ class Lobby:
             warm: models it has loaded.
             capacities: by model, the most pixels it has memory for; where absent, any number.
         """
-        oldest = (self._oldest_that_fits(queue, capacities) for queue in self.queues())
-        waiting = [one for one in oldest if one is not None]
-        cold = {one.model for one in waiting} - set(warm)
-        return choose(
-            waiting,
+        fitting = self.waiting(wanted=lambda one: self._fits(one, capacities))
+        cold = {one.model for one in fitting} - set(warm)
+        chosen = choose(
+            fitting,
             warm=warm,
             warm_elsewhere=self._warm_elsewhere(name) if cold else (),
-            now=time.time(),
+            now=time.monotonic(),
             rule=self._rule,
+            passed_over=self._passed_over,
         )
+        while len(self._passed_over) > REMEMBERED:
+            self._passed_over.popitem(last=False)
+        return chosen
 
     def mates(self, request: ResolvedRequest, most: int) -> list[str]:
         """Ids of what waits and may be drawn with a request, in turn; raises `Unavailable`."""
         key = batch_key(request)
         if key is None or most < 1:
             return []
-        waiting = [one for queue in self.queues() for one in queue if one.model == request.model]
-        waiting.sort(key=lambda one: (PRIORITIES.index(one.priority), *_age(one)))
-        return [*itertools.islice((one.id for one in waiting if self._key(one.id) == key), most)]
+        same = (one.id for one in self.waiting([request.model]) if self._key(one.id) == key)
+        return [*itertools.islice(same, most)]
 
     def wait(self, seconds: float) -> None:
         """Return when something was enqueued, or after `seconds`; raises `Unavailable`."""
@@ -85,27 +84,30 @@ class Lobby:
                 self._doorbell.subscribe(DOORBELL)
             self._doorbell.get_message(timeout=seconds)
 
-    def queues(self) -> Iterator[list[Waiting]]:
-        """What waits in each queue; raises `Unavailable`."""
-        with unavailable_when_down(), self._redis.pipeline(transaction=False) as pipe:
-            for model, priority in self._queues:
-                pipe.lrange(queue_key(model, priority), 0, WINDOW - 1)
-            found = pipe.execute()
-        for (model, priority), ids in zip(self._queues, found, strict=True):
-            yield [_waiting(each, model, priority) for each in ids if self._readable(each)]
+    def waiting(
+        self,
+        models: Sequence[str] | None = None,
+        wanted: Callable[[Waiting], bool] = lambda _: True,
+    ) -> list[Waiting]:
+        """What waits, is wanted and can be read, in the order of service; raises `Unavailable`.
 
-    def _oldest_that_fits(
-        self, queue: list[Waiting], capacities: Mapping[str, int]
-    ) -> Waiting | None:
-        def fits(one: Waiting) -> bool:
-            capacity = capacities.get(one.model)
-            request = None if capacity is None else self.request(one.id)
-            return capacity is None or request is None or request.pixels <= capacity
+        Of each tenant the first few are looked at; more where none of these is among them.
+        """
 
-        return next(filter(fits, sorted(queue, key=_age)), None)
+        def open_to_us(one: Waiting) -> bool:
+            return self._readable(one) and wanted(one)
 
-    def _readable(self, generation_id: str) -> bool:
-        return not isinstance(self._read(generation_id), RecordUnreadable)
+        models = self._models if models is None else models
+        lines = self._records.lines.of(models)
+        hidden = (
+            len(line.waiting) >= WINDOW and not any(map(open_to_us, line.waiting)) for line in lines
+        )
+        if any(hidden):
+            lines = self._records.lines.of(models, LONG_WINDOW)
+        return [one for one in serving_order(lines) if open_to_us(one)]
+
+    def _readable(self, one: Waiting) -> bool:
+        return not isinstance(self._read(one.id), RecordUnreadable)
 
     def _read_once(self, generation_id: str) -> ResolvedRequest | RecordUnreadable | None:
         try:
@@ -115,6 +117,11 @@ class Lobby:
         except RecordUnreadable as error:
             return error
 
+    def _fits(self, one: Waiting, capacities: Mapping[str, int]) -> bool:
+        capacity = capacities.get(one.model)
+        request = None if capacity is None else self.request(one.id)
+        return capacity is None or request is None or request.pixels <= capacity
+
     def _key(self, generation_id: str) -> str | None:
         request = self.request(generation_id)
         return None if request is None else batch_key(request)
@@ -122,16 +129,3 @@ class Lobby:
     def _warm_elsewhere(self, name: str) -> set[str]:
         others = (info for info in self._records.workers() if info.name != name)
         return {model for info in others if info.state == "idle" for model in info.warm_models}
-
-
-def _age(waiting: Waiting) -> tuple[float, str]:
-    return waiting.accepted_at, waiting.id
-
-
-def _waiting(generation_id: str, model: str, priority: Priority) -> Waiting:
-    """A ULID tells when it was made; whatever else is in a queue is dealt with at once."""
-    try:
-        accepted_at = ULID.from_str(generation_id).timestamp
-    except ValueError:
-        accepted_at = 0.0
-    return Waiting(generation_id, model, priority, accepted_at)

@@ -1,4 +1,4 @@
-"""A worker's heartbeat: it reports, and looks for what dead workers left behind."""
+"""A worker's heartbeat: its report, and nothing whose cost depends on others."""
 
 import logging
 import time
@@ -10,8 +10,6 @@ from service.application.ports import WorkerInfo
 from service.domain.errors import Unavailable
 from service.records.attempts import Attempts
 from service.settings import WorkerSettings
-from service.supervisor.recovery import Recovery
-from service.supervisor.unplaceable import Unplaceable
 
 _log = logging.getLogger(__name__)
 
@@ -24,7 +22,6 @@ class Pulse:
         settings: the interval, and how long a report is good for.
         describe: what to report.
         register: renews whatever else says that the worker lives.
-        unplaceable: looks for what no worker can take.
     """
 
     def __init__(
@@ -33,15 +30,11 @@ class Pulse:
         settings: WorkerSettings,
         describe: Callable[[], WorkerInfo],
         register: Callable[[], None],
-        unplaceable: Unplaceable,
     ) -> None:
         self._attempts = attempts
         self._settings = settings
         self._describe = describe
         self._register = register
-        self._unplaceable = unplaceable
-        silence = settings.heartbeat_ttl_seconds - settings.heartbeat_seconds
-        self._recovery = Recovery(attempts, silence)
         self._beat_at = 0.0
 
     def soon(self) -> None:
@@ -56,7 +49,5 @@ class Pulse:
         try:
             self._attempts.report(self._describe(), self._settings.heartbeat_ttl_seconds)
             self._register()
-            self._recovery.sweep()
-            self._unplaceable.sweep()
         except (Unavailable, redis.RedisError) as error:
             _log.warning("no heartbeat: %s", error)

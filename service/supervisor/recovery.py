@@ -1,38 +1,41 @@
-"""Find what a dead worker left behind, and bring it back. Every live worker sweeps.
+"""Find what dead workers left behind, and bring it back; forget what has ended.
 
-Two things can be left behind. A *silent* generation runs according to its record, but nobody has
-renewed its lease. A *stray* waits according to its record, but RQ's queue does not hold it: its
-worker died between taking it and beginning it. Sweeps of several workers may overlap: every write
-is fenced, so each loss is counted once.
+One process of the cluster does it (`service.supervisor.housekeeping`), step by step. What is
+silent and what has ended is found by indexes, so it costs what changed. The *audit* goes through
+all records, a few at each step, and finds what should not be: what waits and is in no line, as an
+older version leaves it, and what an index has forgotten.
 """
 
 import logging
-from collections.abc import Callable, Iterable
+from collections import defaultdict
 from datetime import UTC, datetime
-from itertools import product
 
-import redis
-from rq import Queue
-
-from service.domain.errors import GenerationNotFound, RecordUnreadable
 from service.domain.generation import Status
 from service.events.connection import unavailable_when_down
 from service.records.attempts import Attempts
-from service.records.enqueue import enqueue, model_queue
-from service.records.keys import ALL, LEASES, TENANTS, WORKERS, index_key, record_key, worker_key
+from service.records.keys import (
+    ALL,
+    CONDEMNED,
+    ENDED,
+    LEASES,
+    WORKERS,
+    index_key,
+    record_key,
+    worker_key,
+)
 from service.telemetry import bind_generation
 
 _log = logging.getLogger(__name__)
 
-#: Ids looked at per status in one sweep for records that have expired, oldest first.
-PRUNE_BATCH = 100
+#: Records that ended, and records audited, in one step.
+BATCH = 500
 
 
 class Recovery:
-    """Repeated sweeps over what runs and what waits.
+    """Repeated steps over what runs, what waits and what has ended.
 
-    Only what two sweeps in a row find is acted on: a worker that hands over at this very moment,
-    or comes back together with Redis, gets one interval to show itself.
+    Only silence that two steps in a row find is acted on: a worker that comes back together with
+    Redis gets one interval to show itself.
 
     Args:
         attempts: the running attempts.
@@ -44,20 +47,18 @@ class Recovery:
         self._redis = attempts.records.redis
         self._silence_seconds = silence_seconds
         self._silent: set[str] = set()
-        self._strays: set[str] = set()
+        self._audited = ""
 
     def sweep(self) -> None:
-        """One round; raises `Unavailable` when Redis does not answer."""
+        """One step; raises `Unavailable` when Redis does not answer."""
         with unavailable_when_down():
             silent = set(self._attempts.silent(self._silence_seconds))
             for generation_id in sorted(silent & self._silent):
                 self._give_up(generation_id)
             self._silent = silent
-            strays = self._find_strays()
-            for generation_id in sorted(strays & self._strays):
-                self._bring_back(generation_id)
-            self._strays = strays
             self._prune()
+            self._audit()
+            self._forget_workers()
 
     def _give_up(self, generation_id: str) -> None:
         attempt = self._redis.hget(record_key(generation_id), "attempt")
@@ -70,41 +71,63 @@ class Recovery:
             with bind_generation(generation_id, int(attempt)):
                 _log.warning("the attempt fell silent; its generation is now %s", event.type)
 
-    def _find_strays(self) -> set[str]:
-        queued = set(self._redis.zrange(index_key(Status.QUEUED), 0, -1))
-        queues = self._redis.smembers(Queue.redis_queues_keys)
-        return queued.difference(*(self._redis.lrange(queue, 0, -1) for queue in queues))
-
-    def _bring_back(self, generation_id: str) -> None:
-        with self._redis.pipeline() as pipe:
-            try:
-                pipe.watch(record_key(generation_id))
-                generation = self._attempts.records.get(generation_id)
-                if generation.status is not Status.QUEUED:
-                    return
-                pipe.multi()
-                model, priority = generation.request.model, generation.priority
-                queue = model_queue(model, priority, self._redis)
-                enqueue(pipe, generation, queue, front=True)
-                pipe.execute()
-            except (GenerationNotFound, RecordUnreadable, redis.WatchError):
-                return  # it moved on by itself
-        with bind_generation(generation_id):
-            _log.warning("waiting, but missing in its queue; queued again")
-
     def _prune(self) -> None:
-        """Drop expired records from the indexes, and silent workers from the list of workers."""
-        tenants = ("", *self._redis.smembers(TENANTS))
-        for status, tenant in product((ALL, *Status), tenants):
-            oldest = self._redis.zrange(index_key(status, tenant), 0, PRUNE_BATCH - 1)
-            if expired := self._missing(oldest, record_key):
-                self._redis.zrem(index_key(status, tenant), *expired)
-        if gone := self._missing(self._redis.smembers(WORKERS), worker_key):
-            self._redis.srem(WORKERS, *gone)
-
-    def _missing(self, names: Iterable[str], key_of: Callable[[str], str]) -> list[str]:
-        names = list(names)
+        """Take what has ended out of the indexes, and condemn what it left in the store."""
+        now, _ = self._redis.time()
+        ended = self._redis.zrangebyscore(ENDED, "-inf", now, start=0, num=BATCH)
+        ids = [member.rpartition("/")[2] for member in ended]
         with self._redis.pipeline(transaction=False) as pipe:
-            for name in names:
-                pipe.exists(key_of(name))
-            return [name for name, exists in zip(names, pipe.execute(), strict=True) if not exists]
+            for generation_id in ids:
+                pipe.pttl(record_key(generation_id))
+            left = pipe.execute()
+        with self._redis.pipeline(transaction=False) as pipe:
+            for member, generation_id, milliseconds in zip(ended, ids, left, strict=True):
+                if milliseconds > 0:  # Redis expires a little later than it says
+                    pipe.zadd(ENDED, {member: now + milliseconds / 1000 + 1})
+                    continue
+                tenant, status, _ = member.split("/")
+                for index in (ALL, status):
+                    for owner in {"", tenant}:
+                        pipe.zrem(index_key(index, owner), generation_id)
+                pipe.zadd(CONDEMNED, {f"generations/{generation_id}/": now}, nx=True)
+                pipe.zrem(ENDED, member)
+            pipe.execute()
+
+    def _audit(self) -> None:
+        """Look at the next records, whatever is known of them."""
+        lower = f"({self._audited}" if self._audited else "-"
+        ids = self._redis.zrangebylex(index_key(ALL), lower, "+", start=0, num=BATCH)
+        self._audited = ids[-1] if len(ids) == BATCH else ""
+        with self._redis.pipeline(transaction=False) as pipe:
+            for generation_id in ids:
+                pipe.hmget(record_key(generation_id), "status", "tenant")
+                pipe.pttl(record_key(generation_id))
+            found = pipe.execute()
+        by_status: dict[str | None, list[tuple[str, str, int]]] = defaultdict(list)
+        for generation_id, (status, tenant), left in zip(ids, found[::2], found[1::2], strict=True):
+            by_status[status].append((generation_id, tenant or "", left))
+        self._forget([generation_id for generation_id, *_ in by_status.pop(None, ())])
+        for generation_id, *_ in by_status.pop(Status.QUEUED, ()):
+            if self._attempts.records.rejoin(generation_id):
+                _log.warning("%s waits and was in no line; it is again", generation_id)
+        by_status.pop(Status.RUNNING, None)
+        now, _ = self._redis.time()
+        ends = {
+            f"{tenant}/{status}/{generation_id}": now + left / 1000 + 1
+            for status, members in by_status.items()
+            for generation_id, tenant, left in members
+        }
+        if ends:
+            self._redis.zadd(ENDED, ends, nx=True)
+
+    def _forget(self, ids: list[str]) -> None:
+        """Take out of the indexes what has no record; whose it was is not known any more."""
+        if ids:
+            for index in (ALL, *Status):
+                self._redis.zrem(index_key(index), *ids)
+
+    def _forget_workers(self) -> None:
+        names = sorted(self._redis.smembers(WORKERS))
+        reports = self._redis.mget(worker_key(name) for name in names) if names else []
+        if gone := [name for name, text in zip(names, reports, strict=True) if text is None]:
+            self._redis.srem(WORKERS, *gone)

@@ -1,30 +1,18 @@
 """Which of the waiting generations an idle worker takes: a pure function of what it can see.
 
-1. A generation that has waited for `overtake_seconds` comes before all that have not; of several,
-   the one accepted first. Neither its priority nor its model counts any more.
-2. Else the most urgent priority comes first; within it, what needs no loading here; within that,
-   what was accepted first.
-3. What would have to be loaded here is left alone for its first `cold_delay_seconds` where
-   another idle worker has it loaded already.
+The order is that of `service.domain.queueing`. A worker departs from it for one reason: loading
+another model takes longer than most pictures.
 
-So nobody is overtaken any more after `overtake_seconds`, and a worker with a choice keeps to what
-it has loaded until then.
+1. What it would have to load is passed over for what it has loaded, for `overtake_seconds` from
+   when it first was; then it is taken before all that comes after it.
+2. What it would have to load is left alone for its first `cold_delay_seconds` where another idle
+   worker has it loaded already.
 """
 
-from collections.abc import Collection, Iterable
+from collections.abc import Collection, Iterable, MutableMapping
 from dataclasses import dataclass
 
-from service.domain.request import PRIORITIES, Priority
-
-
-@dataclass(frozen=True)
-class Waiting:
-    """A generation in a queue: what it needs, and when it was accepted, in Unix seconds."""
-
-    id: str
-    model: str
-    priority: Priority
-    accepted_at: float
+from service.domain.queueing import Waiting
 
 
 @dataclass(frozen=True)
@@ -36,35 +24,34 @@ class Rule:
 
 
 def choose(
-    waiting: Iterable[Waiting],
+    order: Iterable[Waiting],
     *,
     warm: Collection[str],
     warm_elsewhere: Collection[str],
     now: float,
     rule: Rule,
+    passed_over: MutableMapping[str, float],
 ) -> Waiting | None:
     """What an idle worker takes now.
 
     Args:
-        waiting: candidates that fit its device; of each queue the oldest is enough.
+        order: what waits and fits its device, in the order of service.
         warm: models it has loaded.
         warm_elsewhere: models that other idle workers have loaded.
-        now: Unix seconds.
+        now: seconds.
         rule: the limits.
+        passed_over: when the worker first met what it would have to load, by id; is added to.
 
     Returns:
-        One of `waiting`, or None to wait for more.
+        One of `order`, or None to wait for more.
     """
-    candidates = sorted(waiting, key=lambda one: (one.accepted_at, one.id))
-    if candidates and now - candidates[0].accepted_at >= rule.overtake_seconds:
-        return candidates[0]
-
-    def open_to_us(one: Waiting) -> bool:
-        held = one.model in warm_elsewhere and one.model not in warm
-        return not held or now - one.accepted_at >= rule.cold_delay_seconds
-
-    return min(
-        filter(open_to_us, candidates),
-        key=lambda one: (PRIORITIES.index(one.priority), one.model not in warm),
-        default=None,
-    )
+    first: Waiting | None = None
+    for one in order:
+        if one.model in warm:
+            return one
+        met = passed_over.setdefault(one.id, now)
+        if now - met >= rule.overtake_seconds:
+            return first or one
+        held = one.model in warm_elsewhere and now - met < rule.cold_delay_seconds
+        first = first or (None if held else one)
+    return first

@@ -31,8 +31,9 @@ from rq.worker.base import WorkerStatus
 from service import tracing
 from service.application.ports import WorkerInfo
 from service.channel import Happened, Message
-from service.domain.errors import GenerationNotFound, RecordUnreadable, Unavailable
-from service.domain.generation import Generation, Status
+from service.domain.errors import RecordUnreadable, Unavailable
+from service.domain.generation import Generation
+from service.domain.queueing import Waiting
 from service.domain.request import PRIORITIES
 from service.events.connection import connect
 from service.records.attempts import Attempts
@@ -40,6 +41,7 @@ from service.records.enqueue import SERIALIZER, model_queue
 from service.records.keys import queue_name
 from service.records.records import RedisRecords
 from service.settings import Settings, WorkerSettings
+from service.supervisor.housekeeping import Housekeeping, housekeeping_of
 from service.supervisor.lobby import Lobby
 from service.supervisor.mates import Mates
 from service.supervisor.metrics import WorkerMetrics
@@ -48,7 +50,6 @@ from service.supervisor.pulse import Pulse
 from service.supervisor.routing import Rule
 from service.supervisor.running import POLL_SECONDS
 from service.supervisor.together import RunningBatch
-from service.supervisor.unplaceable import Unplaceable
 from service.telemetry import bind_generation
 
 _log = logging.getLogger(__name__)
@@ -73,6 +74,7 @@ class WarmWorker(Worker):
         connection: RQ's connection; it answers in bytes.
         attempts: where records are kept.
         settings: intervals and limits.
+        housekeeping: what this worker does for all, while it is its turn.
         command: what starts the pipeline process; it is given `--channel-fd N` in the end.
         environment: variables for the pipeline process on top of this process's own.
     """
@@ -84,6 +86,7 @@ class WarmWorker(Worker):
         connection: redis.Redis,
         attempts: Attempts,
         settings: WorkerSettings,
+        housekeeping: Housekeeping,
         command: Sequence[str] = PIPELINE_COMMAND,
         environment: Mapping[str, str] | None = None,
     ) -> None:
@@ -103,9 +106,10 @@ class WarmWorker(Worker):
         rule = Rule(settings.overtake_seconds, settings.cold_delay_seconds)
         self._lobby = Lobby(attempts.records, self._models, rule)
         self._mates = Mates(attempts.records, self._lobby, settings.max_batch)
-        unplaceable = Unplaceable(attempts.records, self._lobby, settings.unplaceable_seconds)
-        self._pulse = Pulse(attempts, settings, self._info, self.heartbeat, unplaceable)
+        self._pulse = Pulse(attempts, settings, self._info, self.heartbeat)
+        self._housekeeping = housekeeping
         self._metrics = WorkerMetrics(self._info)
+        self._chosen: Waiting
         self._busy = False
         self._drain_at: float | None = None
 
@@ -113,6 +117,7 @@ class WarmWorker(Worker):
         """Work until told to stop; Redis may go and come back meanwhile."""
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
         stop_metrics = self._metrics.serve(self._settings.metrics_host, self._settings.metrics_port)
+        self._housekeeping.start()
         try:
             self._pipeline.tend(0.0)
             while not self._stop_requested:
@@ -123,6 +128,7 @@ class WarmWorker(Worker):
                 if not self._stop_requested:
                     time.sleep(RECONNECT_SECONDS)
         finally:
+            self._housekeeping.stop()
             stop_metrics()
             self._pipeline.stop()
             with contextlib.suppress(Unavailable):
@@ -156,10 +162,11 @@ class WarmWorker(Worker):
             _log.warning("no jobs without Redis: %s", error)
             time.sleep(RECONNECT_SECONDS)
             return None
+        self._chosen = chosen
         job = Job(chosen.id, connection=self.connection, serializer=SERIALIZER)
-        return job, model_queue(chosen.model, chosen.priority, self.connection)
+        return job, model_queue(chosen.model, "normal", self.connection)
 
-    def execute_job(self, job: Job, queue: Queue) -> None:
+    def execute_job(self, job: Job, queue: Queue) -> None:  # noqa: ARG002
         """Run one generation to the end of its attempt."""
         with bind_generation(job.id):
             try:
@@ -170,7 +177,9 @@ class WarmWorker(Worker):
                 _log.warning("chosen, but not begun: %s", error)
                 return
             if generation is None:
-                self._drop(job, queue)
+                _log.info("dropped: unknown, final or begun by another worker")
+                with contextlib.suppress(Unavailable):
+                    self._attempts.records.lines.drop(self._chosen)
                 return
             with contextlib.suppress(redis.RedisError):
                 self.set_state(WorkerStatus.BUSY)
@@ -239,17 +248,6 @@ class WarmWorker(Worker):
                 self._metrics.ended(generation.id)
             self._pulse.soon()
 
-    def _drop(self, job: Job, queue: Queue) -> None:
-        """Nothing to run: see to it that the queue does not offer it again."""
-        _log.info("dropped: unknown, final or begun by another worker")
-        with contextlib.suppress(redis.RedisError, Unavailable, RecordUnreadable):
-            try:
-                if self._attempts.records.get(job.id).status is Status.QUEUED:
-                    return  # it was handed back meanwhile
-            except GenerationNotFound:
-                self.connection.delete(job.key)
-            self.connection.lrem(queue.key, 0, job.id)
-
     def _do_chores(self, message: Message | None = None) -> None:
         """Take in what the pipeline process says of itself, and beat when it is time."""
         self._pipeline.note(message)
@@ -294,6 +292,7 @@ def run_worker(settings: Settings, command: Sequence[str] = PIPELINE_COMMAND) ->
         connection=connect(settings.redis.url, decode=False),
         attempts=Attempts(records, settings.worker.max_attempts),
         settings=settings.worker,
+        housekeeping=housekeeping_of(settings),
         command=command,
         environment=settings.environment(),
     ).run()

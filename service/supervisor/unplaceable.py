@@ -1,9 +1,10 @@
-"""Find what waits for nothing, because no live worker has memory for it. Every live worker looks.
+"""Find what waits for nothing, because no live worker has memory for it. One process looks.
 
 Such a generation is told so at once, as a `queued` event with the reason: a larger worker may be on
 its way. When none has come for a while, it fails, and the failure says what would fit.
 """
 
+import contextlib
 import logging
 import math
 import time
@@ -11,6 +12,7 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 
 from service.application.ports import WorkerInfo
+from service.domain.errors import RecordUnreadable
 from service.domain.events import Failed, Queued
 from service.domain.generation import Failure
 from service.domain.request import ResolvedRequest
@@ -22,7 +24,7 @@ _log = logging.getLogger(__name__)
 
 
 class Unplaceable:
-    """Repeated looks at the queues of one worker's models.
+    """Repeated looks at what waits for any model that is served.
 
     Args:
         records: where the generations are.
@@ -40,13 +42,15 @@ class Unplaceable:
         """One look; raises `Unavailable` when Redis does not answer."""
         workers = self._records.workers()
         noticed: dict[str, float] = {}
-        for waiting in (one for queue in self._lobby.queues() for one in queue):
+        served = sorted({model for worker in workers for model in worker.models})
+        for waiting in self._lobby.waiting(served):
             largest = largest_capacity(workers, waiting.model)
             request = None if largest is None else self._lobby.request(waiting.id)
             if largest is None or request is None or request.pixels <= largest:
                 continue
             noticed[waiting.id] = self._since.get(waiting.id, time.monotonic())
-            self._tell(waiting.id, request, largest, noticed[waiting.id])
+            with contextlib.suppress(RecordUnreadable):
+                self._tell(waiting.id, request, largest, noticed[waiting.id])
         self._since = noticed
 
     def _tell(

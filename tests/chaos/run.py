@@ -15,7 +15,7 @@ from ulid import ULID
 
 from service.application.retention import SweepStore
 from service.domain.generation import Generation
-from service.records.keys import CONDEMNED
+from service.records.keys import CONDEMNED, SHARES
 from service.records.retention import RedisRetained
 from tests.chaos.faults import FAULTS, Inject
 from tests.chaos.invariants import broken
@@ -110,7 +110,7 @@ class Chaos:
         left += [*client.keys("hidiffusion:events:*"), *client.keys("rq:job:*")]
         for key in client.keys("*"):
             match client.type(key):
-                case "zset" if key != CONDEMNED and not key.startswith("rq:"):
+                case "zset" if key not in (CONDEMNED, SHARES) and not key.startswith("rq:"):
                     left += [f"{key}: {member}" for member in client.zrange(key, 0, -1)]
                 case "list":
                     left += [f"{key}: {member}" for member in client.lrange(key, 0, -1)]

@@ -472,6 +472,17 @@ def test_a_repeated_request_is_answered_where_a_new_one_has_no_room(
     assert service.post(token).status_code == 429
 
 
+def test_only_keys_that_may_ask_for_urgency(service: Service) -> None:
+    urgent = service.token("acme", (Scope.READ, Scope.WRITE, Scope.HIGH))
+    body = {"prompt": "a fox", "priority": "high"}
+    answers = []
+    for token in (service.owner, urgent):
+        with service.http(token) as http:
+            answers.append(http.post("/v1/generations", json=body))
+    assert [answer.status_code for answer in answers] == [403, 202]
+    assert "'high'" in answers[0].json()["detail"]
+
+
 def test_reads_per_minute_over_both_front_ends(service: Service) -> None:
     token = service.token("acme", (Scope.READ, Scope.WRITE), limits=KeyLimits(reads_per_minute=2))
     with service.http(token) as http:

@@ -47,6 +47,7 @@ def snapshot(url: str) -> dict[bytes, object]:
     """Every key with its value, whatever its type."""
     with redis.Redis.from_url(url) as client:
         read = {
+            b"string": client.get,
             b"hash": client.hgetall,
             b"stream": client.xrange,
             b"zset": lambda key: client.zrange(key, 0, -1, withscores=True),
@@ -392,7 +393,8 @@ def test_deleting_leaves_nothing(records, client):
     records.record(generation.id, Cancelled(attempt=1, at=now()))
     records.delete(generation.id)
     records.delete(generation.id)
-    assert client.keys("*") == ["rq:queues"]
+    shared = {"rq:queues", "hidiffusion:shares", "hidiffusion:virtual-time"}
+    assert {*client.keys("*")} <= shared
     with pytest.raises(GenerationNotFound):
         records.get(generation.id)
 

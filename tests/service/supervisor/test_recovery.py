@@ -1,8 +1,6 @@
 """Sweeps over what a dead worker left in a real Redis."""
 
 import pytest
-import redis
-from rq import Queue
 
 from service.application.ports import WorkerInfo
 from service.domain.errors import Unavailable
@@ -10,10 +8,18 @@ from service.domain.generation import Status
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.records.attempts import Attempts
-from service.records.keys import LEASES, index_key, queue_key, record_key
+from service.records.keys import (
+    BACKLOG,
+    ENDED,
+    LEASES,
+    index_key,
+    line_key,
+    queue_key,
+    record_key,
+)
 from service.records.records import RedisRecords
 from service.settings import RedisSettings
-from service.supervisor.recovery import Recovery
+from service.supervisor.recovery import BATCH, Recovery
 from tests.generations import MODEL, make_generation, now
 from tests.servers import free_port
 
@@ -97,39 +103,35 @@ def test_a_lease_without_a_record_is_dropped(recovery, client):
     assert client.zcard(LEASES) == 0
 
 
-def test_what_was_taken_and_never_begun_is_put_back_first(records, recovery, waiting, client):
+def test_what_waits_and_is_in_no_line_is_put_back_in_its_place(records, recovery, waiting, client):
+    """As a version that knows no lines leaves it."""
     other = records.accept(make_generation(), None)
-    assert client.lpop(queue_key(MODEL, "normal")) == waiting.id
+    client.zrem(line_key(MODEL, ""), waiting.id)
+    client.delete(BACKLOG + MODEL)
     recovery.sweep()
-    assert client.lrange(queue_key(MODEL, "normal"), 0, -1) == [other.id]
-    recovery.sweep()
-    recovery.sweep()
-    assert client.lrange(queue_key(MODEL, "normal"), 0, -1) == [waiting.id, other.id]
+    (line,) = records.lines.of([MODEL])
+    assert [one.id for one in line.waiting] == [waiting.id, other.id]
+    assert records.queue_depth(MODEL) == 2
 
 
-def test_an_emptied_queue_fills_again_and_rq_can_take_from_it(records, recovery, redis_url):
+def test_an_emptied_queue_fills_again(records, recovery, client):
     accepted = [records.accept(make_generation(model=model), None) for model in ("fox", "owl")]
-    with redis.Redis.from_url(redis_url) as connection:
-        queues = [
-            Queue(f"generations:{model}:normal", connection=connection, serializer="json")
-            for model in ("fox", "owl")
-        ]
-        for queue in queues:
-            queue.empty()
-        recovery.sweep()
-        recovery.sweep()
-        assert [queue.jobs[0].id for queue in queues] == [g.id for g in accepted]
-
-
-def test_what_is_begun_meanwhile_is_not_put_back(records, recovery, waiting, client):
-    client.lpop(queue_key(MODEL, "normal"))
+    for model in ("fox", "owl"):
+        client.delete(line_key(model, ""), BACKLOG + model, queue_key(model, "normal"))
     recovery.sweep()
+    lines = [records.lines.of([model])[0].waiting[0].id for model in ("fox", "owl")]
+    assert lines == [g.id for g in accepted]
+    assert [records.queue_depth(model) for model in ("fox", "owl")] == [1, 1]
+
+
+def test_what_is_begun_meanwhile_is_not_put_back(records, recovery, waiting):
     records.begin_attempt(waiting.id, "slow", now())
     recovery.sweep()
+    assert records.lines.of([MODEL]) == []
     assert records.queue_depth(MODEL) == 0
 
 
-def test_indexes_forget_what_expired_and_workers_that_are_silent(
+def test_indexes_forget_records_that_are_gone_and_workers_that_are_silent(
     records, attempts, recovery, waiting, client
 ):
     gone = records.accept(make_generation(), None)
@@ -140,6 +142,49 @@ def test_indexes_forget_what_expired_and_workers_that_are_silent(
     assert client.zrange(index_key("all"), 0, -1) == [waiting.id]
     assert client.zrange(index_key("queued"), 0, -1) == [waiting.id]
     assert client.smembers("hidiffusion:workers") == set()
+
+
+@pytest.mark.parametrize("known", [True, False], ids=["indexed", "by the audit"])
+def test_what_has_ended_leaves_every_index_and_its_tenant_none(records, recovery, client, known):
+    mine = make_generation().model_copy(update={"tenant": "acme"})
+    records.accept(mine, None)
+    records.request_cancel(mine.id, now())
+    if not known:  # as an older version ends them
+        client.delete(ENDED)
+        recovery.sweep()
+    ((member, _),) = client.zrange(ENDED, 0, -1, withscores=True)
+    recovery.sweep()
+    assert client.zcard(index_key("all", "acme")) == 1
+    client.zadd(ENDED, {member: 0})
+    recovery.sweep()
+    assert client.zcard(index_key("all", "acme")) == 1, "its record has not ended yet"
+    client.delete(record_key(mine.id))
+    client.zadd(ENDED, {member: 0})
+    recovery.sweep()
+    assert client.keys("hidiffusion:index:*") == []
+    assert client.zcard(ENDED) == 0
+
+
+def test_a_step_costs_the_same_however_many_tenants_there_are(records, recovery, client):
+    def commands() -> int:
+        client.config_resetstat()
+        recovery.sweep()
+        stats = client.info("commandstats")
+        return sum(each["calls"] for name, each in stats.items() if name != "cmdstat_info")
+
+    def accept(tenants: int) -> None:
+        for number in range(tenants):
+            mine = make_generation().model_copy(update={"tenant": f"t{number}"})
+            records.accept(mine, None)
+            records.begin_attempt(mine.id, "w", now())
+            client.zrem(LEASES, mine.id)
+
+    accept(5)
+    few = commands()
+    accept(300)
+    recovery.sweep()  # one round of the audit
+    many = commands()
+    assert many <= few + 3 * BATCH
 
 
 def test_without_redis_a_sweep_says_so():

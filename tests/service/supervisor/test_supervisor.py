@@ -7,12 +7,12 @@ import sys
 import time
 
 import pytest
-from rq import Queue
 
 from service.domain.events import Queued
 from service.domain.generation import Status
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
+from service.records.keys import record_key
 from service.records.records import RedisRecords
 from service.settings import RedisSettings, WorkerSettings
 from service.supervisor.running import POLL_SECONDS
@@ -137,22 +137,20 @@ class TestWarmth:
         assert begun["high"] < begun["normal"] < begun["low"]
 
     def test_nobody_is_overtaken_for_longer_than_set(self, desk, start_worker):
-        """A worker warm for `fox`, with urgent work for it all the time, turns to an old `owl`."""
-        old = desk.records.accept(make_generation(model="owl", priority="low"), None).id
-        urgent = [
-            desk.records.accept(make_generation("linger", "fox", "high"), None).id for _ in range(4)
-        ]
+        """A worker warm for `fox`, with work for it all the time, turns to an older `owl`."""
+        old = desk.records.accept(make_generation(model="owl"), None).id
+        younger = [desk.records.accept(make_generation("linger", "fox"), None).id for _ in range(4)]
         start_worker(models=("fox", "owl"), warm=("fox",), overtake_seconds=0.5)
         begun = desk.wait_for_end(old).started_at
-        assert begun < desk.wait_for_end(urgent[-1]).started_at
+        assert desk.wait_for_end(younger[0]).started_at < begun
+        assert begun < desk.wait_for_end(younger[-1]).started_at
 
     def test_a_job_without_a_record_is_dropped(self, steady):
         desk, _ = steady
-        connection = connect(desk.url, decode=False)
-        queue = Queue(f"generations:{MODEL}:normal", connection=connection, serializer="json")
-        expired = queue.enqueue("hidiffusion.generation", "expired", job_id="expired")
+        expired = desk.records.accept(make_generation(), None)
+        desk.records.redis.delete(record_key(expired.id))
         assert desk.wait_for_end_of("paint").status is Status.SUCCEEDED
-        assert not connection.exists(expired.key)
+        wait_until(lambda: desk.records.queue_depth(MODEL) == 0, "it to leave the queue")
 
 
 class TestMemory:
