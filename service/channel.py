@@ -18,6 +18,9 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 from service.domain.events import Event
 from service.domain.generation import Generation
 
+#: Seconds between two signs of life of a pipeline process.
+ALIVE_SECONDS = 5.0
+
 
 class _Message(BaseModel):
     model_config = ConfigDict(frozen=True)
@@ -66,6 +69,12 @@ class Warm(_Message):
     capacities: dict[str, int] = {}
 
 
+class Alive(_Message):
+    """From the child, at intervals from its start: its threads run, whatever they do."""
+
+    type: Literal["alive"] = "alive"
+
+
 class Happened(_Message):
     """From the child: an event of a generation it runs; a final event ends that one."""
 
@@ -74,7 +83,7 @@ class Happened(_Message):
     event: Event
 
 
-Message = Annotated[Run | Cancel | Stop | Warm | Happened, Field(discriminator="type")]
+Message = Annotated[Run | Cancel | Stop | Warm | Alive | Happened, Field(discriminator="type")]
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Message)
 
 

@@ -161,6 +161,11 @@ class WorkerSettings(_Section):
     warm_up_seconds: float = Field(
         900.0, description="A pipeline process that is not ready after this long is replaced."
     )
+    stall_seconds: float = Field(
+        60.0,
+        description="A pipeline process without any sign of life for this long is replaced; one "
+        "without progress after ten times the longest silence of those like it, at least this.",
+    )
     memory_bytes: int | None = Field(
         None, description="Device memory for weights and runs together; default: what is free."
     )

@@ -50,6 +50,7 @@ from service.supervisor.pulse import Pulse
 from service.supervisor.routing import Rule
 from service.supervisor.running import POLL_SECONDS
 from service.supervisor.together import RunningBatch
+from service.supervisor.watchdog import Silences
 from service.telemetry import bind_generation
 
 _log = logging.getLogger(__name__)
@@ -108,6 +109,7 @@ class WarmWorker(Worker):
         self._mates = Mates(attempts.records, self._lobby, settings.max_batch)
         self._pulse = Pulse(attempts, settings, self._info, self.heartbeat)
         self._housekeeping = housekeeping
+        self._silences = Silences(settings.stall_seconds, settings.warm_up_seconds)
         self._metrics = WorkerMetrics(self._info)
         self._chosen: Waiting
         self._busy = False
@@ -230,6 +232,7 @@ class WarmWorker(Worker):
             self._pipeline.process,
             generations,
             settings=self._settings,
+            silences=self._silences,
             chores=self._do_chores,
             drain_deadline=lambda: self._drain_at,
         )

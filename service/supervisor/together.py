@@ -10,6 +10,7 @@ from service.records.attempts import Attempts
 from service.settings import WorkerSettings
 from service.supervisor.process import PipelineProcess
 from service.supervisor.running import POLL_SECONDS, RunningAttempt
+from service.supervisor.watchdog import Silences, Watchdog
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +25,7 @@ class RunningBatch:
         process: the pipeline process, warm and idle.
         generations: as their attempts were begun; the rows of a batch, where there are several.
         settings: time limits.
+        silences: how long attempts like these were silent.
         chores: what else the supervisor does meanwhile; called several times a second.
         drain_deadline: the moment on the monotonic clock to hand back at; None while not draining.
     """
@@ -35,12 +37,14 @@ class RunningBatch:
         generations: Sequence[Generation],
         *,
         settings: WorkerSettings,
+        silences: Silences,
         chores: Callable[[Message | None], None],
         drain_deadline: Callable[[], float | None],
     ) -> None:
         self._process = process
         self._chores = chores
         self._drain_deadline = drain_deadline
+        self._watchdog = Watchdog(generations, silences, settings)
         self._rows = [
             RunningAttempt(
                 attempts, process, generation, settings=settings, drain_deadline=drain_deadline
@@ -54,21 +58,26 @@ class RunningBatch:
         Returns:
             Whether the pipeline process lives; when not, it is already buried.
         """
-        alive = True
+        alive, verdict = True, ""
         first, *mates = (row.traced for row in self._rows)
         try:
             self._process.send(Run(generation=first, mates=tuple(mates)))
             while not all(row.over for row in self._rows):
                 message = self._process.receive(POLL_SECONDS)
+                self._watchdog.hear(message)
                 for row in self._rows:
                     row.hear(message)
                 self._chores(message)
                 for row in self._rows:
                     row.deliver()
                     row.look()
+                if verdict := self._watchdog.verdict():
+                    _log.error("%s; replacing it", verdict)
+                    self._process.kill()
+                    raise ChannelClosed(verdict)
         except ChannelClosed:
             alive = False
-            death = self._process.bury()
+            death = verdict or self._process.bury()
             for row in self._rows:
                 if not row.over:
                     row.conclude(death)

@@ -12,6 +12,7 @@ import pytest
 from pydantic import TypeAdapter
 
 from service.channel import (
+    Alive,
     Cancel,
     Channel,
     ChannelClosed,
@@ -98,6 +99,7 @@ MESSAGES: list[tuple[Message, dict]] = [
             },
         },
     ),
+    (Alive(), {"type": "alive"}),
 ]
 
 

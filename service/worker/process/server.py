@@ -1,13 +1,26 @@
 """The child's side of the channel: takes runs, tells events."""
 
+import contextlib
 import logging
 import os
 import queue
 import threading
+import time
 from collections.abc import Sequence
 
 from service import tracing
-from service.channel import Cancel, Channel, ChannelClosed, Happened, Message, Run, Stop, Warm
+from service.channel import (
+    ALIVE_SECONDS,
+    Alive,
+    Cancel,
+    Channel,
+    ChannelClosed,
+    Happened,
+    Message,
+    Run,
+    Stop,
+    Warm,
+)
 from service.domain.generation import Generation
 from service.settings import Settings
 from service.storage.store import open_store
@@ -66,6 +79,7 @@ class PipelineServer:
     def serve(self) -> None:
         """Load, say so, and run what is asked for until told to stop."""
         threading.Thread(target=self._listen, name="channel", daemon=True).start()
+        threading.Thread(target=self._tell_alive, name="alive", daemon=True).start()
         if self._settings.worker.preload:
             for name in self._models:
                 self._preload(name)
@@ -116,6 +130,12 @@ class PipelineServer:
     def _send(self, message: Message) -> None:
         with self._sending:
             self._channel.send(message)
+
+    def _tell_alive(self) -> None:
+        with contextlib.suppress(ChannelClosed):
+            while True:
+                self._send(Alive())
+                time.sleep(ALIVE_SECONDS)
 
     def _listen(self) -> None:
         """Hear the supervisor; without one there is nobody to work for, so exit at once."""

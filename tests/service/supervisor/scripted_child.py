@@ -11,6 +11,7 @@ A prompt is one word, and what it does in each attempt:
     doom      killed by signal 9 at once
     stumble   killed in the first attempt, `paint` in the next
     stall     `slow` in the first attempt, `paint` in the next
+    freeze    stopped by a signal after a step of the first attempt, `paint` in the next
     babble    no message at all in the first attempt, `paint` in the next
 """
 
@@ -70,6 +71,9 @@ def perform(channel: Channel, generation: Generation) -> None:
         case "stumble" if attempt == 1:
             step(1)
             os.kill(os.getpid(), signal.SIGKILL)
+        case "freeze" if attempt == 1:
+            step(1)
+            os.kill(os.getpid(), signal.SIGSTOP)
         case "babble" if attempt == 1:
             os.write(int(sys.argv[-1]), b"Loading...\n")
         case "shelve":

@@ -221,6 +221,13 @@ class TestPipelineDeath:
         assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 2)
         assert not alive(last)
 
+    def test_a_pipeline_that_is_stopped_is_replaced_and_the_job_goes_on(self, desk, start_worker):
+        start_worker(stall_seconds=1)
+        ended = desk.wait_for_end_of("freeze")
+        assert (ended.status, ended.attempt) == (Status.SUCCEEDED, 2)
+        again = next(event for event in desk.events(ended.id)[1:] if isinstance(event, Queued))
+        assert again.reason == "the pipeline process sent no sign of life for 1 s"
+
     def test_an_idle_pipeline_that_dies_is_replaced(self, steady):
         desk, worker = steady
         children = len(worker.children)
