@@ -16,8 +16,23 @@ from hidiffusion.errors import (
     UnplannedCallError,
     UnsupportedModelError,
 )
-from hidiffusion.unet.config import HiDiffusionConfig, ResolvedConfig, ShiftSchedule, random_shifts
-from hidiffusion.unet.patch import apply_hidiffusion, patched, remove_hidiffusion
+
+try:
+    from hidiffusion.unet.config import (
+        HiDiffusionConfig,
+        ResolvedConfig,
+        ShiftSchedule,
+        random_shifts,
+    )
+    from hidiffusion.unet.patch import apply_hidiffusion, patched, remove_hidiffusion
+except ModuleNotFoundError as error:
+    if (error.name or "").startswith("hidiffusion"):
+        raise
+    raise ImportError(
+        f"hidiffusion needs {error.name!r}, which is not installed; "
+        "pip install 'hidiffusion[torch]'",
+        name=error.name,
+    ) from None
 
 __all__ = [
     "AlreadyAppliedError",

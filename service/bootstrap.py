@@ -1,7 +1,7 @@
 """The composition root: the only place that picks concrete adapters for the ports."""
 
 import logging
-import socket
+import shutil
 import threading
 import time
 from collections.abc import Callable
@@ -17,7 +17,8 @@ from service.application.access import Access
 from service.application.cancel import CancelGeneration, PurgeGeneration
 from service.application.ports import Records
 from service.application.query import Query
-from service.application.retention import SweepStore, Swept
+from service.application.readiness import wait_for
+from service.application.retention import Budget, SweepStore, Swept
 from service.application.submit import SubmitGeneration
 from service.application.uploads import Uploads
 from service.application.use_cases import UseCases
@@ -33,16 +34,17 @@ from service.records.quarantine import Quarantined
 from service.records.records import RedisRecords
 from service.records.retention import RedisRetained
 from service.records.uploads import RedisUploads
-from service.settings import Settings
+from service.settings import RetentionSettings, Settings
 from service.storage.key_file import KeyFile
 from service.storage.pictures import PictureReader
 from service.storage.secret_file import SecretFile
 from service.storage.store import open_store
-from service.supervisor import supervisor
 from service.telemetry import configure_logging
 from service.tracing import configure_tracing
 
 _log = logging.getLogger(__name__)
+
+_LOOPBACK = {"127.0.0.1", "::1", "localhost"}
 
 
 class SystemClock:
@@ -121,6 +123,7 @@ def run_webhooks(settings: Settings) -> None:
 
     Raises:
         ValueError: the file of secrets is not set or cannot be read, or an allowed target is none.
+        Unavailable: Redis takes no writes, and did not for `START_SECONDS`.
     """
     configure_logging(settings.log_level)
     webhooks, url = settings.webhooks, settings.redis.url
@@ -132,9 +135,11 @@ def run_webhooks(settings: Settings) -> None:
     secrets = SecretFile(webhooks.secret_file)
     secrets.of("")
     connection = connect(url, decode=False)
+    records = RedisRecords(connect(url), settings.redis)
+    wait_for(records.ping)
     WebhookWorker(
         connection,
-        RedisRecords(connect(url), settings.redis),
+        records,
         open_outbox(settings),
         Courier(Targets.parse(webhooks.allowed_targets), webhooks.timeout_seconds),
         secrets_of=secrets.of,
@@ -154,6 +159,7 @@ def run_api(settings: Settings) -> None:
 
     Raises:
         ValueError: a setting is wrong, or the file of API keys cannot be read.
+        ServiceError: Redis or the store takes no writes, and did not for `START_SECONDS`.
     """
     configure_logging(settings.log_level, settings.log_format, prompts=settings.log_prompts)
     configure_tracing("api", settings.tracing_endpoint)
@@ -165,6 +171,13 @@ def run_api(settings: Settings) -> None:
         keys = KeyFile(settings.api.key_file)
         keys.check()
         access = Access(keys, records, RedisLimiter(client), SystemClock(), build)
+    elif settings.api.host not in _LOOPBACK:
+        _log.warning(
+            "HIDIFFUSION_API__KEY_FILE is not set: everybody who reaches %s may do everything; "
+            "make keys with `hidiffusion keys create`",
+            settings.api.host,
+        )
+    wait_for(records.ping, open_store(settings.store).ping)
     if settings.retention.interval_seconds:
         threading.Thread(target=_keep_sweeping, args=(settings,), daemon=True).start()
     uvloop.run(serve(settings.api, build(records), access=access))
@@ -201,29 +214,20 @@ def _retained(settings: Settings) -> RedisRetained:
     return RedisRetained(RedisRecords(connect(settings.redis.url), settings.redis))
 
 
+def _budget(retention: RetentionSettings) -> Budget:
+    """What the store may hold, in bytes, given what it holds; None: no limit."""
+
+    disk, share = retention.disk, retention.disk_share
+    if disk is None:
+        return lambda _held: retention.max_bytes
+    return lambda held: int(share * (held + shutil.disk_usage(disk).free))
+
+
 def _sweeper(settings: Settings, retained: RedisRetained) -> SweepStore:
     retention = settings.retention
     return SweepStore(
         open_store(settings.store),
         retained,
-        max_bytes=retention.max_bytes,
+        budget=_budget(retention),
         grace_seconds=retention.grace_seconds,
     )
-
-
-def worker_is_alive(settings: Settings) -> bool:
-    """Whether a worker on this host has reported within its heartbeat's lifetime.
-
-    Raises:
-        Unavailable: Redis cannot be reached.
-    """
-    records = RedisRecords(connect(settings.redis.url), settings.redis)
-    prefix = f"{socket.gethostname()}-"
-    return any(worker.name.startswith(prefix) for worker in records.workers())
-
-
-def run_worker(settings: Settings) -> None:
-    """Run one worker until told to stop."""
-    configure_logging(settings.log_level, settings.log_format, prompts=settings.log_prompts)
-    configure_tracing("supervisor", settings.tracing_endpoint)
-    supervisor.run_worker(settings)

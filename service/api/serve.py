@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import logging
 import signal
 import socket
@@ -20,6 +21,7 @@ from service.api.picture_work import PictureWork
 from service.api.tls import Certificates
 from service.application.access import Access
 from service.application.use_cases import UseCases
+from service.health import answering
 from service.settings import ApiSettings
 
 logger = logging.getLogger(__name__)
@@ -29,6 +31,9 @@ DRAIN_SECONDS = 10
 
 #: Threads for what gRPC methods wait for, Redis and the store; as many as HTTP has (anyio's own).
 THREADS = 40
+
+#: An event loop that has not come to its next task after this long serves nobody.
+LOOP_SECONDS = 3.0
 
 _BACKLOG = 2048
 
@@ -65,11 +70,21 @@ async def serve(
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, asked_to_stop.set)
     async with front_ends(settings, use_cases, access) as endpoints:
-        logger.info("serving HTTP at %s, gRPC at %s", endpoints.http_url, endpoints.grpc_address)
-        if on_ready is not None:
-            on_ready(endpoints)
-        await asked_to_stop.wait()
-        logger.info("stopping")
+        with answering("api", lambda: _trouble(loop)):
+            logger.info("serving HTTP at %s, gRPC at %s", *dataclasses.astuple(endpoints))
+            if on_ready is not None:
+                on_ready(endpoints)
+            await asked_to_stop.wait()
+            logger.info("stopping")
+
+
+def _trouble(loop: asyncio.AbstractEventLoop) -> str:
+    """What is wrong with the loop that serves, asked from another thread."""
+    try:
+        asyncio.run_coroutine_threadsafe(asyncio.sleep(0), loop).result(LOOP_SECONDS)
+    except TimeoutError:
+        return f"the event loop has been busy for {LOOP_SECONDS:g} s"
+    return ""
 
 
 @contextlib.asynccontextmanager

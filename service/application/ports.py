@@ -148,7 +148,7 @@ class Records(Protocol):
         ...
 
     def ping(self) -> None:
-        """Return when Redis answers; raise `Unavailable` otherwise."""
+        """Return when Redis takes a write; raise `Unavailable` otherwise."""
         ...
 
 
@@ -238,7 +238,7 @@ class ObjectStore(Protocol):
         ...
 
     def ping(self) -> None:
-        """Return when the store answers; raise `Unavailable` otherwise."""
+        """Return when the store takes a write; raise `Unavailable` or `StoreError` otherwise."""
         ...
 
 

@@ -12,9 +12,10 @@ from service.application.ports import (
     WorkerInfo,
 )
 from service.application.queue_place import QueuePlace, queue_place
+from service.application.readiness import Readiness
 from service.domain.artifacts import EXTENSIONS, ArtifactKeys, TileFormat, TileRef
 from service.domain.catalog import Catalog, Model
-from service.domain.errors import ArtifactNotFound, NotFound, Unavailable
+from service.domain.errors import ArtifactNotFound, NotFound
 from service.domain.generation import Generation, Status
 
 MAX_PAGE = 100
@@ -60,6 +61,7 @@ class Query:
         self._webhooks = webhooks
         self._tile_size = tile_size
         self._tile_overlap = tile_overlap
+        self._readiness = Readiness(records.ping, store.ping)
 
     def generation(self, generation_id: str) -> Generation:
         """One record; raises `GenerationNotFound`."""
@@ -169,16 +171,14 @@ class Query:
         return self._webhooks.figures()
 
     def check_ready(self) -> None:
-        """Return when a request could be served now; raise `Unavailable` naming what is missing."""
-        self._records.ping()
-        self._store.ping()
-        workers = self._records.workers()
-        if not workers:
-            raise Unavailable("worker", "no worker has reported within its heartbeat interval")
-        if all(worker.state == "starting" for worker in workers):
-            troubles = [f"{worker.name}: {worker.trouble}" for worker in workers if worker.trouble]
-            told = "; ".join(["no worker has its pipelines warm yet", *troubles])
-            raise Unavailable("worker", told)
+        """Return when a request could be accepted now: a write to Redis and one to the store work.
+
+        Workers do not matter to that: what is accepted waits for one.
+
+        Raises:
+            Unavailable: one of them does not take it; it names which.
+        """
+        self._readiness.check()
 
     def _tiled(self, generation_id: str, artifact: str) -> Generation:
         """The record of a generation whose tiles were asked for."""

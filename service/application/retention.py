@@ -8,7 +8,7 @@ was sent to an object a moment ago can still fetch it.
 import logging
 import re
 from collections import defaultdict
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
 from service.application.ports import ObjectStore, Retained
@@ -24,6 +24,10 @@ BATCH = 100
 #: Keys of attempts and of uploads; whatever else lies beside them is not ours to delete.
 _KEY = re.compile(r"generations/[^/]+/\d+/.")
 _UPLOAD = re.compile(r"uploads/[^/]+/[^/]+/[^/]+$")
+
+
+#: What the store may hold in bytes, given what it holds; None: no limit.
+Budget = Callable[[int], int | None]
 
 
 @dataclass(frozen=True)
@@ -45,7 +49,7 @@ class SweepStore:
     Args:
         store: where the objects are.
         retained: the records, and what was condemned since when.
-        max_bytes: budget; None: no limit.
+        budget: what the store may hold in bytes, given what it holds; None: no limit.
         grace_seconds: from condemning objects to deleting them.
     """
 
@@ -54,12 +58,12 @@ class SweepStore:
         store: ObjectStore,
         retained: Retained,
         *,
-        max_bytes: int | None,
+        budget: Budget,
         grace_seconds: float,
     ) -> None:
         self._store = store
         self._retained = retained
-        self._max_bytes = max_bytes
+        self._budget = budget
         self._grace_seconds = grace_seconds
 
     def __call__(self) -> Swept:
@@ -76,9 +80,10 @@ class SweepStore:
         uploads = self._uploads()
         condemned |= self._left_over_uploads(uploads)
         kept = sum(sizes.values()) + sum(uploads.values()) - sum(condemned.values())
+        allowed = self._budget(sum(sizes.values()) + sum(uploads.values()))
         ended = 0
         for generation_id, mine in _oldest_first(sizes, records):
-            if self._max_bytes is None or kept <= self._max_bytes:
+            if allowed is None or kept <= allowed:
                 break
             self._retained.delete(generation_id)
             kept -= sum(size for key, size in mine.items() if key not in condemned)

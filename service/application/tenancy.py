@@ -145,5 +145,5 @@ class CallerRecords(Records):
         return self._records.unreadable()
 
     def ping(self) -> None:
-        """Return when Redis answers."""
+        """Return when Redis takes a write."""
         self._records.ping()

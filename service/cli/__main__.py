@@ -1,5 +1,5 @@
 """`python -m service.cli`, the same as the `hidiffusion` command."""
 
-from service.cli.app import main
+from service.cli import main
 
 main()

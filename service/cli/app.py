@@ -1,5 +1,7 @@
 """The `hidiffusion` command and its subcommands."""
 
+import importlib.util
+import os
 import signal
 import ssl
 import time
@@ -10,7 +12,6 @@ from pathlib import Path
 from typing import Annotated, Any
 
 import typer
-from pydantic import ValidationError
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -25,12 +26,12 @@ from service.cli.connection import (
     local_service,
     trust,
 )
-from service.cli.embedded import Embedded, StartError, embedded_service
+from service.cli.devices import CPU, chosen_devices, run_workers, visible_devices
+from service.cli.embedded import Embedded, embedded_service
 from service.cli.generate import generate_picture
+from service.cli.problems import plain_errors, read_settings
 from service.cli.settings_table import describe_settings
-from service.client import ClientError
-from service.domain.errors import ServiceError
-from service.settings import Settings
+from service.telemetry import configure_logging
 
 app = typer.Typer(
     help="High-resolution pictures with HiDiffusion: run the service, or ask it for a picture.",
@@ -46,17 +47,29 @@ _DataOption = Annotated[
 ]
 _DEFAULT_DATA = Path("data")
 
+_DevicesOption = Annotated[
+    str | None,
+    typer.Option(
+        help="One worker a device: all, or numbers such as 0,1; cpu may be named. Each sees its "
+        "own device alone. Default: one worker, on the device of HIDIFFUSION_WORKER__DEVICE."
+    ),
+]
+
 
 def _picture_option(text: str) -> Any:
     return typer.Option(exists=True, dir_okay=False, readable=True, metavar="FILE", help=text)
 
 
 @app.command()
-def up(data: _DataOption = _DEFAULT_DATA) -> None:
-    """Run the whole service on this machine until interrupted: Redis, API, gRPC and a worker."""
+def up(data: _DataOption = _DEFAULT_DATA, devices: _DevicesOption = None) -> None:
+    """Run the whole service on this machine until interrupted: Redis, API, gRPC and workers."""
     console = Console()
+    _need_torch()
+    if devices is not None:
+        with plain_errors():
+            _chosen(devices)
     _stop_on_terminate()
-    with suppress(KeyboardInterrupt), _embedded(data, console) as service:
+    with suppress(KeyboardInterrupt), _embedded(data, console, devices) as service:
         table = Table(show_header=False, box=None)
         table.add_row("HTTP", service.url, "[dim]API documentation at /docs[/dim]")
         table.add_row("gRPC", service.grpc_address, "[dim]with reflection[/dim]")
@@ -74,22 +87,23 @@ def api() -> None:
     """Run the HTTP and gRPC front ends; settings come from HIDIFFUSION_* variables."""
     from service.bootstrap import run_api
 
-    run_api(_settings())
+    with plain_errors():
+        run_api(read_settings())
 
 
 @app.command()
-def worker(
-    check: Annotated[
-        bool, typer.Option("--check", help="Only tell whether this host's worker is alive.")
-    ] = False,
-) -> None:
-    """Run one worker: a supervisor and its warm pipeline process."""
-    from service.bootstrap import run_worker, worker_is_alive
+def worker(devices: _DevicesOption = None) -> None:
+    """Run one worker, a supervisor and its warm pipeline process; with --devices, one a device."""
+    settings = read_settings()
+    _need_torch()
+    with plain_errors():
+        if devices is None:
+            from service.supervisor.supervisor import run_worker
 
-    if check:
-        with _plain_errors():
-            raise typer.Exit(0 if worker_is_alive(_settings()) else 1)
-    run_worker(_settings())
+            run_worker(settings)
+            return
+        configure_logging(settings.log_level, settings.log_format)
+        raise typer.Exit(run_workers(settings, _chosen(devices)))
 
 
 @app.command()
@@ -97,8 +111,8 @@ def sweep() -> None:
     """Delete from the store what is over its budget and what no record refers to any more."""
     from service.bootstrap import sweep as sweep_store
 
-    with _plain_errors():
-        swept = sweep_store(_settings())
+    with plain_errors():
+        swept = sweep_store(read_settings())
     deleted = f"deleted {swept.records} records and {swept.objects} objects"
     typer.echo(f"{deleted}; {swept.kept_bytes} bytes stay")
 
@@ -179,7 +193,7 @@ def generate(
     pictures = {name: path for name, path in (("image", image), ("mask", mask)) if path}
     console = Console()
     _stop_on_terminate()
-    with _plain_errors():
+    with plain_errors():
         verify = trust(ca_certificate, client_certificate, client_key)
         with _service(server, verify, data, console) as connection:
             folder = Path("outputs")
@@ -198,7 +212,7 @@ def models(
     """List the models of a running service, or of the local catalogue when none runs."""
     console = Console()
     table = Table("model", "native", "largest", "default method", "methods", "warm workers")
-    with _plain_errors():
+    with plain_errors():
         verify = trust(ca_certificate, client_certificate, client_key)
         for row in _model_rows(_running(server, verify)):
             table.add_row(*row)
@@ -224,7 +238,7 @@ def settings(
 
 def _model_rows(connection: Connection | None) -> Iterator[tuple[str, ...]]:
     if connection is None:
-        for model in _settings().load_catalog().models:
+        for model in read_settings().load_catalog().models:
             sizes = f"{model.native_size} px", f"{model.max_size} px"
             methods = ", ".join(model.methods)
             yield model.name, *sizes, model.default_method, methods, "none running"
@@ -238,7 +252,7 @@ def _model_rows(connection: Connection | None) -> Iterator[tuple[str, ...]]:
 
 def _running(server: str | None, verify: ssl.SSLContext | bool) -> Connection | None:
     """The service named, or one that runs here."""
-    return Connection(server, verify) if server else local_service(_settings().api, verify)
+    return Connection(server, verify) if server else local_service(read_settings().api, verify)
 
 
 @contextmanager
@@ -249,38 +263,17 @@ def _service(
     if connection := _running(server, verify):
         yield connection
         return
+    _need_torch()
     with _embedded(data, console) as service:
-        yield Connection(service.url)
+        yield Connection(service.url, lasting=False)
 
 
 @contextmanager
-def _embedded(data: Path, console: Console) -> Iterator[Embedded]:
-    with _plain_errors(), embedded_service(data, _settings()) as service:
+def _embedded(data: Path, console: Console, devices: str | None = None) -> Iterator[Embedded]:
+    with plain_errors(), embedded_service(data, read_settings(), devices) as service:
         with console.status("starting Redis, the API and a worker, and warming the model"):
             service.wait_until_ready()
         yield service
-
-
-@contextmanager
-def _plain_errors() -> Iterator[None]:
-    """Say what went wrong in a line, without a traceback, and exit with status 1."""
-    try:
-        yield
-    except (ClientError, StartError, ServiceError, ValueError, OSError) as error:
-        Console(stderr=True).print(f"[red]error[/red] {escape(str(error))}", soft_wrap=True)
-        raise typer.Exit(1) from None
-
-
-def _settings() -> Settings:
-    try:
-        return Settings()
-    except ValidationError as error:
-        lines = [
-            f"HIDIFFUSION_{'__'.join(str(part).upper() for part in item['loc'])}: {item['msg']}"
-            for item in error.errors()
-        ]
-        Console(stderr=True).print("[red]bad settings[/red]\n" + escape("\n".join(lines)))
-        raise typer.Exit(2) from None
 
 
 def _stop_on_terminate() -> None:
@@ -292,6 +285,13 @@ def _stop_on_terminate() -> None:
     signal.signal(signal.SIGTERM, interrupt)
 
 
-def main() -> None:
-    """Entry point of the `hidiffusion` command."""
-    app()
+def _chosen(devices: str) -> list[str]:
+    only_cpu = set(devices.split(",")) == {CPU}
+    return chosen_devices(devices, [] if only_cpu else visible_devices(os.environ))
+
+
+def _need_torch() -> None:
+    """A supervisor never loads torch, so its absence would show in the pipeline process alone."""
+    for package in ("torch", "diffusers"):
+        if importlib.util.find_spec(package) is None:
+            raise ModuleNotFoundError(name=package)

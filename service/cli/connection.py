@@ -53,10 +53,12 @@ class Connection:
     Attributes:
         url: its base URL.
         verify: as `service.client.Client` takes it.
+        lasting: whether the service goes on when the command has ended.
     """
 
     url: str
     verify: ssl.SSLContext | bool = True
+    lasting: bool = True
 
     def client(self) -> Client:
         """A client of the service."""

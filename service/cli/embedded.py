@@ -18,7 +18,11 @@ from pathlib import Path
 import httpx
 import redis
 
+from service.application.ports import WorkerInfo
 from service.cli.processes import Child
+from service.domain.errors import Unavailable
+from service.events.connection import connect
+from service.records.records import RedisRecords
 from service.settings import Settings
 
 #: Loading and warming the bundled model takes seconds; a large checkpoint, minutes.
@@ -61,21 +65,29 @@ class Embedded:
                         f"{child.name} stopped with status {child.exit_status}; "
                         f"the end of {child.log}:\n{child.log_tail()}"
                     )
-            with contextlib.suppress(httpx.TransportError):
-                if httpx.get(f"{self.url}/readyz", timeout=2.0).is_success:
+            with contextlib.suppress(httpx.TransportError, Unavailable):
+                ready = httpx.get(f"{self.url}/readyz", timeout=2.0).is_success
+                if ready and any(worker.state != "starting" for worker in self._workers()):
                     return
             time.sleep(_POLL_SECONDS)
         raise StartError(f"the service was not ready after {START_DEADLINE_SECONDS:.0f} s")
 
+    def _workers(self) -> tuple[WorkerInfo, ...]:
+        with contextlib.closing(connect(self.settings.redis.url)) as client:
+            return RedisRecords(client, self.settings.redis).workers()
+
 
 @contextlib.contextmanager
-def embedded_service(data: Path, settings: Settings) -> Iterator[Embedded]:
+def embedded_service(
+    data: Path, settings: Settings, devices: str | None = None
+) -> Iterator[Embedded]:
     """Start everything, yield it, stop everything; no process is left behind.
 
     Args:
         data: folder for results, Redis's append-only file and logs; created when missing.
         settings: Redis and store settings in it are replaced by the embedded ones; ports that are
             taken are replaced by free ones.
+        devices: as `hidiffusion worker --devices` takes it; None: one worker.
 
     Raises:
         StartError: a part did not come up, or TLS is set.
@@ -104,7 +116,8 @@ def embedded_service(data: Path, settings: Settings) -> Iterator[Embedded]:
         program = [sys.executable, "-m", "service.cli"]
         api = Child("api", [*program, "api"], environment, logs / "api.log")
         stack.callback(api.stop, 10.0)
-        worker = Child("worker", [*program, "worker"], environment, logs / "worker.log")
+        work = ["worker"] if devices is None else ["worker", "--devices", devices]
+        worker = Child("worker", [*program, *work], environment, logs / "worker.log")
         stack.callback(worker.stop, settings.worker.drain_grace_seconds + 10.0)
         children = [server, api, worker]
         if settings.webhooks.secret_file is not None:

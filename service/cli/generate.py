@@ -59,7 +59,7 @@ def generate_picture(
         extension = EXTENSIONS[generation.request.output_format]
         target = output or folder / f"{generation_id}.{extension}"
         client.download(generation_id, target)
-    _report(console, connection.url, generation, target)
+    _report(console, connection, generation, target)
     return target
 
 
@@ -105,8 +105,11 @@ class _View:
                 self._progress.update(self._denoising, description="preparing")
 
 
-def _report(console: Console, url: str, generation: Generation, target: Path) -> None:
+def _report(console: Console, connection: Connection, generation: Generation, target: Path) -> None:
     recipe = json.dumps(generation.request.model_dump(mode="json"))
     console.print(f"[bold]picture[/bold]  {escape(str(target.resolve()))}", soft_wrap=True)
     console.print("[bold]recipe[/bold]   " + escape(recipe), soft_wrap=True)
-    console.print(f"[bold]address[/bold]  {url}/v1/generations/{generation.id}/image")
+    address = f"{connection.url}/v1/generations/{generation.id}/image"
+    if not connection.lasting:
+        address = "none: its service ran for this picture; `hidiffusion up` keeps one running"
+    console.print(f"[bold]address[/bold]  {address}", soft_wrap=True)

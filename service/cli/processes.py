@@ -32,7 +32,7 @@ class Child:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - no threads run when children start
+                preexec_fn=die_with_parent,  # noqa: PLW1509 - no threads run when children start
                 start_new_session=True,
             )
 
@@ -67,6 +67,7 @@ class Child:
         return ""
 
 
-def _die_with_parent() -> None:
+def die_with_parent() -> None:
+    """Have this process, a child before it becomes its program, terminated with its parent."""
     if sys.platform == "linux":
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)

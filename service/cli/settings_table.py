@@ -3,9 +3,6 @@
 import json
 from dataclasses import dataclass
 
-from pydantic import BaseModel
-from pydantic.fields import FieldInfo
-
 from service.settings import Settings
 
 
@@ -19,17 +16,8 @@ class SettingRow:
 
 
 def describe_settings() -> list[SettingRow]:
-    """Every setting there is, in the order of the classes above."""
-    rows = []
-    for name, field in Settings.model_fields.items():
-        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
-            inner = field.annotation.model_fields.items()
-            rows += [_row(f"{name}__{sub_name}", sub) for sub_name, sub in inner]
-        else:
-            rows.append(_row(name, field))
-    return rows
-
-
-def _row(name: str, field: FieldInfo) -> SettingRow:
-    default = json.dumps(field.default, default=str)
-    return SettingRow(f"HIDIFFUSION_{name.upper()}", default, field.description or "")
+    """Every setting there is, in the order of their classes."""
+    return [
+        SettingRow(variable, json.dumps(field.default, default=str), field.description or "")
+        for variable, field in Settings.variables()
+    ]

@@ -2,14 +2,13 @@
 
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated, NoReturn
+from typing import Annotated
 
 import typer
 from rich.console import Console
 from rich.table import Table
 
-from service.domain.errors import ServiceError
-from service.settings import Settings
+from service.cli.problems import plain_errors, read_settings
 from service.storage.secret_file import SecretFile
 
 app = typer.Typer(help="Call clients back once their pictures are done.", no_args_is_help=True)
@@ -22,10 +21,9 @@ def deliver() -> None:
     """Deliver webhooks until told to stop; several of these may run side by side."""
     from service.bootstrap import run_webhooks
 
-    try:
-        run_webhooks(Settings())
-    except ValueError as error:
-        raise typer.BadParameter(str(error)) from None
+    settings = read_settings()
+    with plain_errors():
+        run_webhooks(settings)
 
 
 @app.command()
@@ -54,12 +52,11 @@ def list_undelivered() -> None:
     from service.bootstrap import open_outbox
 
     table = Table("generation", "state", "when", "attempts", "last error")
-    try:
-        for each in open_outbox(Settings()).undelivered():
+    settings = read_settings()
+    with plain_errors():
+        for each in open_outbox(settings).undelivered():
             when = datetime.fromtimestamp(each.at, UTC)
             table.add_row(each.id, each.state, f"{when:%F %T}", str(each.attempts), each.error)
-    except ServiceError as error:
-        _fail(error)
     Console().print(table)
 
 
@@ -68,15 +65,9 @@ def retry(generation_id: Annotated[str, typer.Argument(help="Id from the list.")
     """Try a dead webhook again, with as many attempts as a new one."""
     from service.bootstrap import open_outbox
 
-    try:
-        revived = open_outbox(Settings()).revive(generation_id)
-    except ServiceError as error:
-        _fail(error)
+    settings = read_settings()
+    with plain_errors():
+        revived = open_outbox(settings).revive(generation_id)
     if not revived:
         typer.echo(f"no dead webhook has the id {generation_id!r}", err=True)
         raise typer.Exit(1)
-
-
-def _fail(error: ServiceError) -> NoReturn:
-    typer.echo(f"error: {error}", err=True)
-    raise typer.Exit(1) from None

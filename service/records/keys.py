@@ -31,6 +31,7 @@
 | `rq:queue:webhooks` | list of ids: RQ's queue of deliveries | until taken |
 | `hidiffusion:condemned` | sorted set: objects to delete, by prefix, since when | until deleted |
 | `hidiffusion:housekeeper` | string: the worker that does what is done once | two heartbeats |
+| `hidiffusion:probe` | string: Redis took a write when readiness was asked for | a minute |
 | `hidiffusion:sweeper` | string: somebody sweeps the store, or did a moment ago | one interval |
 
 Scripts reach several of these at once, so they need one Redis, not a Redis Cluster.
@@ -74,6 +75,7 @@ WORKERS = "hidiffusion:workers"
 #: Members are tenant, final status and id, joined by slashes.
 ENDED = "hidiffusion:ended"
 QUARANTINE = "hidiffusion:quarantine"
+PROBE = "hidiffusion:probe"
 CONDEMNED = "hidiffusion:condemned"
 SWEEPER = "hidiffusion:sweeper"
 HOUSEKEEPER = "hidiffusion:housekeeper"

@@ -29,6 +29,7 @@ from service.records.keys import (
     FINISHING,
     INDEX,
     LEASES,
+    PROBE,
     QUARANTINE,
     QUEUES,
     WORKERS,
@@ -241,9 +242,9 @@ class RedisRecords:
         return self.quarantine.count()
 
     def ping(self) -> None:
-        """Return when Redis answers; raise `Unavailable` otherwise."""
+        """Return when Redis takes a write; raise `Unavailable` otherwise."""
         with unavailable_when_down():
-            self.redis.ping()
+            self.redis.set(PROBE, "written by the readiness check", ex=60)
 
     def _run(self, script: Any, generation_id: str, *arguments: str) -> int:
         """Run one of the scripts that share their first keys and arguments."""

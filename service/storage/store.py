@@ -38,8 +38,8 @@ _UNKNOWN_MEDIA_TYPE = "application/octet-stream"
 #: not there.
 _MANIFEST_NAME = "/manifest.json"
 
-#: A key that nothing writes; asking for it shows whether the store answers.
-_PROBE_KEY = "probe/absent"
+#: Written over and over, to see whether the store takes what is written.
+_PROBE_KEY = "probe/readiness"
 
 #: Connection trouble, 5xx and 429 are retried with backoff and jitter, for this long at most.
 _RETRY: "RetryConfig" = {
@@ -162,8 +162,7 @@ class _Objects(ObjectStore):
     def ping(self) -> None:
         if self._folder and not self._folder.is_dir():
             raise Unavailable("store", f"the folder {str(self._folder)!r} is gone")
-        with contextlib.suppress(NotFound):
-            self.get(_PROBE_KEY)
+        self.put(_PROBE_KEY, b"written by the readiness check", _UNKNOWN_MEDIA_TYPE)
 
     @contextlib.contextmanager
     def _durable(self, key: str) -> Iterator[None]:
@@ -192,8 +191,8 @@ def _s3(settings: StoreSettings, bucket: str, prefix: str | None, endpoint: str 
         options["endpoint"] = endpoint
     if settings.access_key_id:
         options["access_key_id"] = settings.access_key_id
-    if settings.secret_access_key:
-        options["secret_access_key"] = settings.secret_access_key.get_secret_value()
+    if secret := settings.secret():
+        options["secret_access_key"] = secret
     client: ClientConfig = {
         "allow_http": bool(endpoint and endpoint.startswith("http://")),
         "connect_timeout": _CONNECT_TIMEOUT,

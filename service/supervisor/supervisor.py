@@ -30,12 +30,14 @@ from rq.worker.base import WorkerStatus
 
 from service import tracing
 from service.application.ports import WorkerInfo
+from service.application.readiness import wait_for
 from service.channel import Happened, Message
 from service.domain.errors import RecordUnreadable, Unavailable
 from service.domain.generation import Generation
 from service.domain.queueing import Waiting
 from service.domain.request import PRIORITIES
 from service.events.connection import connect
+from service.health import answering
 from service.records.attempts import Attempts
 from service.records.enqueue import SERIALIZER, model_queue
 from service.records.keys import queue_name
@@ -51,7 +53,8 @@ from service.supervisor.routing import Rule
 from service.supervisor.running import POLL_SECONDS
 from service.supervisor.together import RunningBatch
 from service.supervisor.watchdog import Silences
-from service.telemetry import bind_generation
+from service.telemetry import bind_generation, configure_logging
+from service.tracing import configure_tracing
 
 _log = logging.getLogger(__name__)
 
@@ -62,6 +65,9 @@ DEQUEUE_SECONDS = 1.0
 
 #: Seconds between attempts to reach Redis again.
 RECONNECT_SECONDS = 1.0
+
+#: A supervisor whose loop has not come round for this long is not well; Redis may take 11 s of it.
+STUCK_SECONDS = 60.0
 
 #: RQ waits ten seconds longer than this less 15 for any answer of Redis; 16 makes it 11 s.
 RQ_WORKER_TTL = 16
@@ -114,6 +120,7 @@ class WarmWorker(Worker):
         self._chosen: Waiting
         self._busy = False
         self._drain_at: float | None = None
+        self._seen_at = time.monotonic()
 
     def run(self) -> None:
         """Work until told to stop; Redis may go and come back meanwhile."""
@@ -121,20 +128,32 @@ class WarmWorker(Worker):
         stop_metrics = self._metrics.serve(self._settings.metrics_host, self._settings.metrics_port)
         self._housekeeping.start()
         try:
-            self._pipeline.tend(0.0)
-            while not self._stop_requested:
-                try:
-                    self.work(logging_level=None)
-                except redis.RedisError as error:
-                    _log.warning("Redis does not answer: %s", error)
-                if not self._stop_requested:
-                    time.sleep(RECONNECT_SECONDS)
+            with answering("worker", self._health):
+                self._pipeline.tend(0.0)
+                self._keep_working()
         finally:
             self._housekeeping.stop()
             stop_metrics()
             self._pipeline.stop()
             with contextlib.suppress(Unavailable):
                 self._attempts.leave(self.name)
+
+    def _keep_working(self) -> None:
+        while not self._stop_requested:
+            try:
+                self.work(logging_level=None)
+            except redis.RedisError as error:
+                _log.warning("Redis does not answer: %s", error)
+            self._seen_at = time.monotonic()
+            if not self._stop_requested:
+                time.sleep(RECONNECT_SECONDS)
+
+    def _health(self) -> str:
+        """What is wrong with this worker, asked from another thread."""
+        silent = time.monotonic() - self._seen_at
+        if silent > STUCK_SECONDS:
+            return f"the supervisor has done nothing for {silent:.0f} s"
+        return "" if self._pipeline.warm else self._pipeline.trouble
 
     # What RQ's work loop calls ------------------------------------------------------------------
 
@@ -253,6 +272,7 @@ class WarmWorker(Worker):
 
     def _do_chores(self, message: Message | None = None) -> None:
         """Take in what the pipeline process says of itself, and beat when it is time."""
+        self._seen_at = time.monotonic()
         self._pipeline.note(message)
         if isinstance(message, Happened):
             self._metrics.heard(message.generation_id, message.event)
@@ -288,10 +308,18 @@ def run_worker(settings: Settings, command: Sequence[str] = PIPELINE_COMMAND) ->
     Args:
         settings: all settings; the pipeline process gets them through its environment.
         command: what starts the pipeline process.
+
+    Raises:
+        ValueError: a setting is wrong.
+        Unavailable: Redis takes no writes, and did not for `START_SECONDS`.
     """
+    configure_logging(settings.log_level, settings.log_format, prompts=settings.log_prompts)
+    configure_tracing("supervisor", settings.tracing_endpoint)
+    models = settings.worker.models or settings.load_catalog().names
     records = RedisRecords(connect(settings.redis.url), settings.redis)
+    wait_for(records.ping)
     WarmWorker(
-        settings.worker.models or settings.load_catalog().names,
+        models,
         connection=connect(settings.redis.url, decode=False),
         attempts=Attempts(records, settings.worker.max_attempts),
         settings=settings.worker,

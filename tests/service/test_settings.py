@@ -25,9 +25,77 @@ def test_a_secret_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "s3cret" not in repr(Settings())
 
 
-def test_an_unknown_setting_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("HIDIFFUSION_API__HTPP_PORT", "1")
-    with pytest.raises(ValidationError, match="htpp_port"):
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [
+        ("HIDIFFUSION_API__HTPP_PORT", "HIDIFFUSION_API__HTTP_PORT"),
+        ("HIDIFFUSION_REDIS_URL", "HIDIFFUSION_REDIS__URL"),
+        ("HIDIFFUSION_CATALOGUE", "HIDIFFUSION_CATALOG"),
+        ("HIDIFFUSION_WORKERS__MODELS", "HIDIFFUSION_WORKER__MODELS"),
+        ("hidiffusion_log_levle", "HIDIFFUSION_LOG_LEVEL"),
+    ],
+)
+def test_an_unknown_variable_is_refused_with_the_nearest_known_one(
+    wrong: str, right: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv(wrong, "1")
+    with pytest.raises(ValueError, match=f"{wrong} is no setting; did you mean {right}?"):
+        Settings()
+
+
+def test_a_variable_like_no_other_is_refused_too(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIDIFFUSION_ZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZZ", "1")
+    with pytest.raises(ValueError, match="`hidiffusion settings` lists all"):
+        Settings()
+
+
+def test_what_kubernetes_sets_for_a_service_called_hidiffusion_is_let_be(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    for name, value in {
+        "HIDIFFUSION_SERVICE_HOST": "10.0.0.1",
+        "HIDIFFUSION_API_SERVICE_HOST": "10.0.0.1",
+        "HIDIFFUSION_API_SERVICE_PORT": "8000",
+        "HIDIFFUSION_API_SERVICE_PORT_HTTP": "8000",
+        "HIDIFFUSION_API_PORT": "tcp://10.0.0.1:8000",
+        "HIDIFFUSION_API_PORT_8000_TCP": "tcp://10.0.0.1:8000",
+        "HIDIFFUSION_API_PORT_8000_TCP_PROTO": "tcp",
+        "HIDIFFUSION_API_PORT_8000_TCP_PORT": "8000",
+        "HIDIFFUSION_API_PORT_8000_TCP_ADDR": "10.0.0.1",
+    }.items():
+        monkeypatch.setenv(name, value)
+    assert Settings().api.http_port == 8000
+
+
+def test_a_disk_that_is_not_there_is_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIDIFFUSION_RETENTION__DISK", "/none")
+    with pytest.raises(ValidationError, match="there is no such folder"):
+        Settings()
+
+
+def test_a_list_that_is_none_is_told_how_to_be_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HIDIFFUSION_WORKER__MODELS", "a, b")
+    with pytest.raises(ValueError, match=r"HIDIFFUSION_WORKER__MODELS is 'a, b'.*JSON"):
+        Settings()
+
+
+def test_the_secret_of_the_store_may_lie_in_a_file(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    file = tmp_path / "secret"
+    file.write_text("s3cret\n")
+    monkeypatch.setenv("HIDIFFUSION_STORE__SECRET_ACCESS_KEY_FILE", str(file))
+    assert Settings().store.secret() == "s3cret"
+    assert "s3cret" not in str(Settings().environment())
+
+    file.write_text("\n")
+    with pytest.raises(ValueError, match=r"SECRET_ACCESS_KEY_FILE: .* is empty"):
+        Settings().store.secret()
+    file.unlink()
+    with pytest.raises(ValueError, match=r"SECRET_ACCESS_KEY_FILE: .* cannot be read"):
+        Settings().store.secret()
+    monkeypatch.setenv("HIDIFFUSION_STORE__SECRET_ACCESS_KEY", "another")
+    with pytest.raises(ValidationError, match="set either"):
         Settings()
 
 

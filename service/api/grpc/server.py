@@ -55,8 +55,8 @@ _NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 class GrpcServer:
     """Serves `use_cases` at `settings.host`; `port` is the one it got.
 
-    Health: the empty name tells that the process lives; the service's name tells that it could
-    make a picture now, as /readyz does over HTTP.
+    Health: the empty name tells that the process lives; the service's name tells that requests can
+    be accepted now, as /readyz does over HTTP.
 
     Args:
         use_cases: what the methods call.

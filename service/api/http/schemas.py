@@ -287,7 +287,7 @@ class WorkerView(View):
 
 
 class Readiness(Health):
-    """Whether a request could be served now, and by whom."""
+    """That requests can be accepted now, and the workers that live, for operators."""
 
     workers: tuple[WorkerView, ...]
 

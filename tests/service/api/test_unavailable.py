@@ -1,5 +1,6 @@
 """Redis or the store is gone: told so, with a time to come back, and nothing half-accepted."""
 
+import shutil
 import threading
 import time
 from collections.abc import Iterator
@@ -12,14 +13,18 @@ from google.rpc.error_details_pb2 import ErrorInfo, RetryInfo
 from grpc_status import rpc_status
 
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
+from service.application import readiness
 from service.settings import StoreSettings
 from tests.servers import RedisServer
 from tests.service.api.stack import Stack, running_stack
 
 
 @pytest.fixture
-def lone_stack(own_redis: RedisServer, tmp_path: Path) -> Iterator[Stack]:
-    """A service whose Redis may be stopped."""
+def lone_stack(
+    own_redis: RedisServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Iterator[Stack]:
+    """A service whose Redis may be stopped; readiness is looked at anew by everybody who asks."""
+    monkeypatch.setattr(readiness, "FRESH_SECONDS", 0.0)
     store = StoreSettings(url=(tmp_path / "store").as_uri())
     with running_stack(own_redis.url, store) as running:
         yield running
@@ -85,9 +90,8 @@ def test_stream_that_loses_redis_ends_and_resumes_without_loss(
 
 
 def test_store_that_is_gone_is_not_ready(lone_stack: Stack) -> None:
-    lone_stack.add_worker()
     assert lone_stack.http.get("/readyz").status_code == 200
-    lone_stack.store_folder.rmdir()
+    shutil.rmtree(lone_stack.store_folder)
 
     response = lone_stack.http.get("/readyz")
 

@@ -43,7 +43,7 @@ def sweep(records: RedisRecords, store: ObjectStore) -> Sweep:
     def run(*, max_bytes: int | None = None, grace_seconds: float = 0) -> int:
         retained = RedisRetained(records)
         return SweepStore(
-            store, retained, max_bytes=max_bytes, grace_seconds=grace_seconds
+            store, retained, budget=lambda _: max_bytes, grace_seconds=grace_seconds
         )().objects
 
     return run

@@ -32,7 +32,10 @@ def get_metrics(metrics: MetricsDep) -> Response:
 
 @router.get("/readyz", responses=problem_responses(503))
 def readyz(use_cases: AllTenantsDep, operator: OperatorDep) -> Readiness:
-    """Answer when Redis, the store and at least one worker are there; operators see the workers."""
+    """Answer when requests can be accepted: Redis and the store take writes.
+
+    What is accepted waits for a worker; operators see those that live in `workers`.
+    """
     use_cases.query.check_ready()
     seen = use_cases.query.workers() if operator else ()
     workers = [WorkerView(**asdict(worker)) for worker in seen]

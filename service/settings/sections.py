@@ -1,20 +1,11 @@
-"""Every setting of the service, read from the environment with the prefix `HIDIFFUSION_`.
+"""The settings of each concern, one class for each."""
 
-One class per concern; nothing is read at import. Nested names are joined by two underscores:
-`HIDIFFUSION_REDIS__URL`, `HIDIFFUSION_STORE__URL`, `HIDIFFUSION_API__HTTP_PORT`.
-"""
-
-import json
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, Self
+from typing import Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from service.domain.catalog import Catalog, Model
 from service.domain.uploads import FORMATS
-from service.telemetry import LogFormat
 
 
 class _Section(BaseModel):
@@ -47,9 +38,36 @@ class StoreSettings(_Section):
     region: str = Field("us-east-1", description="S3 region.")
     access_key_id: str | None = Field(None, description="S3 access key; default: AWS's own chain.")
     secret_access_key: SecretStr | None = Field(None, description="S3 secret key.")
+    secret_access_key_file: Path | None = Field(
+        None, description="File that holds the S3 secret key, in the place of the variable."
+    )
     public_endpoint: str | None = Field(
         None, description="S3 endpoint as clients see it; presigned URLs are offered when set."
     )
+
+    @model_validator(mode="after")
+    def _secret_is_given_once(self) -> Self:
+        if self.secret_access_key and self.secret_access_key_file:
+            raise ValueError("secret_access_key and secret_access_key_file are one; set either")
+        return self
+
+    def secret(self) -> str | None:
+        """The S3 secret key, from wherever it is.
+
+        Raises:
+            ValueError: its file cannot be read, or is empty.
+        """
+        if self.secret_access_key_file is None:
+            key = self.secret_access_key
+            return None if key is None else key.get_secret_value()
+        where = f"HIDIFFUSION_STORE__SECRET_ACCESS_KEY_FILE: {str(self.secret_access_key_file)!r}"
+        try:
+            secret = self.secret_access_key_file.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise ValueError(f"{where} cannot be read ({error.strerror})") from None
+        if not secret:
+            raise ValueError(f"{where} is empty; it holds the S3 secret key and nothing else")
+        return secret
 
 
 class RetentionSettings(_Section):
@@ -61,6 +79,14 @@ class RetentionSettings(_Section):
     max_bytes: int | None = Field(
         None, description="Budget of the store in bytes: the oldest results go first; null: none."
     )
+    disk: Path | None = Field(
+        None,
+        description="Folder on the store's disk; the budget is then `disk_share` of what is free "
+        "there and what the store holds together.",
+    )
+    disk_share: float = Field(
+        0.9, gt=0, le=1, description="Part of the disk that the store may fill, 0 to 1."
+    )
     grace_seconds: float = Field(
         3600.0, description="Time from the end of a record to the deletion of its objects."
     )
@@ -70,6 +96,14 @@ class RetentionSettings(_Section):
     interval_seconds: int = Field(
         600, description="Time between two sweeps of the store by the API; 0: it never sweeps."
     )
+
+    @model_validator(mode="after")
+    def _budget_is_given_once(self) -> Self:
+        if self.max_bytes is not None and self.disk is not None:
+            raise ValueError("max_bytes and disk are two ways to say one thing; set either")
+        if self.disk is not None and not self.disk.is_dir():
+            raise ValueError(f"disk is {str(self.disk)!r}, and there is no such folder")
+        return self
 
 
 class ApiSettings(_Section):
@@ -216,84 +250,3 @@ class WorkerSettings(_Section):
     )
     tile_size: int = Field(512, description="Tile side in pixels.")
     tile_overlap: int = Field(1, description="Overlap of neighbouring tiles in pixels.")
-
-
-class Settings(BaseSettings):
-    """All settings together."""
-
-    model_config = SettingsConfigDict(
-        env_prefix="HIDIFFUSION_", env_nested_delimiter="__", frozen=True, extra="forbid"
-    )
-
-    redis: RedisSettings = RedisSettings()
-    store: StoreSettings = StoreSettings()
-    api: ApiSettings = ApiSettings()
-    worker: WorkerSettings = WorkerSettings()
-    retention: RetentionSettings = RetentionSettings()
-    webhooks: WebhookSettings = WebhookSettings()
-    catalog: Path = Field(
-        Path("models/catalog.json"), description="JSON file of the models on offer."
-    )
-    log_level: str = Field("INFO", description="Lowest level that is logged.")
-    log_format: LogFormat = Field(
-        "auto", description="json: one document a line; auto: console on a terminal, else json."
-    )
-    log_prompts: bool = Field(False, description="Whether accepted prompts are logged.")
-    tracing_endpoint: str | None = Field(
-        None,
-        description="OTLP/HTTP collector of traces, such as http://127.0.0.1:4318; unset: as "
-        "OTEL_EXPORTER_OTLP_ENDPOINT says, else none.",
-    )
-
-    def load_catalog(self) -> Catalog:
-        """Read the catalogue; a relative `source` is a path beside the catalogue file.
-
-        Raises:
-            ValueError: the file is missing or breaks a rule of `Catalog`.
-        """
-        try:
-            text = self.catalog.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ValueError(
-                f"cannot read the model catalogue {str(self.catalog)!r} ({error.strerror}); "
-                "set HIDIFFUSION_CATALOG to a JSON file like models/catalog.json"
-            ) from None
-        catalog = Catalog.model_validate_json(text)
-        folder = self.catalog.resolve().parent
-        return Catalog(models=tuple(_located(model, folder) for model in catalog.models))
-
-    def environment(self) -> dict[str, str]:
-        """These settings as environment variables, to hand to a child process."""
-        return dict(_flatten("HIDIFFUSION", self.model_dump()))
-
-
-def _located(model: Model, folder: Path) -> Model:
-    located: dict[str, Any] = {"source": _source(model.source, folder)}
-    for kind in ("loras", "embeddings", "controls"):
-        located[kind] = tuple(
-            entry.model_copy(update={"source": _source(entry.source, folder)})
-            for entry in getattr(model, kind)
-        )
-    if model.ip_adapter is not None:
-        source = _source(model.ip_adapter.source, folder)
-        located["ip_adapter"] = model.ip_adapter.model_copy(update={"source": source})
-    return model.model_copy(update=located)
-
-
-def _source(source: str, folder: Path) -> str:
-    """Absolute, where it lies beside the catalogue; else it is a hub id or absolute already."""
-    local = folder / source
-    return str(local) if local.exists() else source
-
-
-def _flatten(name: str, value: Any) -> Iterator[tuple[str, str]]:
-    if isinstance(value, dict):
-        joint = "_" if name == "HIDIFFUSION" else "__"
-        for key, inner in value.items():
-            yield from _flatten(f"{name}{joint}{key.upper()}", inner)
-    elif isinstance(value, SecretStr):
-        yield name, value.get_secret_value()
-    elif isinstance(value, tuple):
-        yield name, json.dumps(value)
-    elif value is not None:
-        yield name, str(value)
