@@ -123,8 +123,8 @@ def quarantine() -> None:
     from service.bootstrap import quarantined
 
     table = Table("generation", "since", "what is wrong with it")
-    with _plain_errors():
-        for one in quarantined(_settings()):
+    with plain_errors():
+        for one in quarantined(read_settings()):
             since = datetime.fromtimestamp(one.since, UTC).isoformat(timespec="seconds")
             table.add_row(one.id, since, escape(one.cause))
     Console().print(table if table.row_count else "every record can be read")

@@ -37,7 +37,7 @@ HEARTBEAT_TTL_SECONDS = 4.0
 #: Builds the wall clock that can be stepped; without a C compiler that fault is left out.
 COMPILER = shutil.which("cc")
 
-_MARK = "HIDIFFUSION_CHAOS_RUN"
+_MARK = "HIDIFFUSION_TEST_CHAOS_RUN"
 
 
 class Process:

@@ -11,7 +11,7 @@ from service.cli.embedded import Embedded
 from tests.browser import chromium
 
 #: Set it to a folder, as docs/images, to take the pictures that the documentation shows.
-SCREENSHOTS = "HIDIFFUSION_SCREENSHOTS"
+SCREENSHOTS = "HIDIFFUSION_TEST_SCREENSHOTS"
 
 #: Every step and tile is computed here, maybe on a processor that others use too.
 PATIENCE_MILLISECONDS = 280_000

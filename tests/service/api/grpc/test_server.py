@@ -18,6 +18,7 @@ from service.api.grpc.server import SERVICE_NAME
 from tests.service.api.stack import Stack
 
 SERVING = health_pb2.HealthCheckResponse.SERVING
+NOT_SERVING = health_pb2.HealthCheckResponse.NOT_SERVING
 
 
 def _check(stack: Stack, service: str) -> int:

@@ -2,7 +2,7 @@
 
 A short form runs with the other tests. The long one, with every check and thousands of requests:
 
-    HIDIFFUSION_FUZZ_EXAMPLES=150 python -m pytest tests/service/api/http/test_fuzz.py -s
+    HIDIFFUSION_TEST_FUZZ_EXAMPLES=150 python -m pytest tests/service/api/http/test_fuzz.py -s
 """
 
 import os
@@ -20,7 +20,7 @@ from tests.service.api.http.test_uploads import picture
 from tests.service.api.stack import Stack
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")
-EXAMPLES = "HIDIFFUSION_FUZZ_EXAMPLES"
+EXAMPLES = "HIDIFFUSION_TEST_FUZZ_EXAMPLES"
 
 
 @pytest.fixture
