@@ -34,6 +34,7 @@ from service.domain.generation import Generation, Status
 from service.domain.request import ResolvedRequest
 from service.settings import StoreSettings, WorkerSettings
 from service.storage.store import open_store
+from service.worker.engines.decoding import decoded
 from service.worker.job.attempt import Attempt
 from service.worker.job.stopwatch import Stopwatch
 from service.worker.result.preview import Previews
@@ -108,7 +109,14 @@ def ours(vae: AutoencoderKL, latents: Tensor, size: int, folder: Path) -> Marks:
     with Previews(attempt, store, factors).running() as previews:
         previews.show_last(1, latents)
     settings, clock = WorkerSettings(), Stopwatch()
-    render(vae, latents, attempt, store=store, settings=settings, recipe=_RECIPE, stopwatch=clock)
+    render(
+        lambda missing: decoded(vae, latents, attempt, missing=missing, stopwatch=clock),
+        attempt,
+        store=store,
+        settings=settings,
+        recipe=_RECIPE,
+        stopwatch=clock,
+    )
     marks.set("result")
     return marks
 

@@ -1,1 +1,1 @@
-"""What a kind of model can do: from a request to latents."""
+"""What a kind of model can do: from a request to finished pixels."""

@@ -3,7 +3,6 @@
 import contextlib
 from collections.abc import Callable, Iterator, Sequence
 from types import MappingProxyType
-from typing import Protocol
 
 import torch
 
@@ -11,34 +10,12 @@ from hidiffusion.methods import registry
 from hidiffusion.methods.passes import PassRun, Progress
 from service.domain.request import ResolvedRequest
 from service.worker.engines.course import Course
+from service.worker.engines.engine import OnStep
 from service.worker.engines.prompts import texts
 from service.worker.job.snapshot import Snapshot
 from service.worker.weights.adapters import use_loras
 from service.worker.weights.inputs import Pictures, arguments, encoding_in_tiles, sibling
 from service.worker.weights.pipelines import WarmPipeline
-
-
-class OnStep(Protocol):
-    """Hears of each step; may raise to end the run."""
-
-    def __call__(
-        self,
-        step: int,
-        total: int,
-        latents: torch.Tensor,
-        snapshot: Snapshot | None,
-        *,
-        left: float,
-    ) -> None:
-        """Take notice of a step.
-
-        Args:
-            step: steps done, over all passes of the method.
-            total: steps in all.
-            latents: as they stand.
-            snapshot: None where the run cannot be taken up again.
-            left: work left, in steps that cost what those that are done did on average.
-        """
 
 
 def denoise(

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
@@ -17,6 +17,7 @@ from service.domain.errors import ServiceError
 from service.domain.events import Previewed
 from service.storage.encode import encode
 from service.worker.job.attempt import Attempt
+from service.worker.job.region import Missing
 
 _log = logging.getLogger(__name__)
 
@@ -47,6 +48,16 @@ class Previews:
         """Store previews inside the block; at its end none is under way any more."""
         with self._pool:
             yield self
+
+    def settled_before(self, missing: Missing) -> Missing:
+        """`missing`, asked once no preview is under way any more: they come before the tiles."""
+
+        def ask(side: int) -> Container[tuple[int, int]]:
+            if self._under_way is not None:
+                self._under_way.result()
+            return missing(side)
+
+        return ask
 
     def show(self, step: int, latents: torch.Tensor) -> None:
         """Make a preview of `latents`, `[1, C, h, w]`, and store it on another thread."""

@@ -1,18 +1,16 @@
-"""From latents to tiles, the full picture, its thumbnail and the manifest."""
+"""From regions to tiles, the full picture, its thumbnail and the manifest."""
 
 import hashlib
 import os
-from collections.abc import Container
+from collections.abc import Callable, Generator
+from contextlib import closing
 from datetime import UTC, datetime
-from types import MappingProxyType
 from typing import Any
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from hidiffusion.decode import decode_tiles, unscale
-from hidiffusion.decode.streaming import DEFAULT_TILE
 from service import tracing
 from service.application.ports import ObjectStore
 from service.domain.artifacts import MEDIA_TYPES, ArtifactKeys, ArtifactRef, Manifest, TileRef
@@ -26,11 +24,10 @@ from service.storage.metadata import encode_marked
 from service.storage.pyramid import PyramidWriter
 from service.worker.job.attempt import Attempt
 from service.worker.job.checking import Checker, HeldBack, Pass, Picture, look_at, shrunk
+from service.worker.job.region import Missing, Region
 from service.worker.job.stopwatch import Stopwatch
 from service.worker.result.recipe import recipe_text
 from service.worker.result.salvage import Salvage
-from service.worker.weights.frugal import DECODER_TILE
-from service.worker.weights.inputs import Pictures, restored
 
 #: The thumbnail is the largest level that fits into this square.
 THUMBNAIL_PIXELS = 512
@@ -41,40 +38,33 @@ _ENCODER_THREADS = max(1, min(4, (os.cpu_count() or 2) // 2))
 
 @torch.no_grad()
 def render(
-    vae: Any,
-    latents: torch.Tensor,
+    draw: Callable[[Missing], Generator[Region]],
     attempt: Attempt,
     *,
     store: ObjectStore,
     settings: WorkerSettings,
     recipe: dict[str, Any],
     stopwatch: Stopwatch,
-    pictures: Pictures = MappingProxyType({}),
     earlier: ArtifactKeys | None = None,
-    frugal: bool = False,
     checker: Checker | None = None,
 ) -> Manifest:
-    """Decode, store what comes while it comes, and close the result with its manifest.
+    """Draw, store what comes while it comes, and close the result with its manifest.
 
     Args:
-        vae: decodes the latents.
-        latents: `[1, C, h, w]`, scaled as the pipeline holds them.
-        attempt: told of each tile; asked between tiles whether to go on.
+        draw: makes the regions of the picture.
+        attempt: told of each tile; asked between regions whether to go on.
         store: takes every object.
         settings: size and overlap of the tiles.
         recipe: goes into the picture's file, unless the request leaves it out, and into the
             manifest with the times taken.
         stopwatch: takes the times.
-        pictures: what it started from; where a mask keeps the picture, it stays as it was given.
-        earlier: of an attempt that began this very picture; what it stored is not decoded again.
-        frugal: take less memory and more time.
+        earlier: of an attempt that began this very picture; what it stored is not made again.
         checker: looks at the whole picture before any of it is stored.
 
     Returns:
         The stored manifest.
 
     Raises:
-        NonFiniteError: latents or pixels hold NaN or infinity.
         ContentFiltered, CheckerFailed: the checker lets nobody see the picture.
         StoreError, Unavailable: the store does not take an object.
     """
@@ -95,23 +85,12 @@ def render(
     # What an earlier attempt stored may be a checker's replacement, not what was decoded.
     reusable = earlier if deep is None and checker is None and request.tiles else None
     salvage = Salvage(store, reusable, pyramid) if reusable else None
-    tile = DECODER_TILE if frugal else DEFAULT_TILE
     with PyramidWriter(store, attempt.keys, pyramid, on_tile, threads=_ENCODER_THREADS) as writer:
-        with stopwatch.phase("decode"):
-            into = writer if checker is None else HeldBack(request.width, request.height)
-            missing = _salvaged_into(writer, salvage, attempt, tile)
-            if missing:
-                _decode_into(
-                    into,
-                    deep,
-                    vae,
-                    latents,
-                    attempt,
-                    pictures=pictures,
-                    missing=missing,
-                    tile=tile,
-                    frugal=frugal,
-                )
+        into = writer if checker is None else HeldBack(request.width, request.height)
+        regions = draw(lambda tile: _salvaged_into(writer, salvage, attempt, tile))
+        with closing(regions):
+            for region in regions:
+                _put_region(into, deep, region)
         if checker is not None and isinstance(into, HeldBack):
             with stopwatch.phase("check"):
                 recipe = recipe | _release(into, writer, deep, checker, request)
@@ -184,35 +163,16 @@ def _release(
     return {"content_replaced": verdict.reason}
 
 
-def _decode_into(
-    writer: PyramidWriter | HeldBack,
-    deep: NDArray[np.uint16] | None,
-    vae: Any,
-    latents: torch.Tensor,
-    attempt: Attempt,
-    *,
-    pictures: Pictures,
-    missing: Container[tuple[int, int]],
-    tile: int,
-    frugal: bool,
+def _put_region(
+    writer: PyramidWriter | HeldBack, deep: NDArray[np.uint16] | None, region: Region
 ) -> None:
-    """Hand each region to the writer as soon as it is decoded, and put it into `deep` if given."""
-    regions = decode_tiles(
-        vae,
-        unscale(vae, latents),
-        tile=tile,
-        storage="cpu" if frugal else None,
-        progress=lambda *_: attempt.stop_if_cancelled(),
-        wanted=lambda top, left: (top, left) in missing,
-    )
-    for region in regions:
+    """Hand a region to the writer, and put it into `deep` if given."""
+    writer.add(region.left, region.top, _to_integers(region.pixels, torch.uint8))
+    if deep is not None:
         height, width = region.pixels.shape[2:]
-        pixels = restored(region.pixels, region.left, region.top, pictures)
-        writer.add(region.left, region.top, _to_integers(pixels, torch.uint8))
-        if deep is not None:
-            rows = slice(region.top, region.top + height)
-            values = _to_integers(pixels, torch.uint16)
-            deep[rows, region.left : region.left + width] = values
+        rows = slice(region.top, region.top + height)
+        values = _to_integers(region.pixels, torch.uint16)
+        deep[rows, region.left : region.left + width] = values
 
 
 def _to_integers(pixels: torch.Tensor, dtype: torch.dtype) -> NDArray[Any]:

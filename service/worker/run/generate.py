@@ -1,10 +1,7 @@
 """Generations from their records to their final events."""
 
 import logging
-from collections.abc import Sequence
-from contextlib import nullcontext
-
-import torch
+from collections.abc import Generator, Sequence
 
 from service import tracing
 from service.application.ports import ObjectStore
@@ -13,12 +10,14 @@ from service.domain.events import Cancelled, Failed, Succeeded
 from service.domain.generation import Failure
 from service.domain.request import ResolvedRequest
 from service.settings import WorkerSettings
-from service.worker.engines.diffusion import denoise
+from service.worker.engines.choice import engine_of
+from service.worker.engines.decoding import decoded
+from service.worker.engines.engine import Job
 from service.worker.job.attempt import Attempt, CancelSignal
 from service.worker.job.checking import Checker
 from service.worker.job.failures import device_is_lost, failure_of, is_out_of_memory, out_of_memory
 from service.worker.job.patience import PatientStore
-from service.worker.job.snapshot import Snapshot
+from service.worker.job.region import Missing, Region
 from service.worker.job.stopwatch import Stopwatch
 from service.worker.result.preview import Previews
 from service.worker.result.recipe import recipe_of
@@ -26,10 +25,9 @@ from service.worker.result.render import render
 from service.worker.run.batch import Drawn, Rows, draw_together
 from service.worker.run.checkpoint import Checkpoints, newest_checkpoint
 from service.worker.run.steps import Steps
-from service.worker.weights.frugal import frugal_denoising, parked
-from service.worker.weights.inputs import Pictures, load_pictures
+from service.worker.weights.inputs import load_pictures
 from service.worker.weights.memory import free_memory
-from service.worker.weights.pipelines import Pipelines, WarmPipeline, needs_of, release_memory
+from service.worker.weights.pipelines import Pipelines, needs_of, release_memory
 
 _log = logging.getLogger(__name__)
 
@@ -143,28 +141,32 @@ class Studio:
             self._store.delete_prefix(attempt.keys.checkpoint)
         found = newest_checkpoint(patient, attempt.generation, recipe, self._pipelines.device)
         begin = None if found is None else found.snapshot
+        previews = Previews(attempt, self._store, warm.preview)
         with Checkpoints(attempt, self._store, self._settings, recipe, begin) as checkpoints:
-            with frugal_denoising(warm.pipe) if frugal else nullcontext():
-                latents = self._denoise(
+            steps = Steps(attempt, previews, checkpoints, self._settings.preview_every)
+
+            def draw(missing: Missing) -> Generator[Region]:
+                job = Job(
                     attempt,
-                    warm,
-                    pictures,
+                    request,
+                    steps,
+                    previews.settled_before(missing),
+                    stopwatch,
+                    pictures=pictures,
                     begin=begin,
-                    checkpoints=checkpoints,
-                    stopwatch=stopwatch,
+                    frugal=frugal,
                 )
-            with parked(warm.pipe.unet) if frugal else nullcontext():
+                return engine_of(warm).regions(job)
+
+            with previews.running():
                 manifest = render(
-                    warm.pipe.vae,
-                    latents,
+                    draw,
                     attempt,
                     store=patient,
                     settings=self._settings,
                     recipe=recipe,
                     stopwatch=stopwatch,
-                    pictures=pictures,
                     earlier=None if found is None else found.keys,
-                    frugal=frugal,
                     checker=self._checker,
                 )
         _log.info("made %dx%d pixels: %s s", request.width, request.height, stopwatch.seconds)
@@ -173,33 +175,18 @@ class Studio:
     def _finish(self, attempt: Attempt, drawn: Drawn) -> Manifest:
         """Decode what was denoised in a batch."""
         attempt.stop_if_cancelled()
-        request = attempt.generation.request
+        request, stopwatch = attempt.generation.request, drawn.stopwatch
+        vae = self._pipelines.get(request.model, request.pixels).pipe.vae
         manifest = render(
-            self._pipelines.get(request.model, request.pixels).pipe.vae,
-            drawn.latents,
+            lambda missing: decoded(
+                vae, drawn.latents, attempt, missing=missing, stopwatch=stopwatch
+            ),
             attempt,
             store=PatientStore(self._store, attempt, self._settings.store_wait_seconds),
             settings=self._settings,
             recipe=recipe_of(request, self._pipelines) | {"batch": drawn.rows},
-            stopwatch=drawn.stopwatch,
+            stopwatch=stopwatch,
             checker=self._checker,
         )
         _log.info("made %dx%d pixels in a batch of %d", request.width, request.height, drawn.rows)
         return manifest
-
-    def _denoise(
-        self,
-        attempt: Attempt,
-        warm: WarmPipeline,
-        pictures: Pictures,
-        *,
-        begin: Snapshot | None,
-        checkpoints: Checkpoints,
-        stopwatch: Stopwatch,
-    ) -> torch.Tensor:
-        previews = Previews(attempt, self._store, warm.preview)
-        with stopwatch.phase("denoise"), previews.running():
-            steps = Steps(attempt, previews, checkpoints, self._settings.preview_every)
-            request = attempt.generation.request
-            alive = attempt.stop_if_cancelled
-            return denoise(warm, request, steps, begin, alive=alive, pictures=pictures)

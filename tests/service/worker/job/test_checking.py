@@ -17,6 +17,7 @@ from service.domain.events import Event, Failed, Succeeded
 from service.domain.generation import Generation
 from service.settings import StoreSettings, WorkerSettings
 from service.storage.store import open_store
+from service.worker.engines.decoding import decoded
 from service.worker.job.attempt import Attempt
 from service.worker.job.checking import (
     Block,
@@ -52,14 +53,18 @@ class _Rendering:
     def run(self, checker: Callable[[Picture], Any] | None) -> Manifest:
         request = self._generation.request
         generator = torch.Generator().manual_seed(0)
+        latents = torch.randn(1, 4, request.height // 8, request.width // 8, generator=generator)
+        attempt = Attempt(self._generation, self.told.append, lambda: False)
+        stopwatch = Stopwatch()
         return render(
-            tiny_models.vae(),
-            torch.randn(1, 4, request.height // 8, request.width // 8, generator=generator),
-            Attempt(self._generation, self.told.append, lambda: False),
+            lambda missing: decoded(
+                tiny_models.vae(), latents, attempt, missing=missing, stopwatch=stopwatch
+            ),
+            attempt,
             store=self.store,
             settings=WorkerSettings(tile_size=64),
             recipe={"request": request.model_dump()},
-            stopwatch=Stopwatch(),
+            stopwatch=stopwatch,
             checker=checker,
         )
 

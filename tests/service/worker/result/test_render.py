@@ -19,6 +19,7 @@ from service.domain.events import Event
 from service.domain.generation import Generation
 from service.settings import StoreSettings, WorkerSettings
 from service.storage.store import open_store
+from service.worker.engines.decoding import decoded
 from service.worker.job.attempt import Attempt, CancelSignal
 from service.worker.job.stopwatch import Stopwatch
 from service.worker.result.render import render
@@ -62,14 +63,17 @@ def _render(
 ) -> Any:
     request = generation.request
     events = [] if told is None else told
+    attempt, stopwatch = Attempt(generation, events.append, cancelled), Stopwatch()
+    drawn = _latents(request.height, request.width) if latents is None else latents
     return render(
-        vae or tiny_models.vae(),
-        _latents(request.height, request.width) if latents is None else latents,
-        Attempt(generation, events.append, cancelled),
+        lambda missing: decoded(
+            vae or tiny_models.vae(), drawn, attempt, missing=missing, stopwatch=stopwatch
+        ),
+        attempt,
         store=store,  # type: ignore[arg-type]
         settings=WorkerSettings(tile_size=64),
         recipe={"request": request.model_dump()},
-        stopwatch=Stopwatch(),
+        stopwatch=stopwatch,
         earlier=earlier,
     )
 
