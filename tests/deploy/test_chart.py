@@ -1,0 +1,137 @@
+"""The Helm chart, as helm renders it: valid objects, hardened pods, and clear refusals."""
+
+import json
+import os
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from service.settings import Settings
+
+CHART = Path(__file__).parents[2] / "deploy" / "helm" / "hidiffusion"
+TOOLS = os.environ.get("HIDIFFUSION_TEST_HELM_TOOLS")
+VALUES = {"small": CHART / "values-small.yaml", "full": CHART / "ci" / "full-values.yaml"}
+
+pytestmark = pytest.mark.skipif(
+    not TOOLS, reason="helm is fetched by `make chart`, which runs these tests"
+)
+
+
+def helm(*arguments: str) -> subprocess.CompletedProcess[str]:
+    command = [str(Path(TOOLS or "") / "helm"), *arguments]
+    return subprocess.run(command, capture_output=True, text=True, check=False)
+
+
+def rendered(name: str, *options: str) -> list[dict[str, Any]]:
+    finished = helm("template", "pictures", str(CHART), "-f", str(VALUES[name]), *options)
+    assert finished.returncode == 0, finished.stderr
+    return [each for each in yaml.safe_load_all(finished.stdout) if each]
+
+
+def of_kind(objects: list[dict[str, Any]], kind: str) -> dict[str, dict[str, Any]]:
+    return {each["metadata"]["name"]: each for each in objects if each["kind"] == kind}
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_helm_finds_no_fault(name):
+    finished = helm("lint", "--strict", str(CHART), "-f", str(VALUES[name]))
+    assert finished.returncode == 0, finished.stdout
+
+
+@pytest.mark.parametrize("version", ["1.30", "1.33", "1.37"])
+@pytest.mark.parametrize("name", VALUES)
+def test_kubernetes_takes_every_object(name, version, tmp_path):
+    builtin = [each for each in rendered(name) if not _custom(each)]
+    path = tmp_path / "objects.yaml"
+    path.write_text(yaml.safe_dump_all(builtin))
+    command = [f"{TOOLS}/validator/bin/kubernetes-validate", "--strict", "-k", version, str(path)]
+    finished = subprocess.run(command, capture_output=True, text=True, check=False)
+    told = finished.stdout + finished.stderr
+    assert finished.returncode == 0, told
+    assert told.count(" passed ") == len(builtin), told
+
+
+def _custom(each: dict[str, Any]) -> bool:
+    return each["apiVersion"].partition("/")[0] in ("keda.sh", "monitoring.coreos.com")
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_pod_is_what_a_restricted_namespace_takes(name):
+    objects = rendered(name)
+    pods = [each["spec"]["template"]["spec"] for each in of_kind(objects, "Deployment").values()]
+    assert pods
+    for pod in pods:
+        assert pod["securityContext"]["runAsNonRoot"] is True
+        assert pod["securityContext"]["runAsUser"] > 0
+        assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
+        assert pod["enableServiceLinks"] is False
+        assert pod["automountServiceAccountToken"] is False
+        for container in pod["containers"]:
+            context = container["securityContext"]
+            assert context["allowPrivilegeEscalation"] is False
+            assert context["readOnlyRootFilesystem"] is True
+            assert context["capabilities"] == {"drop": ["ALL"]}
+            assert "/tmp" in [mount["mountPath"] for mount in container["volumeMounts"]]
+
+
+@pytest.mark.parametrize("name", VALUES)
+def test_every_setting_is_one_that_the_service_knows(name):
+    page = CHART.parents[2] / "docs" / "operations" / "settings.md"
+    known = set(re.findall(r"`(HIDIFFUSION_\w+)`", page.read_text()))
+    for deployment in of_kind(rendered(name), "Deployment").values():
+        for container in deployment["spec"]["template"]["spec"]["containers"]:
+            names = {entry["name"] for entry in container["env"]}
+            ours = {each for each in names if each.startswith("HIDIFFUSION_")}
+            assert ours <= known
+
+
+def test_a_pool_gets_its_gpu_its_models_and_more_time_than_a_drain():
+    deployments = of_kind(rendered("full"), "Deployment")
+    pod = deployments["pictures-worker-sdxl-h100"]["spec"]["template"]["spec"]
+    assert pod["containers"][0]["resources"]["limits"]["nvidia.com/gpu"] == 1
+    models = {e["name"]: e.get("value") for e in pod["containers"][0]["env"]}
+    assert json.loads(models["HIDIFFUSION_WORKER__MODELS"]) == ["sdxl"]
+    drain = Settings().worker.drain_grace_seconds
+    assert pod["terminationGracePeriodSeconds"] > drain + 5
+    cpu = deployments["pictures-worker-emoji-cpu"]["spec"]["template"]["spec"]
+    assert "nvidia.com/gpu" not in cpu["containers"][0]["resources"]["limits"]
+
+
+def test_keda_scales_on_what_waits_and_runs_and_owns_the_replicas():
+    objects = rendered("full")
+    scaled = of_kind(objects, "ScaledObject")["pictures-worker-sdxl-h100"]["spec"]
+    assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (0, 8)
+    query = scaled["triggers"][0]["metadata"]["query"]
+    assert 'hidiffusion_queued_generations{model=~"sdxl"}' in query
+    assert 'hidiffusion_worker_busy{pool="sdxl-h100"}' in query
+    deployment = of_kind(objects, "Deployment")["pictures-worker-sdxl-h100"]["spec"]
+    assert "replicas" not in deployment
+
+
+@pytest.mark.parametrize(
+    ("options", "told"),
+    [
+        (["--set", "api.replica=3"], "additional properties 'replica' not allowed"),
+        (["--set", "ingress.enabled=true"], "hidiffusion keys create"),
+        (["--set", "redis.url="], "redis.url is empty"),
+        (["--set", "store.url="], "store.url is empty"),
+        (["--set", "redis.url=http://redis"], "redis/url"),
+        (["--set", "worker.terminationGracePeriodSeconds=10"], "minimum"),
+        (["--set", "settings.FOO=1"], "settings"),
+    ],
+)
+def test_what_cannot_work_is_refused_by_name(options, told):
+    finished = helm("template", "x", str(CHART), "-f", str(VALUES["small"]), *options)
+    assert finished.returncode != 0
+    assert told in finished.stderr
+    assert not finished.stdout
+
+
+def test_the_chart_carries_the_dashboard_of_the_compose_file():
+    ours = CHART / "files" / "dashboard.json"
+    theirs = CHART.parents[1] / "grafana" / "dashboards" / "hidiffusion.json"
+    assert ours.read_bytes() == theirs.read_bytes()
