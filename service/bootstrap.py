@@ -19,6 +19,7 @@ from service.application.ports import Records
 from service.application.query import Query
 from service.application.readiness import wait_for
 from service.application.retention import Budget, SweepStore, Swept
+from service.application.store_scan import ScanStore
 from service.application.submit import SubmitGeneration
 from service.application.uploads import Uploads
 from service.application.use_cases import UseCases
@@ -183,13 +184,23 @@ def run_api(settings: Settings) -> None:
     uvloop.run(serve(settings.api, build(records), access=access))
 
 
-def sweep(settings: Settings) -> Swept:
-    """Sweep the store once, now.
+def sweep(settings: Settings, *, scan: bool = False) -> Swept:
+    """Sweep the store once, now; `scan` goes through every object in it.
 
     Raises:
         Unavailable: Redis or the store cannot be reached.
     """
-    return _sweeper(settings, _retained(settings))()
+    retained = _retained(settings)
+    swept = _sweeper(settings, retained)()
+    if not scan:
+        return swept
+    store, retention = open_store(settings.store), settings.retention
+    scanned = ScanStore(
+        store, retained, budget=_budget(retention), grace_seconds=retention.grace_seconds
+    )()
+    return Swept(
+        swept.records + scanned.records, swept.objects + scanned.objects, scanned.kept_bytes
+    )
 
 
 def quarantined(settings: Settings) -> list[Quarantined]:

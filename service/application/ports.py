@@ -172,15 +172,39 @@ class Retained(Protocol):
         ...
 
     def condemn(self, prefixes: Collection[str], grace_seconds: float) -> list[str]:
-        """Condemn objects by their prefixes; whatever else was condemned is pardoned.
+        """Condemn objects by their prefixes.
 
         Returns:
-            Those that have been condemned for `grace_seconds` or longer.
+            Those of them that have been condemned for `grace_seconds` or longer.
         """
+        ...
+
+    def due(self, grace_seconds: float, limit: int) -> list[str]:
+        """The prefixes that were condemned first, at least `grace_seconds` ago."""
+        ...
+
+    def is_referred(self, prefix: str) -> bool:
+        """Whether a record refers to objects under a condemned prefix after all."""
         ...
 
     def forget(self, prefix: str) -> None:
         """Strike condemned objects off the list, because they are deleted."""
+        ...
+
+    def condemn_uploads(self, limit: int) -> int:
+        """Condemn uploads that have expired and that nobody starts from.
+
+        Returns:
+            How many were looked at; as many as `limit` means that there may be more.
+        """
+        ...
+
+    def stored_bytes(self) -> int:
+        """Bytes of all results and uploads."""
+        ...
+
+    def oldest(self, limit: int) -> list[str]:
+        """Ids of the results that were accepted first."""
         ...
 
 

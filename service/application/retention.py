@@ -1,29 +1,24 @@
-"""Keep the store within its budget, and delete what no generation refers to any more.
+"""Keep the store within its budget, and delete what has ended.
 
 Records end by age in Redis, or here when the store holds more than its budget. Objects follow in a
 second step, once they have been without a reader's way to them for a grace period: a client that
 was sent to an object a moment ago can still fetch it.
+
+Nothing is searched for. Whatever ends is condemned in the same step that ends it: overtaken
+attempts when their generation is final, results when their records are forgotten, uploads by the
+time they expire. A sweep costs what has ended since the last one.
 """
 
 import logging
-import re
-from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.application.ports import ObjectStore, Retained
-from service.domain.artifacts import GENERATIONS_PREFIX, ArtifactKeys
-from service.domain.generation import Generation
-from service.domain.uploads import UPLOADS_PREFIX
 
 _log = logging.getLogger(__name__)
 
-#: Records looked up at a time.
+#: Records, uploads or condemned prefixes looked up at a time.
 BATCH = 100
-
-#: Keys of attempts and of uploads; whatever else lies beside them is not ours to delete.
-_KEY = re.compile(r"generations/[^/]+/\d+/.")
-_UPLOAD = re.compile(r"uploads/[^/]+/[^/]+/[^/]+$")
 
 
 #: What the store may hold in bytes, given what it holds; None: no limit.
@@ -40,16 +35,12 @@ class Swept:
 
 
 class SweepStore:
-    """Delete what is over the budget and what is left over.
-
-    Nothing of a generation that waits or runs is touched: its earlier attempts may hold the
-    checkpoint that the next one needs. What only a crash leaves behind is found because nothing
-    refers to it: objects without a record, and those of attempts that another one overtook.
+    """Delete what is over the budget and what is condemned.
 
     Args:
         store: where the objects are.
         retained: the records, and what was condemned since when.
-        budget: what the store may hold in bytes, given what it holds; None: no limit.
+        budget: what results and uploads may take, given what they take; None: no limit.
         grace_seconds: from condemning objects to deleting them.
     """
 
@@ -72,89 +63,37 @@ class SweepStore:
         Raises:
             Unavailable: Redis or the store cannot be reached; the next sweep goes on.
         """
-        # Objects are listed before records are read: a record is there before its first object,
-        # so what has no record now has lost it.
-        sizes = self._sizes()
-        records = self._records(sorted({key.split("/")[1] for key in sizes}))
-        condemned = {key: size for key, size in sizes.items() if _is_left_over(key, records)}
-        uploads = self._uploads()
-        condemned |= self._left_over_uploads(uploads)
-        kept = sum(sizes.values()) + sum(uploads.values()) - sum(condemned.values())
-        allowed = self._budget(sum(sizes.values()) + sum(uploads.values()))
-        ended = 0
-        for generation_id, mine in _oldest_first(sizes, records):
-            if allowed is None or kept <= allowed:
-                break
-            self._retained.delete(generation_id)
-            kept -= sum(size for key, size in mine.items() if key not in condemned)
-            condemned |= mine
-            ended += 1
-        objects = self._delete(condemned)
+        ended = self._end_over_budget()
+        while self._retained.condemn_uploads(BATCH) == BATCH:
+            pass
+        objects = self._delete()
+        kept = self._retained.stored_bytes()
         if ended or objects:
             _log.info("swept %d records and %d objects; %d bytes stay", ended, objects, kept)
         return Swept(ended, objects, kept)
 
-    def _sizes(self) -> dict[str, int]:
-        sizes = self._store.sizes(GENERATIONS_PREFIX)
-        return {key: size for key, size in sizes.items() if _KEY.match(key)}
+    def _end_over_budget(self) -> int:
+        """Forget the oldest results until the rest fits."""
+        stored, ended = self._retained.stored_bytes(), 0
+        allowed = self._budget(stored)
+        while allowed is not None and stored > allowed:
+            oldest = self._retained.oldest(BATCH)
+            for generation_id in oldest:
+                self._retained.delete(generation_id)
+                ended += 1
+                stored = self._retained.stored_bytes()
+                if stored <= allowed:
+                    break
+            if not oldest:
+                break
+        return ended
 
-    def _records(self, ids: list[str]) -> dict[str, Generation]:
-        found: dict[str, Generation] = {}
-        for start in range(0, len(ids), BATCH):
-            found |= self._retained.find(ids[start : start + BATCH])
-        return found
-
-    def _left_over_uploads(self, uploads: dict[str, int]) -> dict[str, int]:
-        """Uploads that have expired, but for those that a generation still has to start from."""
-        keys = sorted(uploads)
-        left = set(keys)
-        for start in range(0, len(keys), BATCH):
-            left -= self._retained.find_uploads(keys[start : start + BATCH])
-        if left:
-            left -= self._retained.inputs_in_use()
-        return {key: uploads[key] for key in left}
-
-    def _uploads(self) -> dict[str, int]:
-        sizes = self._store.sizes(UPLOADS_PREFIX)
-        return {key: size for key, size in sizes.items() if _UPLOAD.match(key)}
-
-    def _delete(self, condemned: Iterable[str]) -> int:
-        """Delete what has been condemned for long enough."""
-        due = self._retained.condemn({_unit(key) for key in condemned}, self._grace_seconds)
+    def _delete(self) -> int:
+        """Delete what has been condemned for long enough and is not referred to after all."""
         deleted = 0
-        for prefix in sorted(due):
-            deleted += self._store.delete_prefix(prefix)
-            self._retained.forget(prefix)
+        while due := self._retained.due(self._grace_seconds, BATCH):
+            for prefix in due:
+                if not self._retained.is_referred(prefix):
+                    deleted += self._store.delete_prefix(prefix)
+                self._retained.forget(prefix)
         return deleted
-
-
-def _is_left_over(key: str, records: dict[str, Generation]) -> bool:
-    """Whether no record refers to an object, nor ever will."""
-    generation = records.get(key.split("/")[1])
-    if generation is None:
-        return True
-    if not generation.status.final:
-        return False
-    keys = ArtifactKeys(generation.id, generation.attempt)
-    return not key.startswith(keys.prefix) or key == keys.checkpoint
-
-
-def _oldest_first(
-    sizes: dict[str, int], records: dict[str, Generation]
-) -> Iterator[tuple[str, dict[str, int]]]:
-    """Final generations with their objects; ids begin with the time of their acceptance."""
-    objects: dict[str, dict[str, int]] = defaultdict(dict)
-    for key, size in sizes.items():
-        objects[key.split("/")[1]][key] = size
-    for generation_id in sorted(records):
-        if records[generation_id].status.final:
-            yield generation_id, objects[generation_id]
-
-
-def _unit(key: str) -> str:
-    """What is deleted together: a checkpoint or an upload alone, anything else by its attempt."""
-    if key.startswith(UPLOADS_PREFIX):
-        return key
-    _, generation_id, attempt, *_ = key.split("/")
-    keys = ArtifactKeys(generation_id, int(attempt))
-    return key if key == keys.checkpoint else keys.prefix

@@ -107,12 +107,19 @@ def worker(devices: _DevicesOption = None) -> None:
 
 
 @app.command()
-def sweep() -> None:
-    """Delete from the store what is over its budget and what no record refers to any more."""
+def sweep(
+    scan: Annotated[
+        bool,
+        typer.Option(
+            "--scan", help="Go through every object too: for what Redis has lost track of."
+        ),
+    ] = False,
+) -> None:
+    """Delete from the store what is over its budget and what has ended."""
     from service.bootstrap import sweep as sweep_store
 
     with plain_errors():
-        swept = sweep_store(read_settings())
+        swept = sweep_store(read_settings(), scan=scan)
     deleted = f"deleted {swept.records} records and {swept.objects} objects"
     typer.echo(f"{deleted}; {swept.kept_bytes} bytes stay")
 

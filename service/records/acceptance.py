@@ -15,7 +15,7 @@ from service.events.connection import TextClient
 from service.events.stream import events_key
 from service.records.codec import from_fields, to_fields
 from service.records.enqueue import enqueue, model_queue
-from service.records.keys import ALL, idempotency_key, index_key, record_key
+from service.records.keys import ALL, STARTED_FROM, idempotency_key, index_key, record_key
 from service.records.lines import join
 from service.settings import RedisSettings
 from service.telemetry import bind_generation
@@ -128,6 +128,8 @@ class Acceptance:
         pipe.publish(CHANNEL, generation.id)
         queue = self._queue(generation.request.model, generation.priority)
         join(pipe, generation)
+        for key in {*generation.inputs.values()}:
+            pipe.hincrby(STARTED_FROM, key, 1)
         enqueue(pipe, generation, queue, front=False)
 
 

@@ -48,6 +48,8 @@ def to_fields(generation: Generation) -> dict[str, str]:
     fields |= {name: compact(document[name]) for name in _JSON if document.get(name)}
     fields["cancel_requested"] = str(int(generation.cancel_requested))
     ours = {"queue": queue_of(generation), **line_fields(generation)}
+    if generation.inputs:
+        ours["input_keys"] = " ".join(sorted({*generation.inputs.values()}))
     return {"schema": str(RECORD_SCHEMA), **fields, **ours}
 
 

@@ -10,6 +10,8 @@
 | `hidiffusion:rate:<key>:<policy>` | string: when a key has paid off what it took | a minute |
 | `hidiffusion:stored:<tenant>` | hash: bytes of each result or upload, `total` | until they end |
 | `hidiffusion:stored-until:<tenant>` | sorted set: the same by the time they end | as that |
+| `hidiffusion:uploads-until` | sorted set: objects of uploads by when they expire | as those |
+| `hidiffusion:started-from` | hash: unfinished generations that use each upload | as those |
 | `hidiffusion:slots:<key>` | sorted set: unfinished generations of a key | until they are final |
 | `hidiffusion:leases` | sorted set: running ids by last sign of life | while running |
 | `hidiffusion:idempotency:[@<tenant>:]<key>` | hash: fingerprint and ids | `idempotency_ttl` |
@@ -84,7 +86,11 @@ WEBHOOKS_SINCE = "hidiffusion:webhooks:since"
 WEBHOOKS_DEAD = "hidiffusion:webhooks:dead"
 WEBHOOKS_COUNTS = "hidiffusion:webhooks:counts"
 
-#: A tenant is appended to these.
+#: Object keys of uploads, by the time they expire; by how many unfinished generations use them.
+UPLOADS_UNTIL = "hidiffusion:uploads-until"
+STARTED_FROM = "hidiffusion:started-from"
+
+#: A tenant is appended to these; empty: everybody's.
 STORED = "hidiffusion:stored:"
 STORED_UNTIL = "hidiffusion:stored-until:"
 

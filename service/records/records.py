@@ -4,6 +4,7 @@ import builtins
 import contextlib
 import dataclasses
 import json
+import time
 from collections.abc import Iterable, Iterator, Sequence
 from datetime import datetime
 from itertools import product
@@ -11,6 +12,7 @@ from typing import Any
 
 from service import tracing
 from service.application.ports import IdempotencyClaim, Page, WorkerInfo
+from service.domain.artifacts import ArtifactKeys
 from service.domain.errors import GenerationNotFound, RecordUnreadable
 from service.domain.events import Event, Queued, Started, status_after
 from service.domain.generation import Generation, Progress, Status
@@ -25,6 +27,7 @@ from service.records.acceptance import Acceptance, claimed
 from service.records.codec import changes, from_fields
 from service.records.keys import (
     ALL,
+    CONDEMNED,
     ENDED,
     FINISHING,
     INDEX,
@@ -32,6 +35,7 @@ from service.records.keys import (
     PROBE,
     QUARANTINE,
     QUEUES,
+    STARTED_FROM,
     WORKERS,
     idempotency_key,
     index_key,
@@ -183,12 +187,15 @@ class RedisRecords:
             claim, tenant, now = self.redis.hmget(
                 record_key(generation_id), "idempotency_key", "tenant", "status"
             )
-            StoredBytes(self.redis).forget(tenant or "", generation_id)
+            for owner in {"", tenant or ""}:
+                StoredBytes(self.redis).forget(owner, generation_id)
             with self.redis.pipeline() as pipe:
                 pipe.delete(record_key(generation_id), events_key(generation_id))
                 pipe.delete(job_key(generation_id))
                 pipe.zrem(ENDED, f"{tenant or ''}/{now}/{generation_id}")
                 pipe.hdel(QUARANTINE, generation_id)
+                prefix = ArtifactKeys(generation_id, 0).generation_prefix
+                pipe.zadd(CONDEMNED, {prefix: time.time()}, nx=True)
                 for status, owner in product((ALL, *Status), {"", tenant or ""}):
                     pipe.zrem(index_key(status, owner), generation_id)
                 if claim is not None:
@@ -259,6 +266,8 @@ class RedisRecords:
             *lines.KEYS,
             ENDED,
             QUARANTINE,
+            CONDEMNED,
+            STARTED_FROM,
         )
         limits = (self._settings.event_limit, CHANNEL, self._settings.record_ttl_seconds)
         with unavailable_when_down():

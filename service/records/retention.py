@@ -3,12 +3,25 @@
 from collections.abc import Collection, Sequence
 
 from service.application.retention import BATCH
+from service.domain.artifacts import ArtifactKeys
 from service.domain.generation import Generation, Status
-from service.domain.uploads import owner_of
+from service.domain.uploads import UPLOADS_PREFIX, owner_of
 from service.events.connection import unavailable_when_down
-from service.records.keys import CONDEMNED, SWEEPER, index_key, upload_key
+from service.records.keys import (
+    CONDEMNED,
+    STARTED_FROM,
+    SWEEPER,
+    UPLOADS_UNTIL,
+    index_key,
+    record_key,
+    upload_key,
+)
 from service.records.records import RedisRecords
+from service.records.stored import StoredBytes
 from service.records.uploads import read_upload
+
+#: An upload that is in use when it expires is looked at again after this many seconds.
+AGAIN_SECONDS = 600.0
 
 
 class RedisRetained:
@@ -52,19 +65,69 @@ class RedisRetained:
         self._records.delete(generation_id)
 
     def condemn(self, prefixes: Collection[str], grace_seconds: float) -> list[str]:
-        """Condemn these and only these; returns those condemned for the grace period or longer."""
+        """Condemn these; returns those condemned for the grace period or longer."""
+        if not prefixes:
+            return []
         with unavailable_when_down():
-            seconds, micros = self._redis.time()
-            now = seconds + micros / 1e6
-            pardoned = set(self._redis.zrange(CONDEMNED, 0, -1)).difference(prefixes)
-            with self._redis.pipeline() as pipe:
-                if pardoned:
-                    pipe.zrem(CONDEMNED, *pardoned)
-                if prefixes:
-                    pipe.zadd(CONDEMNED, dict.fromkeys(prefixes, now), nx=True)
-                pipe.zrangebyscore(CONDEMNED, "-inf", now - grace_seconds)
-                due: list[str] = pipe.execute()[-1]
+            now = self._now()
+            self._redis.zadd(CONDEMNED, dict.fromkeys(prefixes, now), nx=True)
+            names = sorted(prefixes)
+            since = self._redis.zmscore(CONDEMNED, names)
+        return [
+            name for name, at in zip(names, since, strict=True) if at and at <= now - grace_seconds
+        ]
+
+    def due(self, grace_seconds: float, limit: int) -> list[str]:
+        """The prefixes that were condemned first, at least `grace_seconds` ago."""
+        with unavailable_when_down():
+            latest = self._now() - grace_seconds
+            due: list[str] = self._redis.zrangebyscore(
+                CONDEMNED, "-inf", latest, start=0, num=limit
+            )
         return due
+
+    def is_referred(self, prefix: str) -> bool:
+        """Whether a record refers to objects under a condemned prefix after all."""
+        with unavailable_when_down():
+            if prefix.startswith(UPLOADS_PREFIX):
+                return bool(self.find_uploads([prefix]) or self._is_started_from(prefix))
+            generation_id, attempt = prefix.split("/")[1:3]
+            status, current = self._redis.hmget(record_key(generation_id), "status", "attempt")
+        if status is None:
+            return False
+        keys = ArtifactKeys(generation_id, int(attempt or 0))
+        return not attempt or (attempt == current and prefix != keys.checkpoint)
+
+    def condemn_uploads(self, limit: int) -> int:
+        """Condemn uploads that have expired and that nobody starts from."""
+        with unavailable_when_down():
+            now = self._now()
+            keys = self._redis.zrangebyscore(UPLOADS_UNTIL, "-inf", now, start=0, num=limit)
+            known = self.find_uploads(keys) if keys else set()
+            for key in keys:
+                if key in known or self._is_started_from(key):
+                    self._redis.zadd(UPLOADS_UNTIL, {key: now + AGAIN_SECONDS})
+                else:
+                    self._redis.zadd(CONDEMNED, {key: now}, nx=True)
+                    self._redis.zrem(UPLOADS_UNTIL, key)
+        return len(keys)
+
+    def stored_bytes(self) -> int:
+        """Bytes of all results and uploads."""
+        return StoredBytes(self._redis).of("")
+
+    def oldest(self, limit: int) -> list[str]:
+        """Ids of the results that were accepted first."""
+        with unavailable_when_down():
+            ids: list[str] = self._redis.zrange(index_key(Status.SUCCEEDED), 0, limit - 1)
+        return ids
+
+    def _is_started_from(self, key: str) -> bool:
+        return int(self._redis.hget(STARTED_FROM, key) or 0) > 0
+
+    def _now(self) -> float:
+        seconds, micros = self._redis.time()
+        return float(seconds + micros / 1e6)
 
     def forget(self, prefix: str) -> None:
         """Strike condemned objects off the list."""

@@ -15,7 +15,8 @@ All but `TOUCH` share their first arguments:
     KEYS[8] = prefix of the bytes that tenants have stored, KEYS[9] = prefix of when these end
     KEYS[10] to KEYS[14] = as `service.records.lines` has them
     KEYS[15] = what has ended, by the time at which its record does
-    KEYS[16] = quarantine
+    KEYS[16] = quarantine                  KEYS[17] = condemned objects
+    KEYS[18] = unfinished generations by the upload they use
 """
 
 from service.records.lines import LUA
@@ -73,11 +74,31 @@ end
 
 local function count_stored()
   local result = redis.call('HMGET', KEYS[1], 'tenant', 'stored_bytes')
-  local tenant, bytes = result[1], result[2]
-  if tenant and tenant ~= '' and bytes then
-    redis.call('HSET', KEYS[8] .. tenant, id, bytes)
-    redis.call('HINCRBY', KEYS[8] .. tenant, 'total', bytes)
-    redis.call('ZADD', KEYS[9] .. tenant, seconds() + lifetime(), id)
+  local owners, bytes = {''}, result[2]
+  if result[1] and result[1] ~= '' then
+    owners[2] = result[1]
+  end
+  for _, owner in ipairs(bytes and owners or {}) do
+    redis.call('HSET', KEYS[8] .. owner, id, bytes)
+    redis.call('HINCRBY', KEYS[8] .. owner, 'total', bytes)
+    redis.call('ZADD', KEYS[9] .. owner, seconds() + lifetime(), id)
+  end
+end
+
+local function condemn_leftovers()
+  local now = redis.call('HMGET', KEYS[1], 'attempt', 'input_keys')
+  local attempt, folder = tonumber(now[1] or 0), 'generations/' .. id .. '/'
+  for earlier = 1, attempt - 1 do
+    redis.call('ZADD', KEYS[17], 'NX', seconds(), folder .. earlier .. '/')
+  end
+  if attempt > 0 then
+    local checkpoint = folder .. string.format('%d', attempt) .. '/checkpoint.safetensors'
+    redis.call('ZADD', KEYS[17], 'NX', seconds(), checkpoint)
+  end
+  for key in (now[2] or ''):gmatch('%S+') do
+    if redis.call('HINCRBY', KEYS[18], key, -1) <= 0 then
+      redis.call('HDEL', KEYS[18], key)
+    end
   end
 end
 
@@ -91,6 +112,7 @@ local function finish()
     redis.call('ZADD', KEYS[7], seconds(), id)
   end
   count_stored()
+  condemn_leftovers()
   local now = redis.call('HMGET', KEYS[1], 'status', 'tenant')
   local ended = (now[2] or '') .. '/' .. now[1] .. '/' .. id
   redis.call('ZADD', KEYS[15], seconds() + lifetime(), ended)

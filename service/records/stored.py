@@ -21,7 +21,7 @@ local function take_off(id)
   local bytes = redis.call('HGET', KEYS[1], id)
   if bytes then
     redis.call('HDEL', KEYS[1], id)
-    redis.call('HINCRBY', KEYS[1], 'total', -bytes)
+    redis.call('HINCRBY', KEYS[1], 'total', string.format('%.0f', 0 - bytes))
   end
 end
 local now = redis.call('TIME')[1]
@@ -31,7 +31,11 @@ end
 for _, id in ipairs(ARGV) do
   take_off(id)
 end
-return tonumber(redis.call('HGET', KEYS[1], 'total') or 0)
+local total = tonumber(redis.call('HGET', KEYS[1], 'total') or 0)
+if total == 0 and redis.call('EXISTS', KEYS[2]) == 0 then
+  redis.call('DEL', KEYS[1])
+end
+return total
 """
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import httpx
 from ulid import ULID
 
-from service.application.retention import SweepStore
+from service.application.store_scan import ScanStore
 from service.domain.generation import Generation
 from service.records.keys import CONDEMNED, SHARES
 from service.records.retention import RedisRetained
@@ -104,7 +104,7 @@ class Chaos:
     def left_after_retention(self) -> list[str]:
         """Objects, and entries of Redis about a generation, after retention has ended them all."""
         retained = RedisRetained(self.stack.records)
-        SweepStore(self.stack.store, retained, budget=lambda _: 0, grace_seconds=0)()
+        ScanStore(self.stack.store, retained, budget=lambda _: 0, grace_seconds=0)()
         client = self.stack.client
         left = [*self.stack.store.keys(""), *client.keys("hidiffusion:generation:*")]
         left += [*client.keys("hidiffusion:events:*"), *client.keys("rq:job:*")]

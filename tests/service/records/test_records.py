@@ -393,7 +393,12 @@ def test_deleting_leaves_nothing(records, client):
     records.record(generation.id, Cancelled(attempt=1, at=now()))
     records.delete(generation.id)
     records.delete(generation.id)
-    shared = {"rq:queues", "hidiffusion:shares", "hidiffusion:virtual-time"}
+    shared = {
+        "rq:queues",
+        "hidiffusion:shares",
+        "hidiffusion:virtual-time",
+        "hidiffusion:condemned",
+    }
     assert {*client.keys("*")} <= shared
     with pytest.raises(GenerationNotFound):
         records.get(generation.id)
