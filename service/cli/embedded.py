@@ -100,6 +100,8 @@ def embedded_service(
     data = data.resolve()
     for folder in (data / "redis", data / "store", data / "logs"):
         folder.mkdir(parents=True, exist_ok=True)
+    # Prompts, pictures and the queue are for whoever runs the service, and for nobody else.
+    data.chmod(0o700)
     with contextlib.ExitStack() as stack:
         sockets = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="hidiffusion-")))
         redis_socket = sockets / "redis.sock"

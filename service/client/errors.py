@@ -168,6 +168,7 @@ _BY_TYPE: dict[str, type[ApiError]] = {
     "/problems/artifact-not-found": NotFoundError,
     "/problems/upload-not-found": NotFoundError,
     "/problems/method-not-allowed": InvalidRequestError,
+    "/problems/unknown-host": InvalidRequestError,
     "/problems/conflict": ConflictError,
     "/problems/idempotency-key-reused": IdempotencyError,
     "/problems/unauthenticated": UnauthenticatedError,

@@ -25,6 +25,17 @@ IPNetwork = ipaddress.IPv4Network | ipaddress.IPv6Network
 _NAT64 = ipaddress.IPv6Network("64:ff9b::/96")
 
 
+#: Not global, though they look it: the relay for 6to4 (RFC 7526), and Azure's services of a host,
+#: which every virtual machine reaches there.
+_NOT_PUBLIC = (
+    ipaddress.IPv4Network("192.88.99.0/24"),
+    ipaddress.IPv4Network("168.63.129.16/32"),
+)
+
+#: Ports that are called at hosts which the operator did not name.
+PORTS = (443, 8443)
+
+
 class Webhook(BaseModel):
     """Where to call, and for which of the final states."""
 
@@ -94,6 +105,8 @@ class Targets:
             return None
         if parts.scheme != "https":
             return "only https is called"
+        if (parts.port or PORTS[0]) not in PORTS:
+            return f"only the ports {PORTS[0]} and {PORTS[1]} are called"
         literal = _literal(host)
         private = not is_public(literal) if literal is not None else _looks_local(host)
         return "only public addresses are called" if private else None
@@ -118,6 +131,7 @@ def is_public(address: IPAddress) -> bool:
     """Whether `address`, or any that it stands for, belongs to the public internet."""
     return all(
         each.is_global
+        and not any(each in network for network in _NOT_PUBLIC)
         and not (each.is_multicast or each.is_reserved or each.is_unspecified)
         and not (isinstance(each, ipaddress.IPv6Address) and each.is_site_local)
         for each in _stands_for(address)

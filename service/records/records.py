@@ -269,7 +269,9 @@ class RedisRecords:
             CONDEMNED,
             STARTED_FROM,
         )
-        limits = (self._settings.event_limit, CHANNEL, self._settings.record_ttl_seconds)
+        settings = self._settings
+        lives = (settings.record_ttl_seconds, settings.event_ttl_seconds)
+        limits = (settings.event_limit, CHANNEL, *lives)
         with unavailable_when_down():
             return int(script(keys=keys, args=(generation_id, *limits, *arguments)))
 

@@ -9,6 +9,7 @@ All but `TOUCH` share their first arguments:
     KEYS[2] = event stream                 ARGV[2] = events kept per stream
     KEYS[3] = prefix of the status indexes ARGV[3] = channel of the bell
     KEYS[4] = leases                       ARGV[4] = most seconds a final record lives
+                                           ARGV[5] = most seconds that its events do
     KEYS[5] = prefix of RQ's lists of waiting ids
     KEYS[6] = RQ's envelope of this id
     KEYS[7] = webhooks that are due
@@ -117,24 +118,24 @@ local function finish()
   local ended = (now[2] or '') .. '/' .. now[1] .. '/' .. id
   redis.call('ZADD', KEYS[15], seconds() + lifetime(), ended)
   redis.call('EXPIRE', KEYS[1], lifetime())
-  redis.call('EXPIRE', KEYS[2], lifetime())
+  redis.call('EXPIRE', KEYS[2], math.min(lifetime(), tonumber(ARGV[5])))
 end
 """.replace("%LINES%", LUA)
 )
 
 #: Claim a queued generation for a worker.
 #:
-#:     ARGV[5] = worker name
-#:     ARGV[6] = time of the claim
-#:     ARGV[7] = data of the `started` event
-#:     ARGV[8...] = field, value, ... to set in the record
+#:     ARGV[6] = worker name
+#:     ARGV[7] = time of the claim
+#:     ARGV[8] = data of the `started` event
+#:     ARGV[9...] = field, value, ... to set in the record
 #:
 #: Returns the number of the attempt, or 0 when there is nothing to claim.
 BEGIN = (
     _SHARED
     + """
 local now = redis.call('HMGET', KEYS[1], 'status', 'attempt', 'worker', 'started_at')
-if now[1] == 'running' and now[3] == ARGV[5] and now[4] == ARGV[6] then
+if now[1] == 'running' and now[3] == ARGV[6] and now[4] == ARGV[7] then
   return tonumber(now[2])
 end
 if now[1] ~= 'queued' then
@@ -142,14 +143,14 @@ if now[1] ~= 'queued' then
 end
 local attempt = redis.call('HINCRBY', KEYS[1], 'attempt', 1)
 move('running')
-set_fields(8)
-redis.call('HSET', KEYS[1], 'worker', ARGV[5], 'started_at', ARGV[6])
+set_fields(9)
+redis.call('HSET', KEYS[1], 'worker', ARGV[6], 'started_at', ARGV[7])
 redis.call('LREM', waiting(), 0, id)
 leave_line()
 charge_tenant()
 redis.call('HDEL', KEYS[16], id)
 redis.call('ZADD', KEYS[4], seconds(), id)
-append('started', attempt, ARGV[6], ARGV[7])
+append('started', attempt, ARGV[7], ARGV[8])
 return attempt
 """
 )
@@ -174,9 +175,9 @@ return 1
 
 #: Append an event of a running attempt and move the record with it.
 #:
-#:     ARGV[5] = attempt, ARGV[6] = event type, ARGV[7] = event time, ARGV[8] = event data
-#:     ARGV[9] = status after the event
-#:     ARGV[10...] = field, value, ... to set in the record
+#:     ARGV[6] = attempt, ARGV[7] = event type, ARGV[8] = event time, ARGV[9] = event data
+#:     ARGV[10] = status after the event
+#:     ARGV[11...] = field, value, ... to set in the record
 #:
 #: Returns 1, or 0 when that attempt is not the one that runs; then nothing is written.
 RECORD = (
@@ -185,22 +186,22 @@ RECORD = (
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
 if last then
   local kind, attempt, at, data = last[2][2], last[2][4], last[2][6], last[2][8]
-  if kind == ARGV[6] and attempt == ARGV[5] and at == ARGV[7] and data == ARGV[8] then
+  if kind == ARGV[7] and attempt == ARGV[6] and at == ARGV[8] and data == ARGV[9] then
     return 1
   end
 end
 local now = redis.call('HMGET', KEYS[1], 'status', 'attempt')
-if now[1] ~= 'running' or now[2] ~= ARGV[5] then
+if now[1] ~= 'running' or now[2] ~= ARGV[6] then
   return 0
 end
-set_fields(10)
-append(ARGV[6], ARGV[5], ARGV[7], ARGV[8])
-if ARGV[9] ~= 'running' then
-  move(ARGV[9])
+set_fields(11)
+append(ARGV[7], ARGV[6], ARGV[8], ARGV[9])
+if ARGV[10] ~= 'running' then
+  move(ARGV[10])
 end
-if is_final(ARGV[9]) then
+if is_final(ARGV[10]) then
   finish()
-elseif ARGV[9] == 'queued' then
+elseif ARGV[10] == 'queued' then
   redis.call('ZREM', KEYS[4], id)
   redis.call('LREM', waiting(), 0, id)
   redis.call('LPUSH', waiting(), id)
@@ -212,9 +213,9 @@ return 1
 
 #: Append an event of a generation that waits and move the record with it.
 #:
-#:     ARGV[5] = event type, ARGV[6] = event time, ARGV[7] = event data
-#:     ARGV[8] = status after the event
-#:     ARGV[9...] = field, value, ... to set in the record
+#:     ARGV[6] = event type, ARGV[7] = event time, ARGV[8] = event data
+#:     ARGV[9] = status after the event
+#:     ARGV[10...] = field, value, ... to set in the record
 #:
 #: Returns 1, or 0 when it does not wait; then nothing is written.
 TELL_WAITING = (
@@ -225,15 +226,15 @@ if now[1] ~= 'queued' then
   return 0
 end
 local last = redis.call('XREVRANGE', KEYS[2], '+', '-', 'COUNT', 1)[1]
-if last and last[2][2] == ARGV[5] and last[2][8] == ARGV[7] then
+if last and last[2][2] == ARGV[6] and last[2][8] == ARGV[8] then
   return 1
 end
-set_fields(9)
-append(ARGV[5], now[2], ARGV[6], ARGV[7])
-if ARGV[8] ~= 'queued' then
-  move(ARGV[8])
+set_fields(10)
+append(ARGV[6], now[2], ARGV[7], ARGV[8])
+if ARGV[9] ~= 'queued' then
+  move(ARGV[9])
 end
-if is_final(ARGV[8]) then
+if is_final(ARGV[9]) then
   finish()
 end
 return 1
@@ -242,7 +243,7 @@ return 1
 
 #: Cancel: at once when queued, by a mark for its worker when running.
 #:
-#:     ARGV[5] = time of the request
+#:     ARGV[6] = time of the request
 #:
 #: Returns 1, or 0 when the id is unknown.
 CANCEL = (
@@ -257,8 +258,8 @@ if is_final(now[1]) then
 end
 redis.call('HSET', KEYS[1], 'cancel_requested', '1')
 if now[1] == 'queued' then
-  redis.call('HSET', KEYS[1], 'finished_at', ARGV[5])
-  append('cancelled', now[2], ARGV[5], '{}')
+  redis.call('HSET', KEYS[1], 'finished_at', ARGV[6])
+  append('cancelled', now[2], ARGV[6], '{}')
   move('cancelled')
   finish()
 end

@@ -1,7 +1,9 @@
 """The settings of each concern, one class for each."""
 
+from collections.abc import Iterator
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
+from urllib.parse import urlsplit
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
@@ -22,6 +24,24 @@ class RedisSettings(_Section):
     )
     idempotency_ttl_seconds: int = Field(24 * 3600, description="Lifetime of idempotency keys.")
     event_limit: int = Field(20_000, description="Events kept per generation.")
+    event_ttl_seconds: int = Field(
+        4 * 3600,
+        ge=60,
+        description="Lifetime of a generation's events once it is final; its record tells the end.",
+    )
+
+    def __repr_args__(self) -> Iterator[tuple[str | None, Any]]:
+        """What logs and error messages show: a password in the URL is left out."""
+        for name, value in super().__repr_args__():
+            yield name, without_password(value) if name == "url" else value
+
+
+def without_password(url: str) -> str:
+    """A URL with stars in the place of its password."""
+    parts = urlsplit(url)
+    if parts.password is None:
+        return url
+    return url.replace(f":{parts.password}@", ":***@", 1)
 
 
 class StoreSettings(_Section):
@@ -127,6 +147,11 @@ class ApiSettings(_Section):
     )
     public_url: str = Field(
         "", description="URL clients reach HTTP by; links in webhooks begin with it when set."
+    )
+    allowed_hosts: tuple[str, ...] = Field(
+        (),
+        description="Host names that requests may come for, besides addresses, names without a "
+        "dot and that of the public URL; empty: these, or any where keys are asked for.",
     )
     max_connections: int = Field(
         4000, ge=1, description="HTTP connections at a time; fewer where the system allows fewer."

@@ -55,6 +55,9 @@ _CONNECT_TIMEOUT = timedelta(seconds=3)
 _REQUEST_TIMEOUT = timedelta(seconds=30)
 
 #: How obstore words a failure that may pass: nobody answered, or the answer was 429 or 5xx.
+#: A folder whose disk or quota is used up: whoever keeps the service makes room.
+_FULL = re.compile(r"os error (28|122)\b|No space left|Disk quota exceeded")
+
 _PASSING = re.compile(r"HTTP error|status code: (429|5\d\d)|after \d+ retries")
 
 
@@ -222,6 +225,8 @@ def _translated(action: str, key: str) -> Iterator[None]:
         raise NotFound(f"nothing is stored under {key!r}") from error
     except (BaseError, OSError) as error:
         reason = str(error).partition("\n")[0]
+        if _FULL.search(str(error)):
+            raise Unavailable("store", f"it is full: cannot {action} {key!r}", 60) from error
         if isinstance(error, GenericError) and _PASSING.search(reason):
             raise Unavailable("store", f"cannot {action} {key!r}: {reason}") from error
         raise StoreError(f"the store refused to {action} {key!r}: {reason}") from error

@@ -7,7 +7,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.domain.catalog import Model
-from service.settings import Settings
+from service.settings import RedisSettings, Settings
 
 
 def test_a_childs_environment_gives_the_same_settings(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -151,3 +151,10 @@ def test_a_name_is_given_once(twice: dict[str, object], what: str) -> None:
 def test_a_missing_catalogue_says_how_to_name_one(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="HIDIFFUSION_CATALOG"):
         Settings(catalog=tmp_path / "none.json").load_catalog()
+
+
+def test_passwords_are_not_shown() -> None:
+    settings = Settings(redis=RedisSettings(url="rediss://user:hush@redis.example:6379/0"))
+    assert "hush" not in repr(settings) + str(settings)
+    assert "rediss://user:***@redis.example" in repr(settings)
+    assert "hush" in settings.environment()["HIDIFFUSION_REDIS__URL"]

@@ -3,7 +3,15 @@
 import asyncio
 import logging
 import re
-from collections.abc import AsyncIterator, Callable, Iterator, Mapping, Sequence
+from collections.abc import (
+    AsyncIterator,
+    Callable,
+    Iterable,
+    Iterator,
+    Mapping,
+    MutableMapping,
+    Sequence,
+)
 from contextlib import AbstractAsyncContextManager, aclosing, asynccontextmanager, contextmanager
 from functools import partial
 from typing import Any, TypeAlias
@@ -216,8 +224,17 @@ def _refuse_unknown_fields(request: Message) -> None:
             ]
         )
     for _, value in request.ListFields():
-        if isinstance(value, Message):
-            _refuse_unknown_fields(value)
+        for each in _messages_in(value):
+            _refuse_unknown_fields(each)
+
+
+def _messages_in(value: Any) -> Iterator[Message]:
+    """The messages that the value of a field is made of: itself, a list's or a map's."""
+    values = value.values() if isinstance(value, MutableMapping) else value
+    if isinstance(value, Message):
+        yield value
+    elif not isinstance(value, str | bytes) and isinstance(values, Iterable):
+        yield from (each for each in values if isinstance(each, Message))
 
 
 async def _abort(context: _Context, status: Any, call: Call) -> None:

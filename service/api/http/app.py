@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import Sequence
+from urllib.parse import urlsplit
 
 from fastapi import FastAPI
 from fastapi.telemetry import TelemetryConfig
@@ -11,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from service.api.http import links
 from service.api.http.error_handlers import install_error_handlers
 from service.api.http.forms import OVERHEAD_BYTES
-from service.api.http.middleware import BodyLimit, Measure, RequestId
+from service.api.http.middleware import BodyLimit, KnownHost, Measure, RequestId
 from service.api.http.openapi import install_openapi
 from service.api.http.routes import (
     artifacts,
@@ -93,6 +94,7 @@ def create_app(
             Middleware(Measure, metrics=metrics),
             *_cross_origin(settings.cors_origins),
             Middleware(RequestId),
+            Middleware(KnownHost, allowed=_known_hosts(settings, open_to_all=access is None)),
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes, longer=_longer(settings)),
         ],
         redirect_slashes=False,
@@ -118,6 +120,14 @@ def _longer(settings: ApiSettings) -> dict[str, int]:
     """The paths that take pictures, and the longest body of each: an edit may have a mask too."""
     one = settings.max_upload_bytes
     return {links.UPLOADS: one + OVERHEAD_BYTES, links.EDITS: 2 * one + OVERHEAD_BYTES}
+
+
+def _known_hosts(settings: ApiSettings, *, open_to_all: bool) -> frozenset[str] | None:
+    """The names that requests may come for; None: any, since only keys open anything here."""
+    if not (open_to_all or settings.allowed_hosts):
+        return None
+    own = urlsplit(settings.public_url).hostname
+    return frozenset({*(name.lower() for name in settings.allowed_hosts), *filter(None, [own])})
 
 
 def _cross_origin(origins: Sequence[str]) -> list[Middleware]:

@@ -1,5 +1,6 @@
 """Whatever goes wrong leaves as a problem document."""
 
+import json
 import logging
 from collections.abc import Mapping
 from typing import Any
@@ -112,6 +113,13 @@ async def _on_http_error(request: Request, error: Exception) -> Response:
     return _respond(request, kind, detail, headers)
 
 
+class _Json(JSONResponse):
+    """JSON of texts that clients sent, whatever they are made of: surrogates are spelled out."""
+
+    def render(self, content: Any) -> bytes:
+        return json.dumps(content, ensure_ascii=False).encode("utf-8", "backslashreplace")
+
+
 def _methods(request: Request) -> list[str]:
     """Every method of the request's path; its routes know only their own."""
     return [
@@ -150,7 +158,7 @@ def _respond(
 ) -> Response:
     if request.url.path.startswith(image_errors.PREFIX):
         status, body = image_errors.image_error(kind, detail, violations, code)
-        return JSONResponse(body.model_dump(), status, headers=dict(headers or {}))
+        return _Json(body.model_dump(), status, headers=dict(headers or {}))
     problem = Problem(
         type=kind.uri,
         title=kind.title,
@@ -161,7 +169,7 @@ def _respond(
         request_id=request.state.request_id,
         errors=violations,
     )
-    content: dict[str, Any] = problem.model_dump(mode="json", exclude_none=True)
-    return JSONResponse(
+    content: dict[str, Any] = problem.model_dump(exclude_none=True)
+    return _Json(
         content, kind.status, headers=dict(headers or {}), media_type="application/problem+json"
     )

@@ -1,15 +1,19 @@
 """What every request passes through: it gets an id, and its body a limit."""
 
+import ipaddress
 import re
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
+from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
+from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from structlog.contextvars import bound_contextvars
 from ulid import ULID
 
+from service.api.http import links, problems
 from service.api.metrics import ApiMetrics
 
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
@@ -102,15 +106,78 @@ class BodyLimit:
         async def receive_counted() -> Message:
             nonlocal received
             if excessive:
-                raise _too_large(limit)
+                raise _too_large(limit, scope["path"])
             message = await receive()
             received += len(message.get("body", b""))
             if received > limit:
-                raise _too_large(limit)
+                raise _too_large(limit, scope["path"])
             return message
 
         await self._app(scope, receive_counted, send)
 
 
-def _too_large(limit: int) -> HTTPException:
-    return HTTPException(413, f"the body is longer than the {limit} bytes allowed")
+def _too_large(limit: int, path: str) -> HTTPException:
+    detail = f"the body is longer than the {limit} bytes allowed"
+    if path not in (links.UPLOADS, links.EDITS):
+        detail += f"; send pictures to {links.UPLOADS} and name their ids"
+    return HTTPException(413, detail)
+
+
+class KnownHost:
+    """Refuses requests that were meant for another host, as a browser sends them after its name
+    for one was made to lead here (DNS rebinding).
+
+    Addresses and names without a dot are nobody's to register, so they are let through.
+
+    Args:
+        app: what comes behind.
+        allowed: the names that are known; None: all.
+    """
+
+    def __init__(self, app: ASGIApp, allowed: Collection[str] | None) -> None:
+        self._app = app
+        self._allowed = allowed
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Pass on what is meant for here."""
+        if scope["type"] == "http" and self._allowed is not None:
+            name = _host_name(Headers(scope=scope).get("host", ""))
+            if not (name in self._allowed or _is_local(name)):
+                await _misdirected(scope, name)(scope, receive, send)
+                return
+        await self._app(scope, receive, send)
+
+
+def _misdirected(scope: Scope, name: str) -> JSONResponse:
+    kind = problems.UNKNOWN_HOST
+    problem = problems.Problem(
+        type=kind.uri,
+        title=kind.title,
+        status=kind.status,
+        detail=f"this service does not know itself as {name[:200]!r}",
+        instance=scope["path"],
+        reason=kind.reason,
+        request_id=scope["state"]["request_id"],
+    )
+    content = problem.model_dump(exclude_none=True)
+    return JSONResponse(content, kind.status, media_type="application/problem+json")
+
+
+def _host_name(host: str) -> str:
+    """The name in a Host header, without its port."""
+    try:
+        return (urlsplit(f"//{host}").hostname or "").rstrip(".")
+    except ValueError:
+        return host.lower()
+
+
+def _is_local(name: str) -> bool:
+    if "." not in name and ":" not in name:
+        return True
+    if name.endswith(".localhost"):
+        return True
+    try:
+        ipaddress.ip_address(name)
+    except ValueError:
+        return False
+    return True

@@ -118,6 +118,12 @@ METHOD_NOT_ALLOWED = ProblemType(
     "The path does not allow this method",
     "The Allow header lists the methods it does allow.",
 )
+UNKNOWN_HOST = ProblemType(
+    "unknown-host",
+    421,
+    "The request is for a host that this service is not",
+    "Ask by an address, or by a name of HIDIFFUSION_API__ALLOWED_HOSTS.",
+)
 CONFLICT = ProblemType(
     "conflict",
     409,
@@ -226,6 +232,7 @@ PROBLEM_TYPES = (
     ARTIFACT_NOT_FOUND,
     UPLOAD_NOT_FOUND,
     METHOD_NOT_ALLOWED,
+    UNKNOWN_HOST,
     CONFLICT,
     BODY_TOO_LARGE,
     UNSUPPORTED_MEDIA_TYPE,

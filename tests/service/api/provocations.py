@@ -226,6 +226,10 @@ PROVOCATIONS = (
     ),
     Provocation("method-not-allowed", lambda scene: scene.ask("PUT", "/v1/models")),
     Provocation(
+        "unknown-host",
+        lambda scene: scene.ask("GET", "/healthz", headers={"host": "rebound.example.com"}),
+    ),
+    Provocation(
         "conflict",
         lambda scene: scene.ask("DELETE", f"{_GENERATIONS}/{scene.running}?purge=true"),
         lambda scene: scene.call("DeleteGeneration", rpc.DeleteGenerationRequest(id=scene.running)),

@@ -156,6 +156,7 @@ def running_stack(
     settings = ApiSettings(
         http_port=0,
         grpc_port=0,
+        allowed_hosts=("known.test",),
         max_body_bytes=MAX_BODY_BYTES,
         max_upload_bytes=MAX_UPLOAD_BYTES,
         max_wait_seconds=MAX_WAIT_SECONDS,

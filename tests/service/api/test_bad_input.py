@@ -211,3 +211,32 @@ def _reason(status: Status) -> str:
     assert info.domain == "hidiffusion"
     reason: str = info.reason
     return reason
+
+
+def test_a_lone_surrogate_is_refused_wherever_it_stands(stack: Stack) -> None:
+    for body in (
+        b'{"prompt": "a", "method_options": {"\\ud800": 1}}',
+        b'{"prompt": "a", "\\ud800": 1}',
+        b'{"prompt": "\\ud800"}',
+        b'{"prompt": "a", "client_metadata": {"\\udfff": "x"}}',
+    ):
+        headers = {"content-type": "application/json"}
+        answer = stack.http.post("/v1/generations", content=body, headers=headers)
+        assert answer.status_code == 422, body
+        assert answer.json()["errors"]
+
+
+def test_a_long_body_is_told_where_pictures_go(stack: Stack) -> None:
+    answer = stack.http.post("/v1/generations", json={"prompt": "a", "image": "x" * 70_000})
+    assert answer.status_code == 413
+    assert "/v1/uploads" in answer.json()["detail"]
+
+
+@pytest.mark.parametrize("field", ["loras", "controls"])
+def test_grpc_refuses_unknown_fields_inside_lists_too(stack: Stack, field: str) -> None:
+    request = rpc.CreateGenerationRequest(prompt="a fox")
+    getattr(request, field).add().MergeFromString(b"\xa2\x06\x01x")  # field 100
+    with pytest.raises(grpc.RpcError) as caught:
+        stack.stub.CreateGeneration(request, timeout=20)
+    assert caught.value.code() is grpc.StatusCode.INVALID_ARGUMENT
+    assert "field number 100" in caught.value.details()

@@ -103,7 +103,11 @@ def _check_described(scene: Scene, response: httpx.Response) -> None:
     path, method = response.request.url.path, response.request.method.lower()
     for template, operations in scene.ask("GET", "/openapi.json").json()["paths"].items():
         pattern = re.sub(r"\{\w+\}", "[^/]+", template)
-        if re.fullmatch(pattern, path) and method in operations and response.status_code != 500:
+        if (
+            re.fullmatch(pattern, path)
+            and method in operations
+            and response.status_code not in (421, 500)
+        ):
             assert str(response.status_code) in operations[method]["responses"]
 
 

@@ -74,6 +74,10 @@ def test_every_spelling_of_a_private_address_is_refused(url):
         ("https://[::1/", "a URL such as"),
         ("https://user@example.com/", "user name or password"),
         ("http://example.com/", "only https"),
+        ("https://example.com:22/", "only the ports 443 and 8443"),
+        ("https://192.88.99.1/", "only public"),
+        ("https://168.63.129.16/", "only public"),
+        ("https://[2002:a83f:8110::1]/", "only public"),
     ],
 )
 def test_what_is_wrong_with_a_url_is_said(url, rule):
