@@ -106,6 +106,18 @@ def strength_of(request: GenerationRequest, given: Mapping[str, Given]) -> float
     return DEFAULT_MASK_STRENGTH if "mask" in given else DEFAULT_STRENGTH
 
 
+def _mask_violations(least: int, most: int) -> Iterator[FieldViolation]:
+    """A mask says how far each pixel is drawn anew: by its luminance times its alpha."""
+    hint = (
+        "white is drawn anew, black and transparent stay; a mask that is transparent where to "
+        "draw, as OpenAI's clients make them, goes to /v1/images/edits"
+    )
+    if most == 0:
+        yield FieldViolation("mask", "a mask that keeps everything", hint)
+    elif least == 255:
+        yield FieldViolation("mask", "a mask that keeps nothing", f"leave it out, or: {hint}")
+
+
 def input_violations(
     request: ResolvedRequest, model: Model, given: Mapping[str, Given]
 ) -> Iterator[FieldViolation]:
@@ -120,6 +132,8 @@ def input_violations(
     if mask is not None and (mask.width, mask.height) != (image.width, image.height):
         rule = f"it must have the size of image, {image.width} x {image.height} pixels"
         yield FieldViolation("mask", f"a picture of {mask.width} x {mask.height} pixels", rule)
+    elif mask is not None:
+        yield from _mask_violations(*mask.source.mask_range)
     if request.strength is not None and request.num_inference_steps * request.strength < 1:
         steps = request.num_inference_steps
         rule = f"of {steps} steps it leaves none to run; give {1 / steps:.3g} or more"

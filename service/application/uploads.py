@@ -128,6 +128,11 @@ class Uploads:
         if mask is not None and clear is None:
             rule = "it must be transparent where the picture is to be edited"
             raise InvalidRequest([FieldViolation("mask", "an opaque picture", rule)])
+        if clear is not None and clear.mask_range[0] == 255:
+            if mask is not None:
+                rule = "it is transparent everywhere; leave it out to draw all of the picture anew"
+                raise InvalidRequest([FieldViolation("mask", "an empty picture", rule)])
+            clear = None
         return self._keep(picture).id, None if clear is None else self._keep(clear).id
 
     def get(self, upload_id: str) -> Upload:
@@ -208,6 +213,7 @@ class Uploads:
                 width=source.width,
                 height=source.height,
                 bytes=len(source.png),
+                mask_range=source.mask_range,
                 created_at=now,
                 expires_at=expires,
             )

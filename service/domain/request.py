@@ -130,8 +130,8 @@ class GenerationRequest(BaseModel):
     mask: Annotated[
         str | None,
         Field(
-            description="White where `image` is to be drawn anew, black where it stays; of the "
-            "same size, and given in the same ways."
+            description="White where `image` is to be drawn anew, black or transparent where it "
+            "stays: luminance times alpha counts. Of the same size, and given in the same ways."
         ),
     ] = None
     strength: Annotated[

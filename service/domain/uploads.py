@@ -27,11 +27,13 @@ class Picture:
         png: the file, 8 bits per channel, sRGB, with or without alpha, and nothing else in it.
         width: in pixels.
         height: in pixels.
+        mask_range: least and most of luminance times alpha, 0 to 255: what it is as a mask.
     """
 
     png: bytes
     width: int
     height: int
+    mask_range: tuple[int, int] = (0, 255)
 
     @property
     def id(self) -> str:
@@ -49,6 +51,7 @@ class Upload(BaseModel):
     width: int
     height: int
     bytes: int
+    mask_range: tuple[int, int] = (0, 255)
     created_at: datetime
     expires_at: datetime
 

@@ -59,11 +59,12 @@ class PictureReader:
             image = _LOADERS[name](data, access="sequential", fail_on="error")
             self._refuse_large(image)
             _refuse_animated(data, name, image)
-            image = _plain(_upright(image))
+            image = _plain(_upright(image)).copy_memory()
+            mask_range = _mask_range(image)
             png = image.pngsave_buffer(compression=_PNG_COMPRESSION, bitdepth=8, keep="none")
         except pyvips.Error:
             raise BadPicture(f"it is a broken or incomplete {name}; send it whole") from None
-        return Picture(bytes(png), image.width, image.height)
+        return Picture(bytes(png), image.width, image.height, mask_range)
 
     def clear_parts(self, picture: Picture) -> Picture | None:
         """A mask that is white where a picture is transparent; None where it nowhere is."""
@@ -75,7 +76,7 @@ class PictureReader:
             return None
         mask = alpha.invert().copy(interpretation="b-w")
         png = mask.pngsave_buffer(compression=_PNG_COMPRESSION, keep="none")
-        return Picture(bytes(png), picture.width, picture.height)
+        return Picture(bytes(png), picture.width, picture.height, _mask_range(mask))
 
     def _format_of(self, data: bytes) -> str:
         for name in self._formats:
@@ -130,3 +131,10 @@ def _plain(image: Any) -> Any:
         except pyvips.Error:
             image = image.copy_memory()  # the profile is broken; the pixels need not be
     return image.colourspace("srgb").cast("uchar").copy(xres=1.0, yres=1.0)
+
+
+def _mask_range(image: Any) -> tuple[int, int]:
+    """Least and most of luminance times alpha: of the brightest and the darkest band's, rounded."""
+    alpha = image[image.bands - 1] / 255 if image.hasalpha() else 1.0
+    product = (image.extract_band(0, n=image.bands - 1) if image.hasalpha() else image) * alpha
+    return round(product.min()), round(product.max())

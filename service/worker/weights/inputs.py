@@ -37,8 +37,9 @@ from service.worker.weights.pipelines import WarmPipeline
 #: the pictures of its controls come beside them.
 _MODES = {"image": "RGB", "mask": "L"}
 
-#: What shows through where an uploaded picture is transparent.
-_GROUND = "white"
+#: What shows through where an uploaded picture is transparent; a mask keeps what is under it there,
+#: so it says luminance times alpha.
+_GROUNDS = {"RGB": "white", "L": "black"}
 
 #: The pictures of a generation, by the field that names them.
 Pictures = Mapping[str, PIL.Image.Image]
@@ -85,7 +86,7 @@ def load_picture(
         raise InputNotFound(upload_id) from None
     picture: PIL.Image.Image = PIL.Image.open(io.BytesIO(data))
     if picture.has_transparency_data:
-        ground = PIL.Image.new("RGBA", picture.size, _GROUND)
+        ground = PIL.Image.new("RGBA", picture.size, _GROUNDS[mode])
         picture = PIL.Image.alpha_composite(ground, picture.convert("RGBA"))
     return picture.convert(mode)
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 
 from service.application.ports import ObjectStore
-from service.channel import Happened, Message, Run
+from service.channel import Alive, Happened, Message, Run
 from service.domain.events import Event, status_after
 from service.domain.generation import Generation, Status
 from service.domain.request import ResolvedRequest
@@ -104,8 +104,9 @@ class Child:
     store: ObjectStore
 
     def hear(self) -> Message:
-        """Its next message."""
-        message = self.process.receive(PATIENCE)
+        """Its next message, signs of life aside."""
+        while isinstance(message := self.process.receive(PATIENCE), Alive):
+            pass
         assert message is not None, "the process says nothing"
         return message
 

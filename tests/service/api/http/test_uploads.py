@@ -229,3 +229,30 @@ def test_object_keys_stay_inside(stack: Stack) -> None:
     response = ask(stack, image=url(picture()))
     assert "uploads/" not in response.text
     assert "uploads/" not in stack.http.get(f"/v1/generations/{response.json()['id']}").text
+
+
+def _mask(colour: tuple[int, int, int, int]) -> str:
+    stream = io.BytesIO()
+    Image.new("RGBA", (256, 256), colour).save(stream, "PNG")
+    return "data:image/png;base64," + base64.b64encode(stream.getvalue()).decode()
+
+
+@pytest.mark.parametrize(
+    ("colour", "value"),
+    [
+        ((0, 0, 0, 255), "keeps everything"),
+        ((255, 255, 255, 0), "keeps everything"),
+        ((255, 255, 255, 255), "keeps nothing"),
+    ],
+)
+def test_a_mask_that_says_nothing_is_refused_with_the_other_convention(
+    stack: Stack, colour: tuple[int, int, int, int], value: str
+) -> None:
+    picture = _mask((9, 9, 9, 255))
+    body = {"prompt": "a fox", "image": picture, "mask": _mask(colour)}
+    answer = stack.http.post("/v1/generations", json=body)
+    assert answer.status_code == 422, answer.text
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "mask"
+    assert value in error["value"]
+    assert "/v1/images/edits" in error["description"]
