@@ -77,13 +77,14 @@ def traits_of(vae: Any) -> Traits:
 
 
 def require_kind(vae: Any) -> None:
-    """Refuse what is no `AutoencoderKL`, before anything is asked of it.
+    """Refuse what is no `AutoencoderKL` or Flux.2's, before anything is asked of it.
 
     Raises:
         UnsupportedAutoencoderError: naming the class.
     """
     kind = type(unwrap(vae)) if isinstance(vae, nn.Module) else type(vae)
-    if not issubclass(kind, AutoencoderKL):
+    # Flux.2's is built of the same parts; diffusers before 0.36 has no such class to ask for.
+    if not issubclass(kind, AutoencoderKL) and kind.__name__ != "AutoencoderKLFlux2":
         raise UnsupportedAutoencoderError(
             f"the autoencoder is {kind.__name__!r}, which cannot be tiled exactly: use an "
             "AutoencoderKL, or call its own decode and encode"

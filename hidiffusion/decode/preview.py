@@ -13,7 +13,7 @@ from pathlib import Path
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional
 
 from hidiffusion.decode.autoencoder import configuration, traits_of
@@ -78,14 +78,92 @@ SDXL_PREVIEW = PreviewFactors(
     bias=(150 / 127.5 - 1, 140 / 127.5 - 1, 130 / 127.5 - 1),
 )
 
+#: Flux.1, and Z-Image and Chroma, which share its autoencoder: the numbers of ComfyUI's
+#: `latent_formats.Flux`, 2025.
+FLUX_PREVIEW = PreviewFactors(
+    weights=(
+        (-0.0346, 0.0244, 0.0681),
+        (0.0034, 0.0210, 0.0687),
+        (0.0275, -0.0668, -0.0433),
+        (-0.0174, 0.0160, 0.0617),
+        (0.0859, 0.0721, 0.0329),
+        (0.0004, 0.0383, 0.0115),
+        (0.0405, 0.0861, 0.0915),
+        (-0.0236, -0.0185, -0.0259),
+        (-0.0245, 0.0250, 0.1180),
+        (0.1008, 0.0755, -0.0421),
+        (-0.0515, 0.0201, 0.0011),
+        (0.0428, -0.0012, -0.0036),
+        (0.0817, 0.0765, 0.0749),
+        (-0.1264, -0.0522, -0.1103),
+        (-0.0280, -0.0881, -0.0499),
+        (-0.1262, -0.0982, -0.0778),
+    ),
+    bias=(-0.0329, -0.0718, -0.0851),
+)
+
+#: Stable Diffusion 3: the numbers of ComfyUI's `latent_formats.SD3`, 2025.
+SD3_PREVIEW = PreviewFactors(
+    weights=(
+        (-0.0922, -0.0175, 0.0749),
+        (0.0311, 0.0633, 0.0954),
+        (0.1994, 0.0927, 0.0458),
+        (0.0856, 0.0339, 0.0902),
+        (0.0587, 0.0272, -0.0496),
+        (-0.0006, 0.1104, 0.0309),
+        (0.0978, 0.0306, 0.0427),
+        (-0.0042, 0.1038, 0.1358),
+        (-0.0194, 0.0020, 0.0669),
+        (-0.0488, 0.0130, -0.0268),
+        (0.0922, 0.0988, 0.0951),
+        (-0.0278, 0.0524, -0.0542),
+        (0.0332, 0.0456, 0.0895),
+        (-0.0069, -0.0030, -0.0810),
+        (-0.0596, -0.0465, -0.0293),
+        (-0.1448, -0.1463, -0.1189),
+    ),
+    bias=(0.2394, 0.2135, 0.1925),
+)
+
+#: Qwen-Image, whose autoencoder's latents are those of Wan 2.1: the numbers of ComfyUI's
+#: `latent_formats.Wan21`, 2025.
+QWEN_PREVIEW = PreviewFactors(
+    weights=(
+        (-0.1299, -0.1692, 0.2932),
+        (0.0671, 0.0406, 0.0442),
+        (0.3568, 0.2548, 0.1747),
+        (0.0372, 0.2344, 0.1420),
+        (0.0313, 0.0189, -0.0328),
+        (0.0296, -0.0956, -0.0665),
+        (-0.3477, -0.4059, -0.2925),
+        (0.0166, 0.1902, 0.1975),
+        (-0.0412, 0.0267, -0.1364),
+        (-0.1293, 0.0740, 0.1636),
+        (0.0680, 0.3019, 0.1128),
+        (0.0032, 0.0581, 0.0639),
+        (-0.1251, 0.0927, 0.1699),
+        (0.0060, -0.0633, 0.0005),
+        (0.3477, 0.2275, 0.2950),
+        (0.1984, 0.0913, 0.1861),
+    ),
+    bias=(-0.1835, -0.0868, -0.3360),
+)
+
 #: The published latent spaces, told apart by the scaling factor that each was trained with.
-_KNOWN = {0.18215: SD15_PREVIEW, 0.13025: SDXL_PREVIEW}
+_KNOWN = {
+    (4, 0.18215): SD15_PREVIEW,
+    (4, 0.13025): SDXL_PREVIEW,
+    (16, 0.3611): FLUX_PREVIEW,
+    (16, 1.5305): SD3_PREVIEW,
+}
 
 
 def known_preview(vae: AutoencoderKL) -> PreviewFactors | None:
     """Give the factors of a published family's latent space, or None for any other."""
     config = configuration(vae)
-    return _KNOWN.get(config.scaling_factor) if config.latent_channels == 4 else None
+    if config.get("z_dim") == 16:
+        return QWEN_PREVIEW
+    return _KNOWN.get((config.get("latent_channels"), config.get("scaling_factor")))
 
 
 def latents_to_rgb(latents: Tensor, factors: PreviewFactors) -> Tensor:
@@ -141,26 +219,50 @@ def fit_preview(vae: AutoencoderKL, latents: Tensor) -> PreviewFactors:
 
 
 def scale(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """Scale what `vae.encode` gives to what a pipeline's steps hold."""
+    """Scale what `vae.encode` gives to what a pipeline's steps hold.
+
+    Of Flux.2 that is [B, 4 C, h / 2, w / 2], the channels of squares of four, normalised.
+    """
+    normalised = _normalisation(vae, latents)
+    if normalised is not None:
+        mean, std = normalised
+        return (functional.pixel_unshuffle(latents, 2) - mean) / std
     factor, mean = _scaling(vae, latents)
     return (latents - mean) * factor
 
 
 def unscale(vae: AutoencoderKL, latents: Tensor) -> Tensor:
     """Undo `scale`: give what `vae.decode` and `decode_tiles` take."""
+    normalised = _normalisation(vae, latents)
+    if normalised is not None:
+        mean, std = normalised
+        return functional.pixel_shuffle(latents * std + mean, 2)
     factor, mean = _scaling(vae, latents)
     return latents / factor + mean
 
 
+def _normalisation(vae: AutoencoderKL, latents: Tensor) -> tuple[Tensor, Tensor] | None:
+    """Return mean and deviation of each channel of Flux.2's squares; None for others."""
+    statistics = getattr(vae, "bn", None)
+    if not isinstance(statistics, nn.BatchNorm2d):
+        return None
+    mean, variance = (
+        each.to(latents)[:, None, None]
+        for each in (statistics.running_mean, statistics.running_var)
+        if each is not None
+    )
+    return mean, (variance + configuration(vae).batch_norm_eps).sqrt()
+
+
 def _scaling(vae: AutoencoderKL, latents: Tensor) -> tuple[Tensor, Tensor]:
     config = configuration(vae)
-    if config.latents_mean is None or config.latents_std is None:
-        pair = (config.scaling_factor, config.shift_factor or 0.0)
+    if config.get("latents_mean") is None or config.get("latents_std") is None:
+        pair = (config.scaling_factor, config.get("shift_factor") or 0.0)
         return latents.new_tensor(pair[0]), latents.new_tensor(pair[1])
     std, mean = (
         latents.new_tensor(v)[:, None, None] for v in (config.latents_std, config.latents_mean)
     )
-    return config.scaling_factor / std, mean
+    return config.get("scaling_factor", 1.0) / std, mean
 
 
 def _table(values: Tensor) -> Tensor:

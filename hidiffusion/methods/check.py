@@ -7,11 +7,13 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from hidiffusion.decode.autoencoder import decoder_network, encoder_network
-from hidiffusion.errors import InvalidConfigError, UnsupportedPipelineError
+from hidiffusion.errors import InvalidConfigError, UnsupportedModelError, UnsupportedPipelineError
 from hidiffusion.methods.generation import image_to_image, parameters
 from hidiffusion.methods.noise import prediction
 from hidiffusion.methods.passes import SIZE_MULTIPLE, Call, Pass, schedule_of
 from hidiffusion.options import nearest
+from hidiffusion.transformer.families import FAMILIES, family_of, find_transformer, is_transformer
+from hidiffusion.transformer.latents import token_pixels
 from hidiffusion.unet.families import resolve
 from hidiffusion.unet.sites import find_unet, structure
 
@@ -23,6 +25,8 @@ class Method(Protocol):
     def name(self) -> str: ...
     @property
     def one_pass(self) -> bool: ...
+    @property
+    def models(self) -> str: ...
     @property
     def option_names(self) -> list[str]: ...
     def configure(self, *, seed: int | tuple[int, ...] | None = None, **options: Any) -> Any: ...
@@ -54,15 +58,30 @@ def check(pipe: Any, method: Method, call: Call) -> list[Pass]:
         UnsupportedPipelineError: the method cannot run this kind of pipeline.
         UnsupportedAutoencoderError: it goes through pictures, and these cannot be tiled exactly.
     """
+    _check_model(pipe, method)
     config = method.configure(seed=call.seed, **call.options)
     _check_arguments(pipe, method, call)
     passes = method.plan(pipe, call, config)
-    if call.width % SIZE_MULTIPLE or call.height % SIZE_MULTIPLE:
+    multiple = token_pixels(pipe) if is_transformer(pipe) else SIZE_MULTIPLE
+    if call.width % multiple or call.height % multiple:
         raise InvalidConfigError(
-            f"the size is {call.width}x{call.height}; both must be multiples of {SIZE_MULTIPLE}"
+            f"the size is {call.width}x{call.height}; both must be multiples of {multiple}"
         )
+    if method.name == "direct" and is_transformer(pipe):
+        _check_table(pipe, call)
     method.check(pipe, call, config)
     return passes
+
+
+def _check_model(pipe: Any, method: Method) -> None:
+    if method.models == "unet" and is_transformer(pipe):
+        family = family_of(find_transformer(pipe)).name
+        raise UnsupportedModelError(
+            f"{method.name} is made for U-Nets, and this is {family}; use refine, which draws a "
+            "native picture first, or token-windows or positions"
+        )
+    if method.models == "transformer":
+        require_transformer(method.name, pipe)
 
 
 def _check_arguments(pipe: Any, method: Method, call: Call) -> None:
@@ -98,6 +117,36 @@ def _siblings_parameters(pipe: Any) -> frozenset[str]:
         return parameters(image_to_image(pipe))
     except UnsupportedPipelineError:
         return frozenset()
+
+
+def _check_table(pipe: Any, call: Call) -> None:
+    """Refuse a picture that reaches beyond a transformer's own positions."""
+    model = find_transformer(pipe)
+    longest = max(call.width, call.height) // token_pixels(pipe)
+    most = {
+        "learned": lambda: model.config.pos_embed_max_size,
+        "tables": lambda: min(model.config.axes_lens[1:]),
+    }.get(family_of(model).positions, lambda: longest)()
+    if longest > most:
+        raise InvalidConfigError(
+            f"{call.width}x{call.height} reaches beyond this model's own positions, which end at "
+            f"{most * token_pixels(pipe)} pixels a side; use refine, token-windows or positions"
+        )
+
+
+def require_transformer(method: str, pipe: Any) -> None:
+    """Refuse a pipeline whose model is no transformer of a known family.
+
+    Raises:
+        UnsupportedModelError: it is none.
+    """
+    if not is_transformer(pipe):
+        known = ", ".join(row.name for row in FAMILIES)
+        raise UnsupportedModelError(
+            f"{type(pipe).__name__} has no diffusion transformer of a known family, for which "
+            f"{method} is made ({known}); with a U-Net use hidiffusion, hidiffusion-guided or "
+            "hidiffusion-refresh"
+        )
 
 
 def require_denoiser(pipe: Any, config: Any) -> None:

@@ -40,11 +40,11 @@ class Codec:
             `[B, 3, H, W]` on [0, 1], clamped, in float32 on the device of the latents.
         """
         factor = traits_of(self._vae).factor
-        height, width = latents.shape[-2] * factor, latents.shape[-1] * factor
-        picture = torch.empty((latents.shape[0], 3, height, width), device=latents.device)
         with _upcast(self._vae) as vae:
-            wide = latents.to(torch.promote_types(latents.dtype, vae.dtype))
-            for tile in decode_tiles(vae, unscale(vae, wide), progress=self._progress):
+            wide = unscale(vae, latents.to(torch.promote_types(latents.dtype, vae.dtype)))
+            height, width = wide.shape[-2] * factor, wide.shape[-1] * factor
+            picture = torch.empty((wide.shape[0], 3, height, width), device=latents.device)
+            for tile in decode_tiles(vae, wide, progress=self._progress):
                 rows, columns = tile.pixels.shape[-2:]
                 place = (slice(tile.top, tile.top + rows), slice(tile.left, tile.left + columns))
                 picture[(..., *place)] = tile.pixels.to(picture) / 2 + 0.5

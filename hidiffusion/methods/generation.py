@@ -13,6 +13,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoPipelineForImage2Image
+from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from hidiffusion.errors import InterruptedGenerationError, UnsupportedPipelineError
@@ -27,6 +28,9 @@ from hidiffusion.methods.passes import (
     schedule_of,
 )
 from hidiffusion.methods.x0 import Trajectory, observed_steps
+from hidiffusion.transformer.families import is_transformer
+from hidiffusion.transformer.latents import Layout, layout_of
+from hidiffusion.transformer.tail import Table, scheduled, table_of
 
 #: Names under which pipelines take a picture that has to have the size of the pass.
 _PICTURES = ("image", "mask_image", "control_image")
@@ -56,6 +60,7 @@ class Generation:
         self.left: list[Tensor] = []
         self.codec = Codec(getattr(pipe, "vae", None), call.alive)
         self.trajectory: Trajectory | None = None
+        self._table: Table | None = None  # a transformer's schedule in the first pass
 
     def run(self, draw: Callable[[Generation, Tensor | None], Any]) -> Any:
         """Run the passes that no earlier generation has left.
@@ -93,6 +98,13 @@ class Generation:
         return float(argument(self.pipe, self.call, "guidance_scale", 1.0))
 
     @property
+    def layout(self) -> Layout:
+        """How the pipeline holds the latents of the pass."""
+        if is_transformer(self.pipe):
+            return layout_of(self.pipe, self.now.width, self.now.height)
+        return Layout("plain", self.now.height, self.now.width)
+
+    @property
     def latent_size(self) -> tuple[int, int]:
         """Height and width of the pass in latents."""
         factor = int(self.pipe.vae_scale_factor)
@@ -121,6 +133,8 @@ class Generation:
         Returns:
             As `draw`.
         """
+        if is_transformer(self.pipe):
+            return self._last_steps(latents, enter, changes)
         sibling = image_to_image(self.pipe)
         arguments = self._sized_arguments()
         if "control_image" in parameters(sibling) and "control_image" not in arguments:
@@ -131,6 +145,24 @@ class Generation:
         steps = schedule_of(self.pipe, self.call).steps
         arguments |= {"image": latents, "strength": min(1.0, (self.now.steps + 0.5) / steps)}
         return self._run(sibling, arguments | changes, enter)
+
+    def _last_steps(self, latents: Tensor, enter: Sequence[Enter], changes: dict[str, Any]) -> Any:
+        """Begin in the middle of the first pass's schedule, with noise of that moment."""
+        arguments = self._sized_arguments() | changes
+        if self._table is None:  # the first pass was left by an earlier generation
+            first = {**arguments, "width": self.passes[0].width, "height": self.passes[0].height}
+            self._table = table_of(self.pipe, first)
+        table = self._table.last(self.now.calls)
+        generator = self.call.generator(self.index)
+        noise = randn_tensor(latents.shape, generator, latents.device, latents.dtype)
+        arguments |= {
+            "latents": self.layout.given(table.noised(latents, noise)),
+            "num_inference_steps": self.now.calls,
+            "sigmas": None,
+        }
+        return self._run(
+            self.pipe, arguments, (lambda pipe: scheduled(pipe.scheduler, table), *enter)
+        )
 
     def _repainted(self, pipe: Any, latents: Tensor, arguments: dict[str, Any]) -> Tensor:
         """Decode latents, and put the caller's own picture back where the mask keeps it."""
@@ -159,7 +191,7 @@ class Generation:
         accepted = parameters(pipe)
         arguments["generator"] = self.call.generator(self.index)
         earlier = tuple(self.left) if self.trajectory is None else None
-        seen = _Seen(self, pipe)
+        seen, layout = _Seen(self, pipe), self.layout
         with ExitStack() as stack:
             run = PassRun(self.index, pipe, arguments["generator"], earlier)
             stack.enter_context(self.call.around(run))
@@ -170,7 +202,9 @@ class Generation:
         if self.last:
             return result
         seen.refuse_interrupt(result.images)
-        return result.images
+        if is_transformer(pipe):
+            self._table = Table.of(pipe.scheduler)
+        return layout.unpack(result.images)
 
 
 class _Seen:
@@ -181,6 +215,7 @@ class _Seen:
         self._pipe = pipe
         self._now = passes[index]
         self._tell = generation.call.on_progress
+        self._layout = generation.layout
         self._place = (index, len(passes))
         self._steps = sum(each.computed for each in passes[:index])
         self._total = sum(each.computed for each in passes)
@@ -196,7 +231,11 @@ class _Seen:
         if self._tell is not None:
             fraction = (self._begun + now.work * self._seen / now.computed) / self._work
             step = (self._steps + self._seen, self._total, fraction)
-            self._tell(Progress(*step, *self._place, self._seen, now.computed, latents))
+            self._tell(
+                Progress(
+                    *step, *self._place, self._seen, now.computed, self._layout.unpack(latents)
+                )
+            )
 
     def refuse_interrupt(self, latents: Tensor) -> None:
         """End the generation if the caller interrupted this pass, by diffusers' own flag."""

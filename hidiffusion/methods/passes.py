@@ -19,6 +19,8 @@ import torch
 from torch import Tensor
 
 from hidiffusion.errors import InvalidConfigError, UnsupportedPipelineError
+from hidiffusion.transformer.families import find_transformer, is_transformer, native_tokens
+from hidiffusion.transformer.latents import token_pixels
 from hidiffusion.unet.sites import find_unet, structure
 
 #: Pictures are made in multiples of this many pixels a side.
@@ -27,6 +29,10 @@ SIZE_MULTIPLE = 8
 #: Exponents of the area in the FLOPs of a U-Net call, fitted to benchmarks/results/flops.json at
 #: twice and four times the native side of SD 1.5 and SDXL; within a third of every count there.
 _GROWTH = {"direct": 1.3, "raunet": 1.2, "windows": 1.15, "hidiffusion": 0.95}
+
+#: The same of transformers, whose full attention is most of the work: Flux.1 and Qwen-Image at
+#: twice and four times the native side, benchmarks/results/transformer-flops.json.
+_GROWTH |= {"positions": 1.4, "token-windows": 0.95}
 
 
 @dataclass(frozen=True)
@@ -241,11 +247,14 @@ def native_pixels(pipe: Any, native_size: int | None = None) -> int:
 
     Args:
         pipe: a diffusers pipeline.
-        native_size: the same in latents, where the caller knows better than the model.
+        native_size: the same in latents, or in tokens of a transformer, where the caller knows
+            better than the model.
 
     Raises:
         UnsupportedPipelineError: the model does not tell.
     """
+    if is_transformer(pipe):
+        return (native_size or native_tokens(find_transformer(pipe))) * token_pixels(pipe)
     if native_size is None and isinstance(getattr(pipe, "unet", None), torch.nn.Module):
         native_size = structure(find_unet(pipe)).native_size
     elif native_size is None:
@@ -259,16 +268,18 @@ def native_pixels(pipe: Any, native_size: int | None = None) -> int:
     return int(native_size) * int(pipe.vae_scale_factor)
 
 
-def native_like(width: int, height: int, native: int) -> tuple[int, int]:
-    """Return width and height of the same shape and of native area, in multiples of 8 pixels."""
-    return sized(width, height, native / math.sqrt(width * height))
+def native_like(
+    width: int, height: int, native: int, multiple: int = SIZE_MULTIPLE
+) -> tuple[int, int]:
+    """Return width and height of the same shape and of native area, in multiples of some pixels."""
+    return sized(width, height, native / math.sqrt(width * height), multiple)
 
 
-def sized(width: int, height: int, factor: float) -> tuple[int, int]:
-    """Return width and height times a factor, in multiples of 8 pixels."""
+def sized(width: int, height: int, factor: float, multiple: int = SIZE_MULTIPLE) -> tuple[int, int]:
+    """Return width and height times a factor, in multiples of some pixels."""
 
     def side(pixels: int) -> int:
-        return max(SIZE_MULTIPLE, round(pixels * factor / SIZE_MULTIPLE) * SIZE_MULTIPLE)
+        return max(multiple, round(pixels * factor / multiple) * multiple)
 
     return side(width), side(height)
 

@@ -27,7 +27,14 @@ from typing import Any
 from torch import Tensor
 
 from hidiffusion.errors import InvalidConfigError
-from hidiffusion.methods import diffuse_high, guided, refresh, upsample_guidance
+from hidiffusion.methods import (
+    diffuse_high,
+    guided,
+    refine,
+    refresh,
+    token_windows,
+    upsample_guidance,
+)
 from hidiffusion.methods.check import check, nothing_more
 from hidiffusion.methods.denoisers import denoiser
 from hidiffusion.methods.generation import Generation, parameters
@@ -58,7 +65,8 @@ class Method:
         min_scale: least side of a picture, in native sides, for which the method is made.
         min_steps: least number of steps of the schedule.
         starts_from_pictures: whether the pipeline must start from a picture, or have a sibling
-            that does.
+            that does; a request's own picture has no place in it.
+        models: what it draws with: "unet", "transformer" or "any".
     """
 
     name: str
@@ -71,6 +79,7 @@ class Method:
     min_scale: float = 0.0
     min_steps: int = 1
     starts_from_pictures: bool = False
+    models: str = "unet"
 
     @property
     def one_pass(self) -> bool:
@@ -265,6 +274,7 @@ def _single(name: str, summary: str, config_type: type[Any], draws: str) -> Meth
         draw=once(apply),
         check=known,
         apply=apply,
+        models="any" if draws == "direct" else "unet",
     )
 
 
@@ -326,6 +336,37 @@ _ROWS: tuple[Method, ...] = (
         check=refresh.check,
         min_scale=refresh.MIN_SCALE,
         min_steps=refresh.MIN_STEPS,
+        starts_from_pictures=True,
+    ),
+    Method(
+        name="positions",
+        models="transformer",
+        summary="a transformer with positions brought back into the trained range",
+        config_type=token_windows.PositionsConfig,
+        plan=token_windows.plan_positions,
+        draw=once(token_windows.apply),
+        apply=token_windows.apply,
+        min_scale=token_windows.MIN_SCALE,
+    ),
+    Method(
+        name="token-windows",
+        models="transformer",
+        summary="a transformer with scaled positions, then attention in windows of native size",
+        config_type=token_windows.TokenWindowsConfig,
+        plan=token_windows.plan_windows,
+        draw=once(token_windows.apply),
+        apply=token_windows.apply,
+        min_scale=token_windows.MIN_SCALE,
+    ),
+    Method(
+        name="refine",
+        models="transformer",
+        summary="a transformer's native picture, enlarged and finished in windows under its band",
+        config_type=refine.RefineConfig,
+        plan=refine.plan,
+        draw=refine.draw,
+        check=refine.check,
+        min_scale=token_windows.MIN_SCALE,
         starts_from_pictures=True,
     ),
 )

@@ -15,7 +15,9 @@ COUNTED = Path(__file__).parents[3] / "benchmarks" / "results" / "flops.json"
 def test_passes_are_those_that_run() -> None:
     pipe, calls = tiny_models.sd_pipeline(), []
     pipe.unet.register_forward_pre_hook(lambda *_: calls.append(None))
-    for name in registry.METHODS:
+    for name, row in registry.METHODS.items():
+        if row.models == "transformer":
+            continue
         calls.clear()
         order = {"width": 128, "height": 128, "prompt": "abc", "num_inference_steps": 10}
         passes = registry.get(name).passes(pipe, **order)

@@ -11,9 +11,11 @@ from hidiffusion.methods import registry
 from hidiffusion.methods.passes import Progress
 from tests.hidiffusion import tiny_models
 
-#: Methods of one pass and of several, in the table's order.
+#: Methods for U-Nets, of one pass and of several, in the table's order.
 ONE_PASS = ["direct", "hidiffusion", "raunet", "msw-msa", "upsample-guidance"]
 SEVERAL = ["diffuse-high", "hidiffusion-guided", "hidiffusion-refresh"]
+#: Methods for transformers.
+TRANSFORMERS = ["positions", "token-windows", "refine"]
 
 
 def _draw(pipe: Any, name: str, **changes: Any) -> torch.Tensor:
@@ -23,13 +25,16 @@ def _draw(pipe: Any, name: str, **changes: Any) -> torch.Tensor:
 
 
 def test_the_rows() -> None:
-    assert list(registry.METHODS) == ONE_PASS + SEVERAL
+    assert list(registry.METHODS) == ONE_PASS + SEVERAL + TRANSFORMERS
     assert all(registry.get(name).name == name for name in registry.METHODS)
-    assert [name for name in registry.METHODS if registry.get(name).one_pass] == ONE_PASS
+    assert [name for name in registry.METHODS if registry.get(name).one_pass] == [
+        *ONE_PASS,
+        *TRANSFORMERS[:2],
+    ]
 
 
 @pytest.mark.parametrize("build", [tiny_models.sd_pipeline, tiny_models.sdxl_pipeline])
-@pytest.mark.parametrize("name", registry.METHODS)
+@pytest.mark.parametrize("name", ONE_PASS + SEVERAL)
 def test_one_call_runs_every_method(name: str, build: Any) -> None:
     pipe = build()
     before = tiny_models.generate(pipe, 8, 8, num_inference_steps=2)
@@ -50,7 +55,7 @@ def test_one_call_runs_every_method(name: str, build: Any) -> None:
     assert "step" not in vars(pipe.scheduler)
 
 
-@pytest.mark.parametrize("name", registry.METHODS)
+@pytest.mark.parametrize("name", ONE_PASS + SEVERAL)
 def test_the_seed_decides_the_picture(name: str) -> None:
     pipe = tiny_models.sd_pipeline()
     drawn = _draw(pipe, name)

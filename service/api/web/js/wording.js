@@ -8,6 +8,9 @@ const METHODS = {
   "upsample-guidance": "Upsample Guidance",
   raunet: "RAU-Net alone",
   "msw-msa": "Window attention alone",
+  refine: "Native picture, refined",
+  "token-windows": "Windows of tokens",
+  positions: "Scaled positions",
   direct: "Direct",
 };
 

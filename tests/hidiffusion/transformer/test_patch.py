@@ -1,0 +1,293 @@
+"""Positions and windows on whole models: what they leave alone, and what they change."""
+
+from typing import Any
+
+import pytest
+import torch
+from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
+from torch import Tensor
+
+from hidiffusion import transformer
+from hidiffusion.errors import (
+    AlreadyAppliedError,
+    InvalidConfigError,
+    MissingSchedulerError,
+    UnsupportedModelError,
+    UnsupportedPipelineError,
+)
+from hidiffusion.transformer import TransformerConfig
+from tests.hidiffusion.tiny_transformers import FAMILIES, NATIVE, TEXT, Tiny, output
+
+WINDOWS = TransformerConfig(full_share=0)
+POSITIONS = TransformerConfig(window_grid=1)
+
+#: Families whose blocks are given the rotary embedding of image and text.
+ROTARY = ["flux", "chroma", "flux2", "qwen"]
+
+
+@pytest.mark.parametrize("size", [(NATIVE, NATIVE), (4, 16), (5, 7)])
+def test_native_size_is_bit_equal(
+    model: Any, tiny: Tiny, scheduler: Any, size: tuple[int, int]
+) -> None:
+    if max(size) > model.config.get("pos_embed_max_size", 99):
+        size = (size[0], 12)
+    arguments = tiny.arguments(*size, batch=2)
+    before = output(model, arguments)
+    with transformer.patched(model, WINDOWS, scheduler=scheduler):
+        assert torch.equal(output(model, arguments), before)
+    assert torch.equal(output(model, arguments), before)
+
+
+@pytest.mark.parametrize("config", [WINDOWS, POSITIONS], ids=["windows", "positions"])
+def test_leaves_the_model_as_it_was(
+    family: str, model: Any, tiny: Tiny, scheduler: Any, config: TransformerConfig
+) -> None:
+    """Beyond native size too, after a call that worked and after one that raised."""
+    rows = 12 if family == "sd3" else 16
+    arguments = tiny.arguments(rows, rows)
+    before = output(model, arguments)
+    tables = getattr(model, "rope_embedder", None) and model.rope_embedder.freqs_cis
+    with transformer.patched(model, config, scheduler=scheduler):
+        assert not torch.equal(output(model, arguments), before)
+        last = (model.layers if family == "z-image" else model.transformer_blocks)[-1]
+        handle = last.register_forward_pre_hook(_raise)
+        with pytest.raises(RuntimeError, match="stop here"):
+            output(model, arguments)
+        handle.remove()
+        assert not torch.equal(output(model, arguments), before)
+    assert torch.equal(output(model, arguments), before)
+    if family == "z-image":
+        assert model.rope_embedder.freqs_cis is tables
+    assert not any(module._forward_hooks for module in model.modules())
+    assert not any(module._forward_pre_hooks for module in model.modules())
+
+
+def _raise(*_: object) -> None:
+    raise RuntimeError("stop here")
+
+
+def test_positions_scale_each_axis_by_its_length(family: str, model: Any, tiny: Tiny) -> None:
+    """A picture that is long along one axis only: joint scaling changes the other axis too."""
+    arguments = tiny.arguments(NATIVE, 12)
+    own, joint = (
+        _under(model, arguments, TransformerConfig(window_grid=1, axes=axes))
+        for axes in ("each", "joint")
+    )
+    assert not torch.equal(own, joint)
+    rotary = _rotary(family, model, arguments, POSITIONS)
+    if rotary is not None:
+        plain = _rotary(family, model, arguments, None)
+        rows = slice(2, 4 if family == "flux2" else 5)
+        assert torch.allclose(rotary[..., rows], plain[..., rows], atol=1e-6)
+        assert not torch.allclose(rotary, plain, atol=1e-3)
+
+
+def _rotary(
+    family: str, model: Any, arguments: dict[str, Any], config: TransformerConfig | None
+) -> Any:
+    """Return the image's rotary embedding [N, dim / 2] as complex numbers, of a call."""
+    if family in {"sd3", "z-image"}:
+        return None
+    seen: list[Any] = []
+    handle = model.transformer_blocks[0].register_forward_pre_hook(
+        lambda _module, _args, kwargs: seen.append(kwargs["image_rotary_emb"]), with_kwargs=True
+    )
+    if config is None:
+        output(model, arguments)
+    else:
+        _under(model, arguments, config)
+    handle.remove()
+    if family == "qwen":
+        return seen[0][0]
+    cosines, sines = seen[0]
+    return torch.complex(cosines, sines)[TEXT:, ::2]
+
+
+def _under(model: Any, arguments: dict[str, Any], config: TransformerConfig, **more: Any) -> Tensor:
+    with transformer.patched(model, config, **more):
+        return output(model, arguments)
+
+
+@pytest.mark.parametrize("family", ROTARY)
+@pytest.mark.parametrize("rule", ["interpolation", "ntk", "yarn"])
+def test_text_keeps_its_positions(family: str, model: Any, tiny: Tiny, rule: str) -> None:
+    """Only YaRN's temperature reaches text, as a factor of the dimensions of rows and columns."""
+    arguments = tiny.arguments(16, 16)
+    plain = _text(family, model, arguments, None)
+    scaled = _text(family, model, arguments, TransformerConfig(window_grid=1, positions=rule))
+    factor = 1 + 0.1 * torch.tensor(2.0).log() if rule == "yarn" else torch.tensor(1.0)
+    spatial = slice(4, 12) if family == "flux2" else slice(4, 16)
+    assert torch.allclose(scaled[:, spatial], plain[:, spatial] * factor, atol=1e-6)
+    assert torch.equal(scaled[:, :4], plain[:, :4])
+
+
+def _text(
+    family: str, model: Any, arguments: dict[str, Any], config: TransformerConfig | None
+) -> Tensor:
+    seen: list[Any] = []
+    handle = model.transformer_blocks[0].register_forward_pre_hook(
+        lambda _module, _args, kwargs: seen.append(kwargs["image_rotary_emb"]), with_kwargs=True
+    )
+    if config is None:
+        output(model, arguments)
+    else:
+        _under(model, arguments, config)
+    handle.remove()
+    if family == "qwen":
+        return torch.view_as_real(seen[0][1]).flatten(1)
+    return seen[0][0][:TEXT]
+
+
+@pytest.mark.parametrize("family", ROTARY)
+def test_entropy_scales_the_logits(family: str, model: Any, tiny: Tiny) -> None:
+    """The factor of the rotary embedding is that of the softmax."""
+    config = TransformerConfig(window_grid=1, positions="none", temperature="entropy")
+    arguments = tiny.arguments(16, 16)
+    plain = _rotary(family, model, arguments, None)
+    scaled = _rotary(family, model, arguments, config)
+    keys, native = torch.tensor([256.0 + TEXT, 64 + TEXT]).log()
+    assert torch.allclose(scaled, plain * (keys / native) ** 0.25, atol=1e-6)
+
+
+def test_z_image_reaches_beyond_its_tables() -> None:
+    """The model's own tables end at 32 tokens a side."""
+    tiny = FAMILIES["z-image"]
+    model = tiny.build()
+    arguments = tiny.arguments(4, 40)
+    with pytest.raises(IndexError):
+        output(model, arguments)
+    for config in (POSITIONS, TransformerConfig(window_grid=1, positions="none")):
+        assert _under(model, arguments, config).isfinite().all()
+
+
+def test_sd3_resamples_its_table() -> None:
+    model = FAMILIES["sd3"].build()
+    arguments = FAMILIES["sd3"].arguments(16, 24)
+    with pytest.raises(ValueError, match="pos_embed_max_size"):
+        output(model, arguments)
+    with pytest.raises(InvalidConfigError, match="ends at 12"):
+        _under(model, arguments, TransformerConfig(window_grid=1, positions="none"))
+    seen: list[Tensor] = []
+    embed = model.pos_embed
+    own = embed.cropped_pos_embed(16, 16).view(8, 8, -1)
+    handle = embed.register_forward_hook(
+        lambda *_: seen.append(embed.cropped_pos_embed(32, 48).view(16, 24, -1))
+    )
+    _under(model, arguments, POSITIONS)
+    handle.remove()
+    table = seen[0]
+    # The middle of four enlarged values lies near the mean of the four native ones around it.
+    assert table.mean() == pytest.approx(own.mean().item(), abs=0.02)
+    assert torch.allclose(table[0, 0], own[0, 0], atol=0.25)
+    assert torch.allclose(table[-1, -1], own[-1, -1], atol=0.25)
+
+
+def test_full_attention_in_the_first_share_of_the_steps(model: Any, tiny: Tiny) -> None:
+    arguments = tiny.arguments(16, 16)
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    scheduler.set_timesteps(4)
+    full = _under(model, arguments, POSITIONS)
+    config = TransformerConfig(full_share=0.5)
+    sample = torch.zeros(1, 1, 1, 1)
+    with transformer.patched(model, config, scheduler=scheduler):
+        for step, timestep in enumerate(scheduler.timesteps):
+            assert torch.equal(output(model, arguments), full) == (step < 2)
+            scheduler.step(sample, timestep, sample)
+
+
+def test_shifts_follow_the_seed(model: Any, tiny: Tiny, scheduler: Any) -> None:
+    arguments = tiny.arguments(16, 16)
+
+    def drawn(seed: int | tuple[int, ...], **changes: Any) -> Tensor:
+        config = TransformerConfig(full_share=0, seed=seed)
+        return _under(model, arguments | changes, config, scheduler=scheduler)
+
+    assert torch.equal(drawn(1), drawn(1))
+    assert not torch.equal(drawn(1), drawn(2))
+
+
+def test_each_sample_has_its_seed(scheduler: Any) -> None:
+    """And the halves of guidance share it."""
+    tiny, model = FAMILIES["flux"], FAMILIES["flux"].build()
+    one = tiny.arguments(16, 16)
+    four = {
+        key: value.repeat(4, *[1] * (value.dim() - 1))
+        if isinstance(value, Tensor) and "ids" not in key
+        else value
+        for key, value in one.items()
+    }
+    pair = TransformerConfig(full_share=0, seed=(1, 2))
+    drawn = _under(model, four, pair, scheduler=scheduler)
+    assert torch.equal(drawn[:2], drawn[2:])
+    for sample, seed in enumerate((1, 2)):
+        alone = _under(model, one, TransformerConfig(full_share=0, seed=seed), scheduler=scheduler)
+        assert torch.allclose(drawn[sample], alone[0], atol=1e-5)
+    three = TransformerConfig(full_share=0, seed=(1, 2, 3))
+    with pytest.raises(InvalidConfigError, match="3 seeds for a batch of 4"):
+        _under(model, four, three, scheduler=scheduler)
+
+
+def test_two_models_share_nothing(tiny: Tiny, scheduler: Any) -> None:
+    first, second = tiny.build(), tiny.build()
+    arguments = tiny.arguments(12, 12)
+    plain = output(second, arguments)
+    with transformer.patched(first, WINDOWS, scheduler=scheduler):
+        changed = output(first, arguments)
+        assert torch.equal(output(second, arguments), plain)
+        assert torch.equal(output(first, arguments), changed)
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16])
+def test_half_precision(tiny: Tiny, scheduler: Any, dtype: torch.dtype) -> None:
+    model = tiny.build(dtype)
+    arguments = {key: _cast(value, dtype) for key, value in tiny.arguments(12, 16).items()}
+    for config in (WINDOWS, POSITIONS):
+        drawn = _under(model, arguments, config, scheduler=scheduler)
+        assert drawn.dtype == dtype
+        assert drawn.isfinite().all()
+
+
+def _cast(value: Any, dtype: torch.dtype) -> Any:
+    if isinstance(value, list):
+        return [_cast(each, dtype) for each in value]
+    return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
+
+
+def test_refuses_what_it_does_not_know(scheduler: Any) -> None:
+    model = FAMILIES["flux"].build()
+    with pytest.raises(UnsupportedModelError, match=r"FluxTransformer2DModel \(Flux\.1\)"):
+        transformer.apply(UNet2DConditionModel.__new__(UNet2DConditionModel))
+    with pytest.raises(MissingSchedulerError, match="scheduler="):
+        transformer.apply(model)
+    transformer.apply(model, WINDOWS, scheduler=scheduler)
+    transformer.apply(model, WINDOWS, scheduler=scheduler)
+    with pytest.raises(AlreadyAppliedError):
+        transformer.apply(model, POSITIONS)
+    transformer.remove(model)
+    transformer.remove(model)
+    with pytest.raises(InvalidConfigError, match="positions is 'stretch'"):
+        TransformerConfig(positions="stretch")
+
+
+def test_refuses_a_foreign_processor_by_name(scheduler: Any) -> None:
+    class Foreign:
+        def __call__(self, *args: Any, **kwargs: Any) -> None:
+            """Compute nothing."""
+
+    model = FAMILIES["flux"].build()
+    stock = [block.attn.processor for block in model.transformer_blocks]
+    model.transformer_blocks[1].attn.set_processor(Foreign())
+    with pytest.raises(UnsupportedModelError, match=r"transformer_blocks\.1\.attn is Foreign"):
+        transformer.apply(model, WINDOWS, scheduler=scheduler)
+    assert model.transformer_blocks[0].attn.processor is stock[0]
+    transformer.apply(model, POSITIONS)
+    transformer.remove(model)
+
+
+def test_refuses_reference_pictures(scheduler: Any) -> None:
+    tiny, model = FAMILIES["flux"], FAMILIES["flux"].build()
+    arguments = tiny.arguments(16, 16)
+    ids = arguments["img_ids"].clone()
+    ids[128:, 0] = 1
+    with pytest.raises(UnsupportedPipelineError, match="reference pictures"):
+        _under(model, arguments | {"img_ids": ids}, WINDOWS, scheduler=scheduler)
