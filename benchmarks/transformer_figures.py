@@ -36,14 +36,13 @@ def positions() -> None:
 def cuts() -> None:
     """Draw the windows of one block of Flux at 4096x4096 in three steps."""
     side = 256
-    figure, panels = plt.subplots(1, 3, figsize=(9, 3.2))
+    figure, panels = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained")
     for panel, step in zip(panels, (900, 600, 300), strict=True):
         shift = random_shifts(seed=7, block=0, step=0, timestep=float(step))
         cut = windows((side, side), Grid(4, 4), (shift,), batch=1, device=torch.device("cpu"))
         owner = cut.scatter.long() // (cut.gather.numel() // cut.num_windows)
         panel.imshow(owner.view(side, side), cmap="tab20", interpolation="nearest")
         panel.set(title=f"timestep {step}: shift {shift}/4", xticks=[], yticks=[])
-    figure.tight_layout()
     figure.savefig(IMAGES / "transformer-windows.png", dpi=110)
 
 

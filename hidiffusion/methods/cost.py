@@ -17,6 +17,9 @@ from torch.utils.flop_counter import FlopCounterMode
 from hidiffusion.clock import Position
 from hidiffusion.methods.denoisers import MECHANISMS
 from hidiffusion.methods.passes import Pass
+from hidiffusion.transformer.families import find_transformer, is_transformer
+from hidiffusion.transformer.latents import token_pixels
+from hidiffusion.transformer.meta import flop_of_call
 from hidiffusion.unet.config import HiDiffusionConfig
 from hidiffusion.unet.families import resolve
 from hidiffusion.unet.patch import apply_hidiffusion, remove_hidiffusion
@@ -30,16 +33,20 @@ def step_equivalents(passes: Iterable[Pass]) -> float:
     return sum(each.work for each in passes)
 
 
-def flop(pipe: Any, passes: Iterable[Pass]) -> int:
-    """Count the FLOPs of the U-Net in passes, batch 1; guidance doubles them.
+def flop(pipe: Any, passes: Iterable[Pass], *, text: int = 512) -> int:
+    """Count the FLOPs of the model in passes, batch 1; guidance doubles them.
 
     Args:
-        pipe: a diffusers pipeline with a U-Net, on any device, the meta device included.
+        pipe: a diffusers pipeline with a U-Net or a transformer of a known family, on any device,
+            the meta device included.
         passes: as `Method.passes` gives them.
+        text: tokens of the text, for a transformer.
 
     Returns:
         Multiplications and additions in convolutions, matrix products and attention.
     """
+    if is_transformer(pipe):
+        return sum(_transformer_flop(pipe, each, text) for each in passes)
     unet: Any = unwrap(find_unet(pipe))
     config = json.dumps(dict(unet.config), default=list, sort_keys=True)
     native = Size(unet.config.sample_size, unet.config.sample_size)
@@ -52,6 +59,20 @@ def flop(pipe: Any, passes: Iterable[Pass]) -> int:
             acts = _stage(unet, size, each.draws, call, each.calls)
             total += _count(config, size, each.draws, first.setdefault(acts, call), each.calls)
         total += each.pooled_calls * _count(config, native, "direct", 0, 1)
+    return total
+
+
+def _transformer_flop(pipe: Any, each: Pass, text: int) -> int:
+    """Count a pass whose windows, if any, have native size."""
+    side = token_pixels(pipe)
+    size = (each.height // side, each.width // side, text)
+    full = each.computed
+    if each.draws == "token-windows":
+        full = min(each.full_calls, each.computed)
+    model = find_transformer(pipe)
+    total = full * flop_of_call(model, *size, 1) if full else 0
+    if full < each.computed:
+        total += (each.computed - full) * flop_of_call(model, *size, "native")
     return total
 
 

@@ -48,6 +48,7 @@ class Pass:
         draws: what draws, a key of `hidiffusion.methods.denoisers.MECHANISMS`.
         pooled_calls: further calls of the model at native size.
         stop: calls after which nothing more is computed; None runs to the end.
+        full_calls: calls, from the first, that attend to everything where windows draw.
     """
 
     height: int
@@ -58,6 +59,7 @@ class Pass:
     draws: str = "direct"
     pooled_calls: int = 0
     stop: int | None = None
+    full_calls: int = 0
 
     @property
     def computed(self) -> int:
@@ -68,7 +70,9 @@ class Pass:
     def work(self) -> float:
         """Work of the pass in calls of the model at native size, by a power law of the area."""
         area = self.height * self.width / self.native
-        return self.computed * math.pow(area, _GROWTH[self.draws]) + self.pooled_calls
+        full = min(self.full_calls, self.computed)
+        windowed = (self.computed - full) * math.pow(area, _GROWTH[self.draws])
+        return windowed + full * math.pow(area, _GROWTH["positions"]) + self.pooled_calls
 
 
 @dataclass(frozen=True)

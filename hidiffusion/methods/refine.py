@@ -35,6 +35,7 @@ from hidiffusion.methods.passes import (
 from hidiffusion.methods.token_windows import (
     MIN_SCALE,
     TokenWindowsConfig,
+    with_full_calls,
 )
 from hidiffusion.methods.x0 import (
     Adjust,
@@ -135,9 +136,11 @@ def plan(pipe: Any, call: Call, config: RefineConfig) -> list[Pass]:
     schedule = schedule_of(pipe, call)
     steps = max(1, round(config.strength * schedule.steps))
     size = native_like(call.width, call.height, native, token_pixels(pipe))
+    more: dict[str, Any] = {"draws": "token-windows", "native": native}
+    large = tail(pipe, schedule, call.width, call.height, steps, **more)
     return [
         whole(pipe, call, *size, native=native),
-        tail(pipe, schedule, call.width, call.height, steps, draws="token-windows", native=native),
+        with_full_calls(large, config),
     ]
 
 

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from contextlib import AbstractContextManager
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
 from hidiffusion.methods.passes import Call, Pass, native_pixels, require_enlargement, whole
@@ -94,7 +95,14 @@ def plan_windows(pipe: Any, call: Call, config: TokenWindowsConfig) -> list[Pass
 def _plan(pipe: Any, call: Call, config: PositionsConfig, name: str) -> list[Pass]:
     native = native_pixels(pipe, config.native_size)
     require_enlargement(name, call, native, MIN_SCALE)
-    return [whole(pipe, call, call.width, call.height, draws=name, native=native)]
+    large = whole(pipe, call, call.width, call.height, draws=name, native=native)
+    return [with_full_calls(large, config)]
+
+
+def with_full_calls(large: Pass, config: PositionsConfig) -> Pass:
+    """Return a pass that knows how many of its calls attend to everything."""
+    share = config.transformer().full_share if large.draws == "token-windows" else 0
+    return replace(large, full_calls=math.ceil(share * large.calls - 1e-9))
 
 
 def apply(pipe: Any, config: PositionsConfig) -> AbstractContextManager[Any]:

@@ -8,6 +8,7 @@ import pytest
 from hidiffusion.methods import cost, registry
 from hidiffusion.methods.passes import Pass
 from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny_transformer_pipelines import pipeline
 
 COUNTED = Path(__file__).parents[3] / "benchmarks" / "results" / "flops.json"
 
@@ -50,3 +51,29 @@ def test_step_equivalents_are_near_the_counts(family: str, scale: int) -> None:
         area = (scale * native) ** 2
         estimated = Pass(area, 1, 50, 50, native**2, draws=method).work
         assert estimated == pytest.approx(counted, rel=1 / 3), label
+
+
+def test_the_counts_of_transformers_follow_the_power_law() -> None:
+    """Progress estimates are within a third of the documented counts."""
+    document = json.loads(COUNTED.with_name("transformer-flops.json").read_text())["calls"]
+    for name, entry in document.items():
+        native = entry["1024"]["full"]
+        for side, windows in ((2048, "2x2"), (4096, "4x4")):
+            for label, draws in (("full", "positions"), (windows, "token-windows")):
+                if name.startswith("Flux.2") and draws == "positions":
+                    continue  # three quarters of it are linear layers at native size
+                counted = entry[str(side)][label] / native
+                one = Pass(side, side, 1, 1, 1024**2, draws=draws).work
+                assert one == pytest.approx(counted, rel=1 / 3), (name, side, label)
+
+
+def test_a_tiny_transformer_is_counted_as_it_runs() -> None:
+    """`refine` is its native calls and its windowed ones."""
+    pipe = pipeline("flux")
+    order = {"width": 256, "height": 256, "num_inference_steps": 6}
+    small, large = registry.get("refine").passes(pipe, **order)
+    count = cost.flop(pipe, [small, large], text=5)
+    assert count == cost.flop(pipe, [small], text=5) + cost.flop(pipe, [large], text=5)
+    direct = cost.flop(pipe, registry.get("direct").passes(pipe, **order), text=5)
+    assert large.calls == 2
+    assert cost.flop(pipe, [large], text=5) < direct / 3
