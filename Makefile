@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 PROMPT ?= a red guitar
 SIZE   ?= 512
 PROFILE ?= cpu
+NUMERICS := tests/hidiffusion/test_parity.py tests/hidiffusion/test_parity_pipelines.py
 
 .DEFAULT_GOAL := help
 
@@ -21,6 +22,22 @@ demo: $(VENV)/.service  ## Make one picture end to end: make demo PROMPT="a red 
 test: export OMP_WAIT_POLICY = PASSIVE  # spinning threads of many processes starve each other
 test: $(VENV)/.dev browser  ## Run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
+
+# Float64 goldens at every size, and the small ones on what other processors make of them.
+.PHONY: numerics
+numerics: $(VENV)/.dev  ## Compare with the authors' numbers, also as other processors compute
+	$(BIN)/python -m pytest -q -n 2 -m "numerics or not numerics" $(NUMERICS)
+	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(NUMERICS)
+	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2 \
+	  $(BIN)/python -m pytest -q -n 2 $(NUMERICS)
+
+.PHONY: extras
+extras: $(VENV)/.dev  ## Install each extra into an environment of its own and start what it is for
+	$(BIN)/python -m pytest -q -m installs tests/installs
+
+.PHONY: images
+images: $(VENV)/.dev  ## Build both images and run docker-compose.yml with them; root, Debian, no Docker
+	$(BIN)/python -m tests.images
 
 # The page is tested in Debian's own Chromium; one of its tests runs curl.
 .PHONY: browser

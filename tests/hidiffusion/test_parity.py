@@ -1,9 +1,12 @@
-"""The same numbers as the authors' package, to 1e-5, at every switch of the schedule.
+"""The same numbers as the authors' package, to 1e-9, at every switch of the schedule.
 
-The outputs compared with were made by the published package; reference/README.md says how.
+The outputs compared with were made by the published package; reference/README.md says how. Both
+sides compute in float64: the order in which a processor sums then shows far below the limit, on any
+processor and any number of threads. The large latents take minutes so: `make numerics` has them.
 """
 
 import json
+from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +17,11 @@ from safetensors import safe_open
 from hidiffusion import HiDiffusionConfig, apply_hidiffusion
 from tests.hidiffusion.reference import cases, models
 
-pytestmark = pytest.mark.usefixtures("one_thread")
-
 GOLDEN = Path(__file__).parent / "reference" / "golden"
-TOLERANCE = 1e-5
+TOLERANCE = 1e-9
+
+#: Cases of more latents than this are left to `make numerics`.
+QUICK_LATENTS = 65_000
 
 #: With windows on odd maps we differ on purpose: the authors resample the tokens, we do not.
 ODD = {"sd15-107x129", "sdxl-218x259"}
@@ -64,25 +68,29 @@ def call(pipe: Any, case: cases.Case, step: int) -> tuple[torch.Tensor, tuple[in
 
 
 def difference(ours: torch.Tensor, theirs: torch.Tensor) -> float:
-    """Return the largest difference, as a fraction of the largest number (about 5, at least 1).
-
-    On one thread of the machine that made the reference it is 0; another order of summation, such
-    as that of a second thread, makes it about 4e-6.
-    """
+    """Return the largest difference, as a fraction of the largest number (about 5, at least 1)."""
     return ((ours - theirs).abs().max() / theirs.abs().max().clamp(min=1)).item()
 
 
-@pytest.mark.parametrize(
-    "case", {case.family: case for case in cases.CASES}.values(), ids=lambda case: case.name
-)
+def marked(table: Iterable[cases.Case]) -> list[Any]:
+    """The cases as parameters, the large ones marked."""
+    return [
+        pytest.param(
+            case,
+            id=case.name,
+            marks=pytest.mark.numerics if case.height * case.width > QUICK_LATENTS else (),
+        )
+        for case in table
+    ]
+
+
+@pytest.mark.parametrize("case", marked({case.family: case for case in cases.CASES}.values()))
 def test_the_unpatched_model_is_the_same_on_both_sides(case: cases.Case) -> None:
     ours, _ = call(models.pipeline(case), case, 0)
     assert difference(ours, Golden(case).tensors["direct"]) <= TOLERANCE
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in cases.CASES if case.name not in ODD], ids=lambda case: case.name
-)
+@pytest.mark.parametrize("case", marked(case for case in cases.CASES if case.name not in ODD))
 def test_unet_outputs_equal_the_authors(case: cases.Case) -> None:
     golden = Golden(case)
     pipe = models.pipeline(case)
@@ -94,9 +102,7 @@ def test_unet_outputs_equal_the_authors(case: cases.Case) -> None:
         assert difference(ours, golden.tensors[name]) <= TOLERANCE, name
 
 
-@pytest.mark.parametrize(
-    "case", [case for case in cases.CASES if case.name in ODD], ids=lambda case: case.name
-)
+@pytest.mark.parametrize("case", marked(case for case in cases.CASES if case.name in ODD))
 def test_odd_maps_are_not_resampled(case: cases.Case) -> None:
     """The one difference on purpose: the same map sizes, but other windows, hence other numbers."""
     golden = Golden(case)
@@ -114,4 +120,4 @@ def test_the_comparison_sees_a_wrong_shift(case: cases.Case) -> None:
     pipe = models.pipeline(case)
     apply_hidiffusion(pipe, config=HiDiffusionConfig(shifts=lambda **_: 0))
     ours, _ = call(pipe, case, case.steps[0])
-    assert difference(ours, Golden(case).tensors[f"step {case.steps[0]}"]) > 100 * TOLERANCE
+    assert difference(ours, Golden(case).tensors[f"step {case.steps[0]}"]) > 1e-3

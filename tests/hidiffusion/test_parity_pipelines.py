@@ -8,16 +8,13 @@ import pytest
 import torch
 
 from tests.hidiffusion.reference import cases, models
-from tests.hidiffusion.test_parity import TOLERANCE, Golden, apply, difference
+from tests.hidiffusion.test_parity import TOLERANCE, Golden, apply, difference, marked
 
 #: diffusers advises another offset of the timesteps; the reference ran with its default.
-pytestmark = [
-    pytest.mark.usefixtures("one_thread"),
-    pytest.mark.filterwarnings("ignore:The configuration file of this scheduler"),
-]
+pytestmark = pytest.mark.filterwarnings("ignore:The configuration file of this scheduler")
 
 
-@pytest.mark.parametrize("case", cases.RUNS, ids=lambda case: case.name)
+@pytest.mark.parametrize("case", marked(cases.RUNS))
 def test_a_whole_run_equals_the_authors(case: cases.Case) -> None:
     golden = Golden(case)
     pipe, arguments = models.run(case)

@@ -2,9 +2,11 @@
 
 Imported by make_golden.py in the authors' environment (diffusers 0.35.2) and by the parity tests
 in ours, so it may use only what both releases of diffusers share. Nothing here depends on the
-order in which a model creates its parameters, nor on a global random generator.
+order in which a model creates its parameters, nor on a global random generator, and everything is
+float64: whole runs amplify rounding, and that of float32 differs from processor to processor.
 """
 
+import math
 import zlib
 
 import numpy as np
@@ -23,13 +25,15 @@ from diffusers import (
 from .cases import FAMILIES, STRENGTH, Case, Family
 
 #: How many numbers of an output are kept. A larger output is sampled at seeded positions.
-KEPT = 8_192
+KEPT = 4_096
+
+DTYPE = torch.float64
 
 
 def normal(name: str, shape: tuple[int, ...]) -> torch.Tensor:
     """Return standard normal numbers that depend on ``name`` and ``shape`` alone."""
     generator = np.random.RandomState(zlib.crc32(name.encode()))
-    return torch.from_numpy(generator.standard_normal(shape).astype(np.float32))
+    return torch.from_numpy(generator.standard_normal(shape)).to(DTYPE)
 
 
 @torch.no_grad()
@@ -46,16 +50,45 @@ def fill(model: torch.nn.Module) -> None:
         parameter.copy_(value)
 
 
-def unet(family: Family) -> UNet2DConditionModel:
-    """Build the U-Net of a family with its reproducible weights."""
-    model = UNet2DConditionModel(**family.config)
+class Timesteps(torch.nn.Module):
+    """diffusers' sinusoidal embedding of numbers [N] as [N, C]; theirs computes in float32."""
+
+    def __init__(self, theirs: torch.nn.Module) -> None:
+        super().__init__()
+        self.half, self.flip = theirs.num_channels // 2, theirs.flip_sin_to_cos
+        self.shift = theirs.downscale_freq_shift
+
+    def forward(self, numbers: torch.Tensor) -> torch.Tensor:
+        exponents = torch.arange(self.half, dtype=DTYPE) / (self.half - self.shift)
+        angles = numbers[:, None].to(DTYPE) * torch.exp(-math.log(10_000) * exponents)
+        parts = (angles.cos(), angles.sin()) if self.flip else (angles.sin(), angles.cos())
+        return torch.cat(parts, dim=-1)
+
+
+def prepare(model: torch.nn.Module) -> torch.nn.Module:
+    """Give a model our precision throughout and its reproducible weights."""
+    model.to(DTYPE)
+    for name in ("time_proj", "add_time_proj"):
+        if hasattr(model, name):
+            setattr(model, name, Timesteps(getattr(model, name)))
     fill(model)
     return model.eval()
 
 
+def unet(family: Family) -> UNet2DConditionModel:
+    """Build the U-Net of a family with its reproducible weights."""
+    return prepare(UNet2DConditionModel(**family.config))
+
+
 def scheduler(family: Family) -> DDIMScheduler:
-    """Build the scheduler whose table gives each step its timestep."""
-    return DDIMScheduler(prediction_type=family.prediction_type)
+    """Build the scheduler whose table gives each step its timestep, its products in float64."""
+    made = DDIMScheduler(prediction_type=family.prediction_type)
+    betas = np.linspace(
+        made.config.beta_start, made.config.beta_end, made.config.num_train_timesteps
+    )
+    made.alphas_cumprod = torch.from_numpy(np.cumprod(1 - betas)).to(DTYPE)
+    made.final_alpha_cumprod = torch.ones((), dtype=DTYPE)
+    return made
 
 
 class UNetPipeline(DiffusionPipeline):
@@ -89,7 +122,9 @@ def inputs(case: Case, step: int) -> dict:
     if "addition_embed_type" in config:
         arguments["added_cond_kwargs"] = {
             "text_embeds": pooled_embeds(case.batch),
-            "time_ids": torch.tensor([[8.0 * case.height, 8.0 * case.width] * 3] * case.batch),
+            "time_ids": torch.tensor(
+                [[8.0 * case.height, 8.0 * case.width] * 3] * case.batch, dtype=DTYPE
+            ),
         }
     return arguments
 
@@ -157,9 +192,9 @@ def _controlled(case: Case, models: dict, arguments: dict) -> DiffusionPipeline:
 
 def control_image(case: Case) -> torch.Tensor:
     """Return a smooth control image [1, 3, 8 * height, 8 * width] in 0 to 1."""
-    rows = torch.linspace(0, 9, 8 * case.height).view(1, 1, -1, 1)
-    columns = torch.linspace(0, 7, 8 * case.width).view(1, 1, 1, -1)
-    phases = torch.tensor([0.0, 1.0, 2.0]).view(1, 3, 1, 1)
+    rows = torch.linspace(0, 9, 8 * case.height, dtype=DTYPE).view(1, 1, -1, 1)
+    columns = torch.linspace(0, 7, 8 * case.width, dtype=DTYPE).view(1, 1, 1, -1)
+    phases = torch.tensor([0.0, 1.0, 2.0], dtype=DTYPE).view(1, 3, 1, 1)
     return 0.5 + 0.5 * torch.sin(rows + phases) * torch.cos(columns - phases)
 
 
@@ -168,9 +203,9 @@ def controlnet(family: Family) -> ControlNetModel:
     config = {name: value for name, value in family.config.items() if not name.startswith("up_")}
     config = {name: value for name, value in config.items() if name != "sample_size"}
     model = ControlNetModel(**config, conditioning_embedding_out_channels=(4, 4, 8, 8))
-    fill(model)
+    prepare(model)
     use_linear_attention(model)
-    return model.eval()
+    return model
 
 
 class LinearAttention:
@@ -206,7 +241,7 @@ def use_linear_attention(model: torch.nn.Module) -> None:
 
 def keep(output: torch.Tensor) -> torch.Tensor:
     """Return what is stored of an output: all of it, or KEPT numbers at seeded positions."""
-    flat = output.detach().float().flatten()
+    flat = output.detach().flatten()
     if flat.numel() <= KEPT:
         return flat.clone()
     positions = np.random.RandomState(flat.numel() % 2**32).permutation(flat.numel())[:KEPT]

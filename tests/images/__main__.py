@@ -1,0 +1,64 @@
+"""Build both images and prove that docker-compose.yml works with them; says how long it took."""
+
+import argparse
+import os
+import shutil
+import sys
+import time
+from pathlib import Path
+
+from tests.images import scenario, tools
+from tests.images.build import ROOT, Builder
+from tests.images.compose import Compose, configuration
+
+#: Set where this must not be skipped.
+REQUIRED = "HIDIFFUSION_TEST_IMAGES_REQUIRED"
+
+OVERRIDES = ("", "cpu.yml", "keys.yml", "proxy.yml", "metrics.yml")
+
+
+def check_files() -> None:
+    """The Dockerfile and every combination of compose files is accepted."""
+    os.environ.setdefault("GRAFANA_PASSWORD", "a password")
+    tools.run(tools.bundled("hadolint"), "--failure-threshold", "warning", ROOT / "Dockerfile")
+    for override in OVERRIDES:
+        also = [f"deploy/compose/{override}"] if override else []
+        configuration("docker-compose.yml", *also)
+    tools.run("haproxy", "-c", "-f", ROOT / "deploy/compose/haproxy.cfg")
+    print(f"  hadolint, docker-compose config ({len(OVERRIDES)} times) and haproxy -c accept the files")
+
+
+def main() -> None:
+    """Build, start, use, stop, start again."""
+    parser = argparse.ArgumentParser(prog="python -m tests.images", description=__doc__)
+    parser.add_argument("--folder", type=Path, default=ROOT / ".images", help="what is kept")
+    folder = parser.parse_args().folder.resolve()
+    started = time.monotonic()
+    folder.mkdir(parents=True, exist_ok=True)
+    if forbidden := tools.what_is_forbidden(folder):
+        told = f"the images cannot be built and run on this machine: {forbidden}"
+        if os.environ.get(REQUIRED):
+            sys.exit(told)
+        print(f"SKIPPED: {told}")
+        return
+    tools.install()
+    check_files()
+    builder = Builder(folder)
+    try:
+        base = builder.base()
+        print(f"  base: there after {time.monotonic() - started:.0f} s")
+        images = {f"hidiffusion-{target}": builder.build(target) for target in ("api", "worker")}
+        config = configuration("docker-compose.yml", "deploy/compose/cpu.yml")
+        shutil.rmtree(folder / "project", ignore_errors=True)
+        compose = Compose(config, images, base, folder / "project")
+        try:
+            scenario.play(compose, images)
+        finally:
+            compose.close()
+    finally:
+        builder.close()
+    print(f"make images: all of it in {time.monotonic() - started:.0f} s")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,62 @@
+"""A bridge with a network namespace for each container, and the names they know each other by."""
+
+import contextlib
+import subprocess
+from pathlib import Path
+
+from tests.images.tools import run
+
+BRIDGE = "hidiffusion0"
+_PREFIX = "10.213.0"
+
+
+class Network:
+    """Each name that is asked for gets a namespace and an address; `close` takes all away."""
+
+    def __init__(self, folder: Path) -> None:
+        self.hosts = folder / "hosts"
+        self._addresses: dict[str, str] = {}
+        self._remove_left_over()
+        run("ip", "link", "add", BRIDGE, "type", "bridge")
+        run("ip", "address", "add", f"{_PREFIX}.1/24", "dev", BRIDGE)
+        run("ip", "link", "set", BRIDGE, "up")
+        self._write()
+
+    def add(self, name: str) -> str:
+        """The namespace for the container of this name."""
+        space = f"hidiffusion-{name}"
+        if name in self._addresses:
+            return space
+        number = len(self._addresses) + 2
+        self._addresses[name] = f"{_PREFIX}.{number}"
+        ours, theirs = f"hidv{number}a", f"hidv{number}b"
+        run("ip", "netns", "add", space)
+        run("ip", "link", "add", ours, "type", "veth", "peer", "name", theirs)
+        run("ip", "link", "set", ours, "master", BRIDGE, "up")
+        run("ip", "link", "set", theirs, "netns", space, "name", "eth0")
+        inside = ("ip", "-n", space)
+        run(*inside, "address", "add", f"{self._addresses[name]}/24", "dev", "eth0")
+        run(*inside, "link", "set", "lo", "up")
+        run(*inside, "link", "set", "eth0", "up")
+        self._write()
+        return space
+
+    def address(self, name: str) -> str:
+        """The address of a container."""
+        return self._addresses[name]
+
+    def close(self) -> None:
+        """Remove the bridge and every namespace."""
+        self._remove_left_over()
+
+    def _write(self) -> None:
+        lines = ["127.0.0.1 localhost", *(f"{ip} {name}" for name, ip in self._addresses.items())]
+        self.hosts.write_text("\n".join(lines) + "\n")
+
+    def _remove_left_over(self) -> None:
+        spaces = run("ip", "netns", "list").split()
+        for space in spaces:
+            if space.startswith("hidiffusion-"):
+                run("ip", "netns", "delete", space)
+        with contextlib.suppress(OSError):
+            subprocess.run(["ip", "link", "delete", BRIDGE], stderr=subprocess.DEVNULL, check=False)
