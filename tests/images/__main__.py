@@ -25,7 +25,7 @@ def check_files() -> None:
         also = [f"deploy/compose/{override}"] if override else []
         configuration("docker-compose.yml", *also)
     tools.run("haproxy", "-c", "-f", ROOT / "deploy/compose/haproxy.cfg")
-    print(f"  hadolint, docker-compose config ({len(OVERRIDES)} times) and haproxy -c accept the files")
+    print(f"  hadolint, docker-compose config ({len(OVERRIDES)} times) and haproxy -c accept them")
 
 
 def main() -> None:

@@ -44,10 +44,22 @@ class Builder:
             shutil.rmtree(root, ignore_errors=True)
             root.parent.mkdir(parents=True, exist_ok=True)
             include = f"--include={PACKAGES}"
-            run("debootstrap", "--variant=minbase", include, "bookworm", root, debian_mirror(), quiet=True)
-        recipe = root.parent / "Dockerfile"
-        recipe.write_text("FROM scratch\nCOPY root/ /\nENV PATH=/usr/local/bin:/usr/bin:/bin:/usr/sbin\n")
-        run(*self._buildah, "bud", "--isolation", "chroot", "--layers", "-t", BASE, root.parent, quiet=True)
+            run(
+                "debootstrap",
+                "--variant=minbase",
+                include,
+                "bookworm",
+                root,
+                debian_mirror(),
+                quiet=True,
+            )
+        known = run(*self._buildah, "images", "--format", "{{.Name}}:{{.Tag}}").split()
+        if BASE not in known:
+            recipe = root.parent / "Dockerfile"
+            path = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
+            recipe.write_text(f"FROM scratch\nCOPY root/ /\nENV PATH={path}\n")
+            options = ("--isolation", "chroot", "--layers", "-t", BASE)
+            run(*self._buildah, "bud", *options, root.parent, quiet=True)
         return root
 
     def build(self, target: str) -> Image:

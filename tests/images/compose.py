@@ -1,4 +1,4 @@
-"""What Compose does with a file: services in order, their volumes kept from one `up` to the next."""
+"""What Compose does with a file: services in order, volumes kept from one `up` to the next."""
 
 import json
 import time
@@ -22,7 +22,9 @@ _BUNDLED = "/opt/bundled"
 def configuration(*files: str) -> dict[str, Any]:
     """The files as Compose itself reads and merges them."""
     named = [part for file in files for part in ("--file", str(ROOT / file))]
-    told = run(bundled("docker-compose"), "--project-directory", ROOT, *named, "config", "--format", "json")
+    told = run(
+        bundled("docker-compose"), "--project-directory", ROOT, *named, "config", "--format", "json"
+    )
     read: dict[str, Any] = json.loads(told)
     return read
 

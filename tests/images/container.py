@@ -125,7 +125,11 @@ def _script(spec: Spec, folder: Path) -> str:
     ]
     for place, (source, _) in spec.mounts.items():
         target = f"{root}{place}"
-        make = f"mkdir -p {target}" if source.is_dir() else f"mkdir -p $(dirname {target}); : >> {target}"
+        make = (
+            f"mkdir -p {target}"
+            if source.is_dir()
+            else f"mkdir -p $(dirname {target}); : >> {target}"
+        )
         lines.append(make)
     if spec.read_only:
         lines.append(f"mount -o remount,ro {root}")

@@ -28,7 +28,9 @@ def run(*command: str | Path, quiet: bool = False) -> str:
         check=False,
     )
     if done.returncode:
-        sys.exit(f"{' '.join(map(str, command))}\nended with {done.returncode}\n{done.stdout[-4000:]}")
+        sys.exit(
+            f"{' '.join(map(str, command))}\nended with {done.returncode}\n{done.stdout[-4000:]}"
+        )
     return done.stdout
 
 
