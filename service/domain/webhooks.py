@@ -105,11 +105,13 @@ class Targets:
             return None
         if parts.scheme != "https":
             return "only https is called"
-        if (parts.port or PORTS[0]) not in PORTS:
-            return f"only the ports {PORTS[0]} and {PORTS[1]} are called"
         literal = _literal(host)
         private = not is_public(literal) if literal is not None else _looks_local(host)
-        return "only public addresses are called" if private else None
+        if private:
+            return "only public addresses are called"
+        if (parts.port or PORTS[0]) not in PORTS:
+            return f"only the ports {PORTS[0]} and {PORTS[1]} are called"
+        return None
 
     def _in_networks(self, address: IPAddress) -> bool:
         return any(address in network for network in self.networks)

@@ -190,6 +190,12 @@ class Outbox:
         with unavailable_when_down():
             return int(self._begin(keys=keys, args=(generation_id, lease_seconds)))
 
+    def postpone(self, generation_id: str, seconds: float) -> None:
+        """Have one that was not tried due again after a while, if it still is."""
+        with unavailable_when_down():
+            now, micros = self._redis.time()
+            self._redis.zadd(WEBHOOKS_DUE, {generation_id: now + micros / 1e6 + seconds}, xx=True)
+
     def done(self, generation_id: str) -> None:
         """Strike off what was delivered."""
         self._strike_off(generation_id, "delivered")

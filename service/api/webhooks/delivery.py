@@ -8,7 +8,7 @@ from datetime import UTC, datetime
 import httpcore
 from standardwebhooks import Webhook as Signer
 
-from service.api.webhooks.connection import GuardedBackend, TargetRefused
+from service.api.webhooks.connection import Deadline, GuardedBackend, TargetRefused
 from service.domain.webhooks import Targets, split_url
 
 USER_AGENT = "hidiffusion-webhooks/1"
@@ -43,14 +43,13 @@ class Courier:
 
     Args:
         targets: what may be called.
-        timeout_seconds: longest wait for each of: the connection, a write, a read.
+        timeout_seconds: longest that a delivery may take as a whole.
     """
 
     def __init__(self, targets: Targets, timeout_seconds: float) -> None:
         self._targets = targets
-        self._backend = GuardedBackend(targets)
         self._tls = ssl.create_default_context()
-        self._timeout = dict.fromkeys(("connect", "read", "write", "pool"), timeout_seconds)
+        self._seconds = timeout_seconds
 
     def deliver(self, envelope: Envelope, secrets: Sequence[str]) -> None:
         """Post once, with a signature by each of `secrets`.
@@ -81,14 +80,14 @@ class Courier:
         assert parts.hostname is not None
         target = (parts.path or "/") + (f"?{parts.query}" if parts.query else "")
         url = httpcore.URL(scheme=parts.scheme, host=parts.hostname, port=parts.port, target=target)
+        backend = GuardedBackend(self._targets, Deadline(self._seconds))
         with (
-            httpcore.ConnectionPool(self._tls, network_backend=self._backend) as pool,
+            httpcore.ConnectionPool(self._tls, network_backend=backend) as pool,
             pool.stream(
                 "POST",
                 url,
                 headers=headers,
                 content=envelope.body,
-                extensions={"timeout": self._timeout},
             ) as response,
         ):
             return response.status  # what it answers besides is nobody's business

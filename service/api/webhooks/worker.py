@@ -10,13 +10,16 @@ import os
 import random
 import secrets
 import socket
+import threading
 import time
-from collections.abc import Callable, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from urllib.parse import urlsplit
 
 from rq import Queue, Worker
 from rq.job import Job
-from rq.timeouts import JobTimeoutException
 from rq.worker.base import WorkerStatus
 
 from service.api.http.webhook_views import WebhookPayload, event_of
@@ -44,8 +47,49 @@ LEASE_MARGIN_SECONDS = 20.0
 _ID_PREFIX = "msg_"
 
 
+#: Deliveries at a time: in all, to one host, and of one tenant.
+AT_ONCE = 32
+AT_ONCE_TO_HOST = 4
+AT_ONCE_OF_TENANT = 8
+
+#: One that has to wait because its host or tenant has as many is due again after this long.
+CROWDED_SECONDS = 0.5
+
+
+class Crowd:
+    """Deliveries under way, by host and by tenant: slow receivers of one keep nobody else waiting.
+
+    Where everything is one tenant's, hosts alone count.
+    """
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._hosts: Counter[str] = Counter()
+        self._tenants: Counter[str] = Counter()
+
+    @contextlib.contextmanager
+    def place(self, host: str, tenant: str) -> Iterator[bool]:
+        """Whether there is room for one more, which is taken for the length of the block."""
+        with self._lock:
+            free = self._hosts[host] < AT_ONCE_TO_HOST and (
+                not tenant or self._tenants[tenant] < AT_ONCE_OF_TENANT
+            )
+            if free:
+                self._hosts[host] += 1
+                self._tenants[tenant] += 1
+        try:
+            yield free
+        finally:
+            if free:
+                with self._lock:
+                    for counter, name in ((self._hosts, host), (self._tenants, tenant)):
+                        counter[name] -= 1
+                        if not counter[name]:
+                            del counter[name]
+
+
 class WebhookWorker(Worker):
-    """Deliver what is due, one at a time.
+    """Deliver what is due, several at a time.
 
     Args:
         connection: RQ's connection; it answers in bytes.
@@ -82,6 +126,9 @@ class WebhookWorker(Worker):
         self._settings = settings
         self._public_url = public_url
         self._lease_seconds = settings.timeout_seconds + LEASE_MARGIN_SECONDS
+        self._pool = ThreadPoolExecutor(AT_ONCE, "delivery")
+        self._free = threading.Semaphore(AT_ONCE)
+        self._crowd = Crowd()
 
     def run(self) -> None:
         """Deliver until told to stop; Redis may go and come back meanwhile."""
@@ -91,6 +138,7 @@ class WebhookWorker(Worker):
                 self.work(logging_level=None)
             if not self._stop_requested:
                 time.sleep(RECONNECT_SECONDS)
+        self._pool.shutdown()
 
     # What RQ's work loop calls ------------------------------------------------------------------
 
@@ -114,14 +162,9 @@ class WebhookWorker(Worker):
         return None
 
     def execute_job(self, job: Job, queue: Queue) -> None:  # noqa: ARG002
-        """Deliver one; what Redis cannot be told now is due again when its lease ends."""
-        with bind_generation(job.id):
-            try:
-                attempt = self._outbox.begin(job.id, self._lease_seconds)
-                if attempt:
-                    self._try(job.id, attempt)
-            except Unavailable as error:
-                _log.warning("a webhook is left for later: %s", error)
+        """Have one delivered in a thread of its own, as soon as one is free."""
+        self._free.acquire()
+        self._pool.submit(self._handle, job.id)
 
     def subscribe(self) -> None:
         """Listen to no commands of RQ: stopping goes by signals."""
@@ -131,24 +174,45 @@ class WebhookWorker(Worker):
 
     # One delivery -------------------------------------------------------------------------------
 
-    def _try(self, generation_id: str, attempt: int) -> None:
+    def _handle(self, generation_id: str) -> None:
+        """Deliver one; what Redis cannot be told now is due again when its lease ends."""
+        with bind_generation(generation_id):
+            try:
+                self._consider(generation_id)
+            except Unavailable as error:
+                _log.warning("a webhook is left for later: %s", error)
+            except Exception:  # one delivery must not end the thread that others need
+                _log.exception("a webhook is left for later")
+            finally:
+                self._free.release()
+
+    def _consider(self, generation_id: str) -> None:
         try:
             generation = self._records.get(generation_id)
-            if not generation.webhook or event_of(generation) not in generation.webhook.events:
-                self._outbox.drop(generation_id)
-                return
-            with self.death_penalty_class(self._settings.timeout_seconds, JobTimeoutException):
-                self._deliver(generation, generation.webhook.url)
         except GenerationNotFound:
             self._outbox.drop(generation_id)
+            return
         except RecordUnreadable as error:
-            self._failed(generation_id, attempt, DeliveryFailed(str(error)))
-        except JobTimeoutException:
-            self._failed(generation_id, attempt, DeliveryFailed("the receiver was too slow"))
+            self._outbox.postpone(generation_id, error.retry_after)
+            return
+        if not generation.webhook or event_of(generation) not in generation.webhook.events:
+            self._outbox.drop(generation_id)
+            return
+        url = generation.webhook.url
+        host, tenant = urlsplit(url).hostname or "", generation.tenant
+        with self._crowd.place(host, tenant) as free:
+            if not free:
+                self._outbox.postpone(generation_id, CROWDED_SECONDS)
+            elif attempt := self._outbox.begin(generation_id, self._lease_seconds):
+                self._try(generation, url, attempt)
+
+    def _try(self, generation: Generation, url: str, attempt: int) -> None:
+        try:
+            self._deliver(generation, url)
         except DeliveryFailed as error:
-            self._failed(generation_id, attempt, error)
+            self._failed(generation.id, attempt, error)
         else:
-            self._outbox.done(generation_id)
+            self._outbox.done(generation.id)
             _log.info("the webhook was delivered at attempt %d", attempt)
 
     def _deliver(self, generation: Generation, url: str) -> None:

@@ -73,7 +73,7 @@ UPLOAD_TTL_SECONDS = 60
 MAX_WAIT_SECONDS = 2
 IMAGE_WAIT_SECONDS = 1.5
 KEEP_ALIVE_SECONDS = 0.3
-WEBHOOK_TARGETS = ("127.0.0.1", "receiver.test")
+WEBHOOK_TARGETS = ("127.0.0.1", "127.0.0.2", "receiver.test")
 
 
 @dataclass(frozen=True)

@@ -14,6 +14,7 @@ class Receiver:
     """What came, and the answers still to give; without any left it answers 204."""
 
     port: int = 0
+    host: str = "127.0.0.1"
     deliveries: list[tuple[dict[str, str], bytes]] = field(default_factory=list)
     answers: list[int] = field(default_factory=list)
     hold: threading.Event = field(default_factory=threading.Event)
@@ -22,7 +23,7 @@ class Receiver:
 
     @property
     def url(self) -> str:
-        return f"http://127.0.0.1:{self.port}/hook?to=me"
+        return f"http://{self.host}:{self.port}/hook?to=me"
 
     @property
     def documents(self) -> list[dict[str, Any]]:
@@ -30,8 +31,8 @@ class Receiver:
 
 
 @contextmanager
-def receiving() -> Iterator[Receiver]:
-    receiver = Receiver()
+def receiving(host: str = "127.0.0.1") -> Iterator[Receiver]:
+    receiver = Receiver(host=host)
     receiver.hold.set()
 
     class Handler(BaseHTTPRequestHandler):
@@ -50,7 +51,7 @@ def receiving() -> Iterator[Receiver]:
         def log_message(self, *_: object) -> None:
             pass
 
-    with ThreadingHTTPServer(("127.0.0.1", 0), Handler) as server:
+    with ThreadingHTTPServer((host, 0), Handler) as server:
         receiver.port = server.server_port
         thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
         thread.start()

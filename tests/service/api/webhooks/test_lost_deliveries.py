@@ -1,9 +1,20 @@
 """Webhooks whose delivery is broken off: by a kill, by a slow receiver, by a stop."""
 
+import contextlib
 import signal
+import socket
+import threading
+import time
 
+import pytest
+
+from service.api.webhooks.delivery import Courier, DeliveryFailed, Envelope
+from service.api.webhooks.worker import AT_ONCE_TO_HOST
+from service.domain.webhooks import Targets
 from service.events.connection import connect
 from service.records.outbox import RedisWebhooks
+from tests.service.api.webhooks.receiver import receiving
+from tests.service.api.webhooks.test_delivery import SECRET
 from tests.service.api.webhooks.test_worker import finish
 from tests.service.supervisor.waiting import wait_until
 
@@ -46,6 +57,40 @@ def test_a_slow_receiver_is_given_up(stack, receiver, deliverers, outbox):
     finish(stack, receiver)
     deliverers.start(timeout_seconds=1, max_attempts=1)
     wait_until(lambda: [each.state for each in outbox.undelivered()] == ["dead"], "its death")
+
+
+def test_a_receiver_that_trickles_is_given_up_too():
+    """Each piece comes in time, and the whole never does."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def trickle() -> None:
+            end, _ = listener.accept()
+            with end, contextlib.suppress(OSError):
+                end.sendall(b"HTTP/1.1 204 No")
+                while True:
+                    end.sendall(b"x")
+                    time.sleep(0.05)
+
+        threading.Thread(target=trickle, daemon=True).start()
+        url = f"http://127.0.0.1:{listener.getsockname()[1]}/"
+        courier = Courier(Targets.parse(["127.0.0.1"]), 0.5)
+        with pytest.raises(DeliveryFailed, match="ReadTimeout"):
+            courier.deliver(Envelope("msg_1", url, b"{}"), [SECRET])
+
+
+def test_slow_receivers_keep_no_other_waiting(stack, receiver, deliverers, outbox):
+    receiver.hold.clear()
+    for _ in range(12):
+        finish(stack, receiver)
+    deliverers.start(timeout_seconds=20)
+    assert receiver.came.wait(30)
+    with receiving("127.0.0.2") as other:
+        finish(stack, other)
+        assert other.came.wait(15), "it waited for the slow ones"
+    assert len(receiver.deliveries) <= AT_ONCE_TO_HOST
+    receiver.hold.set()
+    wait_until(lambda: not outbox.undelivered(), "all deliveries")
+    assert len(receiver.deliveries) == 12
 
 
 def test_the_oldest_ages_from_its_final_state_on(stack, receiver, outbox, shared_redis):
