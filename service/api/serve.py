@@ -3,10 +3,11 @@
 import asyncio
 import contextlib
 import dataclasses
+import ipaddress
 import logging
 import signal
 import socket
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -159,10 +160,12 @@ def _http_server(
     limits = ConnectionLimits(
         connections=most_connections(settings.max_connections),
         per_address=settings.max_connections_per_address,
+        uncounted=_proxies(settings.trusted_proxies),
     )
     config = uvicorn.Config(
         app,
         http=limited_http(limits),
+        forwarded_allow_ips=list(settings.trusted_proxies),
         lifespan="off",
         ws="none",
         log_config=None,
@@ -174,3 +177,21 @@ def _http_server(
         else lambda _config, _default: certificates.http_context(),
     )
     return _HttpServer(config)
+
+
+def _proxies(trusted: Sequence[str]) -> Callable[[str], bool]:
+    """Tells which addresses are those of trusted proxies.
+
+    Raises:
+        ValueError: one is neither an address nor a network.
+    """
+    networks = [ipaddress.ip_network(each) for each in trusted]
+
+    def is_proxy(address: str) -> bool:
+        try:
+            known = ipaddress.ip_address(address)
+        except ValueError:
+            return False
+        return any(known in network for network in networks)
+
+    return is_proxy

@@ -109,9 +109,8 @@ class Targets:
         private = not is_public(literal) if literal is not None else _looks_local(host)
         if private:
             return "only public addresses are called"
-        if (parts.port or PORTS[0]) not in PORTS:
-            return f"only the ports {PORTS[0]} and {PORTS[1]} are called"
-        return None
+        known = (parts.port or PORTS[0]) in PORTS
+        return None if known else f"only the ports {PORTS[0]} and {PORTS[1]} are called"
 
     def _in_networks(self, address: IPAddress) -> bool:
         return any(address in network for network in self.networks)

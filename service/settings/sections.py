@@ -146,7 +146,14 @@ class ApiSettings(_Section):
         None, description="JSON file of API keys; unset: everybody may do everything."
     )
     public_url: str = Field(
-        "", description="URL clients reach HTTP by; links in webhooks begin with it when set."
+        "",
+        description="URL clients reach HTTP by, with a path where a proxy serves it under one; "
+        "links begin with it when set.",
+    )
+    trusted_proxies: tuple[str, ...] = Field(
+        ("127.0.0.1", "::1"),
+        description="Addresses and networks of proxies whose X-Forwarded-For and -Proto are "
+        "believed.",
     )
     allowed_hosts: tuple[str, ...] = Field(
         (),

@@ -12,7 +12,7 @@ from starlette.middleware.cors import CORSMiddleware
 from service.api.http import links
 from service.api.http.error_handlers import install_error_handlers
 from service.api.http.forms import OVERHEAD_BYTES
-from service.api.http.middleware import BodyLimit, KnownHost, Measure, RequestId
+from service.api.http.middleware import BodyLimit, KnownHost, Measure, Prefix, RequestId
 from service.api.http.openapi import install_openapi
 from service.api.http.routes import (
     artifacts,
@@ -91,6 +91,7 @@ def create_app(
         description=_DESCRIPTION,
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         middleware=[
+            Middleware(Prefix, prefix=links.prefix_of(settings.public_url)),
             Middleware(Measure, metrics=metrics),
             *_cross_origin(settings.cors_origins),
             Middleware(RequestId),

@@ -34,7 +34,7 @@ def url_answer(
     http: Request, query: Query, request: ImageRequest, done: Sequence[Generation]
 ) -> Response:
     """The answer that says where the pictures are."""
-    base = str(http.base_url).rstrip("/")
+    base = links.base(http)
     images = [
         Image(
             url=query.presign(query.image(each.id), _URL_SECONDS) or base + links.image(each.id),

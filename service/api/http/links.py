@@ -1,4 +1,12 @@
-"""Where things are: the one place that knows the paths clients are sent to."""
+"""Where things are: the one place that knows the paths clients are sent to.
+
+Behind a proxy that serves this under a path of its own, what clients are sent to begins with that.
+"""
+
+from contextvars import ContextVar
+from urllib.parse import urlsplit
+
+from starlette.requests import Request
 
 from service.domain.artifacts import TileRef
 
@@ -9,14 +17,34 @@ PROBLEMS = "/problems"
 IIIF = "/iiif"
 
 
+#: The path that a proxy puts in front of all others, for the request at hand.
+prefix: ContextVar[str] = ContextVar("prefix", default="")
+
+
+def prefix_of(public_url: str) -> str:
+    """The path of the URL that clients reach this by, without a slash at its end."""
+    return urlsplit(public_url).path.rstrip("/")
+
+
+def base(request: Request) -> str:
+    """What the paths of this module follow in a whole URL: scheme and host, as clients have them.
+
+    The URL that the operator set comes before anything that a request says.
+    """
+    public = urlsplit(request.app.state.settings.public_url)
+    if public.netloc:
+        return f"{public.scheme}://{public.netloc}"
+    return f"{request.url.scheme}://{request.url.netloc}"
+
+
 def upload(upload_id: str) -> str:
     """What is known of an uploaded picture."""
-    return f"{UPLOADS}/{upload_id}"
+    return f"{prefix.get()}{UPLOADS}/{upload_id}"
 
 
 def generation(generation_id: str) -> str:
     """The record."""
-    return f"{GENERATIONS}/{generation_id}"
+    return f"{prefix.get()}{GENERATIONS}/{generation_id}"
 
 
 def events(generation_id: str) -> str:
@@ -46,7 +74,7 @@ def tiles(generation_id: str) -> str:
 
 def iiif(generation_id: str) -> str:
     """The base of the picture as a IIIF image."""
-    return f"{IIIF}/{generation_id}"
+    return f"{prefix.get()}{IIIF}/{generation_id}"
 
 
 def iiif_info(generation_id: str) -> str:

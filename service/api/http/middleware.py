@@ -56,6 +56,29 @@ class RequestId:
             await self._app(scope, receive, send_with_id)
 
 
+class Prefix:
+    """Serves everything below a path too, and sends clients there: a proxy may pass it on or not.
+
+    Args:
+        app: what comes behind.
+        prefix: the path, without a slash at its end; empty: none.
+    """
+
+    def __init__(self, app: ASGIApp, prefix: str) -> None:
+        self._app = app
+        self._prefix = prefix
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Take the path off, and remember it for links."""
+        if scope["type"] == "http" and self._prefix:
+            links.prefix.set(self._prefix)
+            if scope["path"].startswith(f"{self._prefix}/"):
+                raw = scope.get("raw_path", b"").removeprefix(self._prefix.encode())
+                path = scope["path"].removeprefix(self._prefix)
+                scope = {**scope, "path": path, "raw_path": raw}
+        await self._app(scope, receive, send)
+
+
 class Measure:
     """Counts requests and their time, by the route's own path and not the one asked for."""
 

@@ -67,7 +67,7 @@ def get_information(
     accept: Annotated[str, Header()] = "",
 ) -> Response:
     """Describe the picture to IIIF viewers, from the moment a worker begins."""
-    uri = str(request.base_url).rstrip("/") + links.iiif(generation_id)
+    uri = links.base(request) + links.iiif(generation_id)
     document = image_information(use_cases.query.tiling(generation_id), uri)
     if _LD_JSON in accept:
         media_type = f'{_LD_JSON};profile="{CONTEXT}"'
