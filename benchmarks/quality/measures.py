@@ -11,7 +11,6 @@ import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
-from scipy.cluster.vq import kmeans2, vq
 from torch.nn import functional as F
 
 from benchmarks.quality.plan import NATIVE
@@ -27,10 +26,6 @@ INK_THRESHOLD = 0.15
 SMOOTHING = 1.5
 #: A component counts as an object from this share of the native object's area on.
 OBJECT_SHARE = 0.25
-#: A region of one colour counts as a part from this area on, 0.2 % of a native picture.
-PART_PIXELS = 128
-#: Colours that the native picture is reduced to when parts are counted.
-PALETTE = 6
 #: Side of the pictures whose agreement is measured.
 LAYOUT_SIDE = 32
 
@@ -60,34 +55,6 @@ def count_objects(picture: Pixels, native: Pixels) -> int:
     """
     largest = max(object_areas(native), default=NATIVE**2)
     return sum(area >= OBJECT_SHARE * largest for area in object_areas(picture))
-
-
-def palette(native: Pixels) -> Floats:
-    """Return the colours of a native picture, `[PALETTE + 1, 3]`, white the first."""
-    smooth = ndimage.gaussian_filter(native.astype(np.float64), (SMOOTHING, SMOOTHING, 0))
-    colours = smooth[ink(native) > INK_THRESHOLD]
-    if len(colours) < PALETTE:
-        return np.full((1, 3), 255.0)
-    centres, _ = kmeans2(colours, PALETTE, seed=0, minit="++")
-    return np.concatenate([np.full((1, 3), 255.0), centres])
-
-
-def count_parts(picture: Pixels, colours: Floats) -> int:
-    """Count the connected regions of one colour, the ground left out.
-
-    Objects that touch are one object but have twice the parts: eyes, wheels, windows.
-
-    Args:
-        picture: What to count in.
-        colours: What `palette` made of the native picture.
-    """
-    smooth = ndimage.gaussian_filter(picture.astype(np.float64), (SMOOTHING, SMOOTHING, 0))
-    nearest = vq(smooth.reshape(-1, 3), colours)[0].reshape(picture.shape[:2])
-    found = 0
-    for colour in range(1, len(colours)):
-        labels, _ = ndimage.label(nearest == colour)
-        found += int((np.bincount(labels.ravel())[1:] >= PART_PIXELS).sum())
-    return found
 
 
 def agreement(picture: Pixels, native: Pixels) -> float:

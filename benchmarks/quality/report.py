@@ -20,14 +20,12 @@ from matplotlib import pyplot as plt
 IMAGES = ROOT / "docs" / "images"
 HEADINGS = {
     "more_objects": "more objects",
-    "duplicated": "duplicated",
-    "parts_ratio": "parts, of native",
     "agreement": "agreement",
     "accuracy": "right noun",
     "detail_ratio": "detail, of Lanczos",
     "frechet": "Fréchet",
 }
-SHARES = {"more_objects", "duplicated", "accuracy"}
+SHARES = {"more_objects", "accuracy"}
 #: Of a grid: pictures a row, their height, and the room for labels, in pixels.
 COLUMNS, HEIGHT, LABEL = 8, 128, 96
 
@@ -103,9 +101,9 @@ def grid(studio: Studio, part: Part, file: Path) -> None:
 
 
 def plot_sweep(document: dict[str, Any], file: Path) -> None:
-    """Draw what thresholds trade: duplicates and agreement against detail."""
+    """Draw what thresholds trade: right nouns and agreement against detail."""
     figure, axes = plt.subplots(1, 2, figsize=(10, 4), layout="constrained")
-    for name, axis in zip(("duplicated", "agreement"), axes, strict=True):
+    for name, axis in zip(("accuracy", "agreement"), axes, strict=True):
         for label, row in document["methods"].items():
             shown = label.removeprefix("hidiffusion:").replace("_ratio=", " ").replace(",", "\n")
             place = (row["detail"]["value"], row[name]["value"])

@@ -18,18 +18,13 @@ from models.train.classifier import Classifier, load_classifier
 Floats = NDArray[np.float64]
 Draws = list[NDArray[np.intp]]
 
-#: From this multiple of the native picture's parts on, a picture counts as duplicated.
-PARTS_LIMIT = 1.5
-
 
 @dataclass(frozen=True)
 class Reference:
     """A native picture, and what its enlargement measures."""
 
     native: measures.Pixels
-    colours: Floats
     objects: int
-    parts: int
     detail: float
 
     @classmethod
@@ -37,12 +32,9 @@ class Reference:
         """Measure a native picture, enlarged to the size of a part of the bench."""
         native = studio.picture(job)
         enlarged = enlarge(native, part.size)
-        colours = measures.palette(native)
         return cls(
             native=native,
-            colours=colours,
             objects=measures.count_objects(enlarged, native),
-            parts=measures.count_parts(enlarged, colours),
             detail=measures.detail(enlarged),
         )
 
@@ -52,7 +44,6 @@ class Columns:
     """The measures of one method: one entry a picture, in the order of the part's jobs."""
 
     objects: Floats
-    parts: Floats
     agreement: Floats
     correct: Floats
     detail: Floats
@@ -63,13 +54,6 @@ class Columns:
         wanted = np.array([reference.objects for reference in references])
         more: Floats = (self.objects > wanted).astype(np.float64)
         return more
-
-    def duplicated(self, references: list[Reference]) -> Floats:
-        """Tell of each picture whether it has more objects, or far more parts: 0 or 1."""
-        wanted = np.array([reference.parts for reference in references])
-        more_parts = self.parts >= PARTS_LIMIT * np.maximum(wanted, 1)
-        either: Floats = np.maximum(self.more_objects(references), more_parts)
-        return either
 
 
 def measure_part(studio: Studio, part: Part) -> dict[str, Any]:
@@ -129,21 +113,19 @@ def _columns(
         logits, features = measures.classify(network, [picture])
         numbers = (
             measures.count_objects(picture, reference.native),
-            measures.count_parts(picture, reference.colours),
             measures.agreement(picture, reference.native),
             names[int(logits[0].argmax())] == job.prompt.noun,
             measures.detail(picture),
         )
         table.append(np.concatenate([np.array(numbers, np.float64), features[0]]))
     values = np.stack(table)
-    objects, parts, agreement, correct, detail = values[:, :5].T
-    return Columns(objects, parts, agreement, correct, detail, values[:, 5:])
+    objects, agreement, correct, detail = values[:, :4].T
+    return Columns(objects, agreement, correct, detail, values[:, 4:])
 
 
 def _estimates(
     column: Columns, references: list[Reference], wanted: Floats, draws: Draws
 ) -> dict[str, Any]:
-    parts = np.array([reference.parts for reference in references], np.float64)
     details = np.array([reference.detail for reference in references])
 
     def distance(rows: NDArray[np.intp]) -> float:
@@ -152,8 +134,6 @@ def _estimates(
     estimates = {
         "objects": statistics.mean(column.objects, draws),
         "more_objects": statistics.mean(column.more_objects(references), draws),
-        "parts_ratio": statistics.ratio(column.parts, parts, draws),
-        "duplicated": statistics.mean(column.duplicated(references), draws),
         "agreement": statistics.mean(column.agreement, draws),
         "accuracy": statistics.mean(column.correct, draws),
         "detail": statistics.mean(column.detail, draws),
@@ -169,7 +149,6 @@ def _differences(
     """Estimate what a method changes, picture by picture of the same prompt and seed."""
     readings: dict[str, Callable[[Columns], Floats]] = {
         "more_objects": lambda one: one.more_objects(references),
-        "duplicated": lambda one: one.duplicated(references),
         "agreement": lambda one: one.agreement,
         "accuracy": lambda one: one.correct,
         "detail": lambda one: one.detail,

@@ -60,20 +60,9 @@ def test_off_white_ground_is_ground(emoji: Pixels) -> None:
     assert measures.count_objects(greyish, emoji) == 2
 
 
-def test_parts_count_objects_that_touch(emoji: Pixels) -> None:
-    colours = measures.palette(emoji)
-    once = measures.count_parts(emoji, colours)
-    assert once >= 3
-    touching = np.tile(emoji, (2, 2, 1))
-    assert measures.count_parts(touching, colours) == 4 * once
-    enlarged = enlarge(emoji, Size(512, 512))
-    assert measures.count_parts(enlarged, colours) < 1.5 * once
-
-
-def test_a_blank_picture_has_no_parts_and_no_layout(emoji: Pixels) -> None:
+def test_a_blank_picture_has_no_objects_and_no_layout(emoji: Pixels) -> None:
     blank = np.full((256, 256, 3), 255, np.uint8)
-    assert measures.count_parts(blank, measures.palette(blank)) == 0
-    assert measures.count_parts(blank, measures.palette(emoji)) == 0
+    assert measures.count_objects(blank, emoji) == 0
     assert abs(measures.agreement(blank, emoji)) < 0.1
 
 

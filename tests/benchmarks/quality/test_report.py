@@ -40,11 +40,10 @@ def test_repetition_is_found_and_the_baseline_has_none(studio: Studio, part: Par
     measured = measure_part(studio, part)["methods"]
     direct, baseline = measured["direct"], measured["lanczos"]
     assert (direct["objects"]["value"], baseline["objects"]["value"]) == (4, 1)
-    assert (direct["duplicated"]["value"], baseline["duplicated"]["value"]) == (1, 0)
-    assert direct["parts_ratio"]["value"] > 3
+    assert (direct["more_objects"]["value"], baseline["more_objects"]["value"]) == (1, 0)
     assert baseline["accuracy"]["value"] == 1
     assert baseline["agreement"]["value"] > 0.99 > direct["agreement"]["value"]
-    assert baseline["minus_direct"]["duplicated"]["value"] == -1
+    assert baseline["minus_direct"]["more_objects"]["value"] == -1
 
 
 def test_tables_and_grids_show_every_method(studio: Studio, part: Part, tmp_path: Path) -> None:
