@@ -103,6 +103,17 @@ class Upscaling:
         return self._sampler.evaluations
 
     @property
+    def chunk_pixels(self) -> int:
+        """Pixels along the side of a whole chunk."""
+        return self._side * self._begin().scan.side
+
+    @property
+    def patch_pixels(self) -> int:
+        """Pixels along the side of a token."""
+        pixels: int = self._transformer.config.patch_size
+        return pixels
+
+    @property
     def chunks(self) -> int:
         """How many chunks the picture has."""
         return self._begin().scan.count

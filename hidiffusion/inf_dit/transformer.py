@@ -241,7 +241,7 @@ class InfDiTTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]
         sigma = sigma.to(device, sample.dtype)
         variance = sigma.view(-1, 1, 1, 1) ** 2 + self.config.sigma_data**2
         pictures = torch.cat([sample, lr_up.clamp(-1, 1)], 1) / variance.sqrt()
-        condition = self._condition(sigma, image_embeds)
+        condition = self.condition(sigma, image_embeds)
         features = self._nearby(lr, chunk, evaluation.scan)
         # A patch is a token; tokens are kept block by block.
         tokens = self._blocks(self.patch_embed["proj"](pictures.to(dtype)))
@@ -325,7 +325,8 @@ class InfDiTTransformer(ModelMixin, ConfigMixin):  # type: ignore[misc]
                 + ("" if vector else ": this model takes no vector, pass None")
             )
 
-    def _condition(self, sigma: Tensor, image_embeds: Tensor | None) -> Tensor:
+    def condition(self, sigma: Tensor, image_embeds: Tensor | None = None) -> Tensor:
+        """Return what every layer is modulated by, `[B, C]`, for noise levels `[B]`."""
         noise = sinusoid(sigma.log() / 4, self.config.time_channels)
         dtype = self.proj_out.weight.dtype
         condition: Tensor = self.time_embed(noise.to(dtype))

@@ -314,6 +314,7 @@ class ResolvedRequest(_message.Message):
     METHOD_OPTIONS_FIELD_NUMBER: _builtins.int
     LORAS_FIELD_NUMBER: _builtins.int
     PROMPT_WEIGHTING_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
     TILES_FIELD_NUMBER: _builtins.int
     CONTROLS_FIELD_NUMBER: _builtins.int
     IMAGE_PROMPT_FIELD_NUMBER: _builtins.int
@@ -352,6 +353,8 @@ class ResolvedRequest(_message.Message):
     """Whether the picture's file carries its recipe."""
     prompt_weighting: _builtins.bool
     """Whether prompts are read with weights."""
+    scale: _builtins.int
+    """Of an upscaler: sides of the picture in sides of `image`."""
     tiles: _builtins.bool
     """Whether tiles are stored."""
     image: _builtins.str
@@ -397,6 +400,7 @@ class ResolvedRequest(_message.Message):
         method_options: _struct_pb2.Struct | None = ...,
         loras: _abc.Iterable[Global___LoraChoice] | None = ...,
         prompt_weighting: _builtins.bool = ...,
+        scale: _builtins.int | None = ...,
         tiles: _builtins.bool = ...,
         controls: _abc.Iterable[Global___ControlChoice] | None = ...,
         image_prompt: Global___ImagePrompt | None = ...,
@@ -404,9 +408,9 @@ class ResolvedRequest(_message.Message):
         mask: _builtins.str | None = ...,
         strength: _builtins.float | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_strength", b"_strength", "image", b"image", "image_prompt", b"image_prompt", "mask", b"mask", "method_options", b"method_options", "quality", b"quality", "strength", b"strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_scale", b"_scale", "_strength", b"_strength", "image", b"image", "image_prompt", b"image_prompt", "mask", b"mask", "method_options", b"method_options", "quality", b"quality", "scale", b"scale", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_strength", b"_strength", "bit_depth", b"bit_depth", "controls", b"controls", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "image_prompt", b"image_prompt", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_scale", b"_scale", "_strength", b"_strength", "bit_depth", b"bit_depth", "controls", b"controls", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "image_prompt", b"image_prompt", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scale", b"scale", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__image: _TypeAlias = _typing.Literal["image"]  # noqa: Y015
     _WhichOneofArgType__image: _TypeAlias = _typing.Literal["_image", b"_image"]  # noqa: Y015
@@ -414,6 +418,8 @@ class ResolvedRequest(_message.Message):
     _WhichOneofArgType__mask: _TypeAlias = _typing.Literal["_mask", b"_mask"]  # noqa: Y015
     _WhichOneofReturnType__quality: _TypeAlias = _typing.Literal["quality"]  # noqa: Y015
     _WhichOneofArgType__quality: _TypeAlias = _typing.Literal["_quality", b"_quality"]  # noqa: Y015
+    _WhichOneofReturnType__scale: _TypeAlias = _typing.Literal["scale"]  # noqa: Y015
+    _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
     @_typing.overload
@@ -422,6 +428,8 @@ class ResolvedRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__mask) -> _WhichOneofReturnType__mask | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__quality) -> _WhichOneofReturnType__quality | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale) -> _WhichOneofReturnType__scale | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
 

@@ -169,6 +169,8 @@ class Model(_message.Message):
     LORAS_FIELD_NUMBER: _builtins.int
     EMBEDDINGS_FIELD_NUMBER: _builtins.int
     PROMPT_WEIGHTING_FIELD_NUMBER: _builtins.int
+    KIND_FIELD_NUMBER: _builtins.int
+    SCALES_FIELD_NUMBER: _builtins.int
     CONTROLS_FIELD_NUMBER: _builtins.int
     IMAGE_PROMPT_FIELD_NUMBER: _builtins.int
     name: _builtins.str
@@ -197,6 +199,8 @@ class Model(_message.Message):
     """Generations waiting for it."""
     prompt_weighting: _builtins.bool
     """Whether prompts may be read with weights."""
+    kind: _builtins.str
+    """What it makes pictures from: "text-to-image" or "upscaler"."""
     image_prompt: _builtins.bool
     """Whether requests can have a picture as a prompt."""
     @_builtins.property
@@ -218,6 +222,10 @@ class Model(_message.Message):
     @_builtins.property
     def embeddings(self) -> _containers.RepeatedCompositeFieldContainer[Global___Embedding]:
         """Words that its prompts may have beside those of the language."""
+
+    @_builtins.property
+    def scales(self) -> _containers.RepeatedScalarFieldContainer[_builtins.int]:
+        """Of an upscaler: how many times larger it makes a picture."""
 
     @_builtins.property
     def controls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlNet]:
@@ -244,12 +252,14 @@ class Model(_message.Message):
         loras: _abc.Iterable[Global___Lora] | None = ...,
         embeddings: _abc.Iterable[Global___Embedding] | None = ...,
         prompt_weighting: _builtins.bool = ...,
+        kind: _builtins.str = ...,
+        scales: _abc.Iterable[_builtins.int] | None = ...,
         controls: _abc.Iterable[Global___ControlNet] | None = ...,
         image_prompt: _builtins.bool = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["controls", b"controls", "default_guidance_scale", b"default_guidance_scale", "default_method", b"default_method", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "embeddings", b"embeddings", "image_prompt", b"image_prompt", "loras", b"loras", "max_size", b"max_size", "method_details", b"method_details", "methods", b"methods", "min_size", b"min_size", "name", b"name", "native_size", b"native_size", "prompt_weighting", b"prompt_weighting", "queued", b"queued", "schedulers", b"schedulers", "title", b"title", "warm_workers", b"warm_workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["controls", b"controls", "default_guidance_scale", b"default_guidance_scale", "default_method", b"default_method", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "embeddings", b"embeddings", "image_prompt", b"image_prompt", "kind", b"kind", "loras", b"loras", "max_size", b"max_size", "method_details", b"method_details", "methods", b"methods", "min_size", b"min_size", "name", b"name", "native_size", b"native_size", "prompt_weighting", b"prompt_weighting", "queued", b"queued", "scales", b"scales", "schedulers", b"schedulers", "title", b"title", "warm_workers", b"warm_workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

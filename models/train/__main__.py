@@ -18,6 +18,7 @@ from models.train.profiles import PROFILES, profile, within
 from models.train.report import report
 from models.train.samples import contact_sheet
 from models.train.unet import finished_vae, train_unet
+from models.train.upscaler import export_upscaler, train_upscaler
 from models.train.vae import train_decoder
 
 STEPS = {
@@ -26,6 +27,7 @@ STEPS = {
     "decoder": "train the decoder further; may run beside unet",
     "unet": "train U-Net and text encoder",
     "classifier": "train and measure the classifier of nouns",
+    "upscaler": "train the upscaler and write it as a pipeline",
     "export": "write the newest weights as a pipeline",
     "sheet": "sample every noun from the exported pipeline",
     "report": "plot the losses, measure, write the figures into the model card",
@@ -88,6 +90,9 @@ def run(step: str, config: TrainConfig) -> None:
             train_unet(config)
         case "classifier":
             print(json.dumps(train_classifier(config), indent=2))
+        case "upscaler":
+            train_upscaler(config)
+            export_upscaler(config)
         case "export":
             export(config)
         case "sheet":

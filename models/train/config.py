@@ -18,6 +18,7 @@ class Paths:
         cache: Downloads, packed pictures and checkpoints; outside version control.
         model: The folder that ships.
         classifier: The folder of the classifier.
+        upscaler: The folder of the upscaler.
         images: Pictures for the documentation.
         nouns: The nouns the model learns.
     """
@@ -25,6 +26,7 @@ class Paths:
     cache: Path = ROOT / ".cache" / "fluent-emoji-256"
     model: Path = ROOT / "models" / "fluent-emoji-256"
     classifier: Path = ROOT / "models" / "noun-classifier"
+    upscaler: Path = ROOT / "models" / "fluent-emoji-x4"
     images: Path = ROOT / "docs" / "images"
     nouns: Path = ROOT / "models" / "train" / "nouns.json"
 
@@ -168,9 +170,9 @@ class UpscalerConfig:
     heads: int = 4
     width: int = 128
     block: int = 32
-    crop: int = 128
+    crop: int = 96
     batch_size: int = 4
-    stage: StageConfig = field(default_factory=lambda: StageConfig(60, 2e-3))
+    stage: StageConfig = field(default_factory=lambda: StageConfig(22, 1e-3))
 
 
 @dataclass(frozen=True)

@@ -21,6 +21,7 @@ from service.application.inputs import (
 from service.application.picture_options import picture_violations, resolved_quality
 from service.application.ports import Clock, IdempotencyClaim, Records
 from service.application.uploads import Given, Uploads
+from service.application.upscaling import resolve_upscaling
 from service.application.webhooks import WebhookRules
 from service.domain.adapters import lora_violations
 from service.domain.catalog import Catalog, Model
@@ -144,6 +145,11 @@ def resolve(
     if model is None:
         raise InvalidRequest([_not_among("model", request.model, catalog.names)])
     given = given or {}
+    if model.kind == "upscaler":
+        return resolve_upscaling(request, model, given)
+    if request.scale is not None:
+        rule = f"{model.name} draws pictures; leave it out, or name an upscaler as model"
+        raise InvalidRequest([FieldViolation("scale", repr(request.scale), rule)])
     width, height = size_of(request, model, given)
     resolved = ResolvedRequest(
         prompt=request.prompt,

@@ -1,12 +1,9 @@
 """The `hidiffusion` command and its subcommands."""
 
-import importlib.util
 import os
-import signal
-import ssl
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Annotated, Any
@@ -16,18 +13,23 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from service.cli import keys, webhooks
+from service.cli import keys, upscale, webhooks
+from service.cli.at_hand import (
+    embedded_and_ready,
+    need_torch,
+    running_service,
+    service_at_hand,
+    stop_on_terminate,
+)
 from service.cli.connection import (
     AuthorityOption,
     CertificateOption,
     Connection,
     KeyOption,
     ServerOption,
-    local_service,
     trust,
 )
 from service.cli.devices import CPU, chosen_devices, run_workers, visible_devices
-from service.cli.embedded import Embedded, embedded_service
 from service.cli.generate import generate_picture
 from service.cli.problems import plain_errors, read_settings
 from service.cli.settings_table import describe_settings
@@ -41,6 +43,8 @@ app = typer.Typer(
 
 app.add_typer(keys.app, name="keys")
 app.add_typer(webhooks.app, name="webhooks")
+
+app.command()(upscale.upscale)
 
 _DataOption = Annotated[
     Path, typer.Option("--data", help="Folder of the embedded service: results, queue, logs.")
@@ -64,12 +68,12 @@ def _picture_option(text: str) -> Any:
 def up(data: _DataOption = _DEFAULT_DATA, devices: _DevicesOption = None) -> None:
     """Run the whole service on this machine until interrupted: Redis, API, gRPC and workers."""
     console = Console()
-    _need_torch()
+    need_torch()
     if devices is not None:
         with plain_errors():
             _chosen(devices)
-    _stop_on_terminate()
-    with suppress(KeyboardInterrupt), _embedded(data, console, devices) as service:
+    stop_on_terminate()
+    with suppress(KeyboardInterrupt), embedded_and_ready(data, console, devices) as service:
         table = Table(show_header=False, box=None)
         table.add_row("HTTP", service.url, "[dim]API documentation at /docs[/dim]")
         table.add_row("gRPC", service.grpc_address, "[dim]with reflection[/dim]")
@@ -95,7 +99,7 @@ def api() -> None:
 def worker(devices: _DevicesOption = None) -> None:
     """Run one worker, a supervisor and its warm pipeline process; with --devices, one a device."""
     settings = read_settings()
-    _need_torch()
+    need_torch()
     with plain_errors():
         if devices is None:
             from service.supervisor.supervisor import run_worker
@@ -199,10 +203,10 @@ def generate(
     given: dict[str, Any] = {name: value for name, value in fields.items() if value is not None}
     pictures = {name: path for name, path in (("image", image), ("mask", mask)) if path}
     console = Console()
-    _stop_on_terminate()
+    stop_on_terminate()
     with plain_errors():
         verify = trust(ca_certificate, client_certificate, client_key)
-        with _service(server, verify, data, console) as connection:
+        with service_at_hand(server, verify, data, console) as connection:
             folder = Path("outputs")
             generate_picture(
                 connection, given, pictures, output=output, folder=folder, console=console
@@ -221,7 +225,7 @@ def models(
     table = Table("model", "native", "largest", "default method", "methods", "warm workers")
     with plain_errors():
         verify = trust(ca_certificate, client_certificate, client_key)
-        for row in _model_rows(_running(server, verify)):
+        for row in _model_rows(running_service(server, verify)):
             table.add_row(*row)
     console.print(table)
 
@@ -257,48 +261,6 @@ def _model_rows(connection: Connection | None) -> Iterator[tuple[str, ...]]:
             yield entry.name, *sizes, entry.default_method, methods, warm
 
 
-def _running(server: str | None, verify: ssl.SSLContext | bool) -> Connection | None:
-    """The service named, or one that runs here."""
-    return Connection(server, verify) if server else local_service(read_settings().api, verify)
-
-
-@contextmanager
-def _service(
-    server: str | None, verify: ssl.SSLContext | bool, data: Path, console: Console
-) -> Iterator[Connection]:
-    """The service to use: the one named, one that runs here, or an embedded one."""
-    if connection := _running(server, verify):
-        yield connection
-        return
-    _need_torch()
-    with _embedded(data, console) as service:
-        yield Connection(service.url, lasting=False)
-
-
-@contextmanager
-def _embedded(data: Path, console: Console, devices: str | None = None) -> Iterator[Embedded]:
-    with plain_errors(), embedded_service(data, read_settings(), devices) as service:
-        with console.status("starting Redis, the API and a worker, and warming the model"):
-            service.wait_until_ready()
-        yield service
-
-
-def _stop_on_terminate() -> None:
-    """Let SIGTERM unwind like Ctrl+C, so that every child is stopped in order."""
-
-    def interrupt(*_: object) -> None:
-        raise KeyboardInterrupt
-
-    signal.signal(signal.SIGTERM, interrupt)
-
-
 def _chosen(devices: str) -> list[str]:
     only_cpu = set(devices.split(",")) == {CPU}
     return chosen_devices(devices, [] if only_cpu else visible_devices(os.environ))
-
-
-def _need_torch() -> None:
-    """A supervisor never loads torch, so its absence would show in the pipeline process alone."""
-    for package in ("torch", "diffusers"):
-        if importlib.util.find_spec(package) is None:
-            raise ModuleNotFoundError(name=package)

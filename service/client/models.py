@@ -91,6 +91,8 @@ class Model(_Answer):
 
     name: str
     title: str
+    kind: str = "text-to-image"
+    scales: tuple[int, ...] = ()
     native_size: int
     min_size: int
     max_size: int

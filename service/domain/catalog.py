@@ -1,6 +1,7 @@
 """The models a deployment offers, as clients see them, and the limits each one has."""
 
 import math
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -8,6 +9,12 @@ from service.domain.adapters import Embedding, Lora
 from service.domain.controls import ControlNet
 from service.domain.image_prompts import IpAdapter
 from service.domain.methods import METHODS, Method, OptionValue, option_violations
+
+#: What a model makes pictures from.
+Kind = Literal["text-to-image", "upscaler"]
+
+#: What runs it: a file in `service/worker/engines/`.
+EngineName = Literal["latent-diffusion", "inf-dit"]
 
 
 class Model(BaseModel):
@@ -19,6 +26,10 @@ class Model(BaseModel):
     title: str
     #: Folder (relative to the catalogue file) or hub id for `DiffusionPipeline.from_pretrained`.
     source: str
+    kind: Kind = "text-to-image"
+    engine: EngineName = "latent-diffusion"
+    #: Of an upscaler: how many times larger it makes a picture.
+    scales: tuple[int, ...] = ()
     native_size: int
     min_size: int = 64
     max_size: int = 4096
@@ -56,6 +67,17 @@ class Model(BaseModel):
         """`default_method`, or `direct` for a picture that is too small for it."""
         scale = math.sqrt(max(0, width * height)) / self.native_size
         return self.default_method if METHODS[self.default_method].draws(scale) else "direct"
+
+    @model_validator(mode="after")
+    def _upscalers_are_whole(self) -> "Model":
+        upscales = self.kind == "upscaler"
+        if upscales != bool(self.scales) or upscales != (self.engine == "inf-dit"):
+            raise ValueError(
+                f"model {self.name!r} is of kind {self.kind!r}, with engine {self.engine!r} and "
+                f"scales {self.scales}: an upscaler has engine 'inf-dit' and scales, and no other "
+                "kind has"
+            )
+        return self
 
     @model_validator(mode="after")
     def _defaults_are_allowed(self) -> "Model":

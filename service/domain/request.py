@@ -1,8 +1,8 @@
 """What a client asks for, and the same with nothing left open."""
 
-from typing import Annotated, Literal, get_args
+from typing import Annotated, Any, Literal, get_args
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.domain.adapters import MAX_LORAS, LoraChoice
 from service.domain.artifacts import BitDepth, OutputFormat, TileFormat
@@ -29,6 +29,9 @@ EXAMPLE_PICTURE = (
     "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAQAAAADsdIMmAAAACXBIWXMAAA"
     "PoAAAD6AG1e1JrAAAAC0lEQVQI12NgQAUAABAAAaHFIcEAAAAASUVORK5CYII="
 )
+
+#: The prompt of a request to an upscaler that has none.
+UPSCALED = "upscaled"
 
 Priority = Literal["high", "normal", "low"]
 #: Every priority, the most urgent first.
@@ -127,6 +130,15 @@ class GenerationRequest(BaseModel):
         str | None,
         Field(description="A picture to start from: an upload's id, or a data URL in base64."),
     ] = None
+    scale: Annotated[
+        int | None,
+        Field(
+            ge=1,
+            le=8,
+            description="Of an upscaler: how many times larger `image` is to be. `prompt` may be "
+            "left out then. Default: the largest that the model has.",
+        ),
+    ] = None
     mask: Annotated[
         str | None,
         Field(
@@ -213,6 +225,14 @@ class GenerationRequest(BaseModel):
         ),
     ] = None
 
+    @model_validator(mode="before")
+    @classmethod
+    def _upscaled_without_words(cls, fields: Any) -> Any:
+        """What is only enlarged needs no words."""
+        if isinstance(fields, dict) and "prompt" not in fields and fields.get("scale"):
+            return {**fields, "prompt": UPSCALED}
+        return fields
+
 
 class ResolvedRequest(BaseModel):
     """A request with nothing left open: run it again and the same picture comes out.
@@ -246,6 +266,8 @@ class ResolvedRequest(BaseModel):
     prompt_weighting: bool = False
     loras: list[LoraChoice] = Field(default_factory=list)
     image: str | None = None
+    #: Of an upscaler: sides of the picture in sides of `image`.
+    scale: int | None = None
     mask: str | None = None
     strength: float | None = None
     controls: list[ControlChoice] = Field(default_factory=list)

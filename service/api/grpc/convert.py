@@ -173,7 +173,13 @@ def artifact_message(ref: ArtifactRef) -> artifacts_pb2.Artifact:
 
 def model_message(status: ModelStatus) -> models_pb2.Model:
     """A model; where its weights lie stays inside."""
-    inside: Any = {"source": True, "method_options": True, "loras": _INSIDE, "embeddings": _INSIDE}
+    inside: Any = {
+        "source": True,
+        "method_options": True,
+        "engine": True,
+        "loras": _INSIDE,
+        "embeddings": _INSIDE,
+    }
     inside |= {"controls": {"__all__": {"source"}}, "ip_adapter": True}
     public = status.model.model_dump(exclude=inside)
     public |= {"image_prompt": status.model.image_prompt}

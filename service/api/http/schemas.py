@@ -12,6 +12,7 @@ from service.application.ports import Page
 from service.application.query import ModelStatus
 from service.application.queue_place import QueuePlace
 from service.domain.artifacts import ArtifactRef, Manifest, Pyramid, PyramidLevel, TileFormat
+from service.domain.catalog import Kind
 from service.domain.generation import Failure, Generation, Progress, Status
 from service.domain.methods import Method
 from service.domain.request import ClientMetadata, Priority, ResolvedRequest
@@ -219,6 +220,10 @@ class ModelView(View):
     controls: tuple[AdditionView, ...] = Field(description="ControlNets that can guide requests.")
     prompt_weighting: bool = Field(description="Whether prompts can be read with weights.")
     image_prompt: bool = Field(description="Whether requests can have a picture as a prompt.")
+    kind: Kind = Field(description="What it makes pictures from.")
+    scales: tuple[int, ...] = Field(
+        description="Of an upscaler: how many times larger it makes a picture."
+    )
     warm_workers: int = Field(description="Workers that hold it ready.")
     queued: int = Field(description="Generations waiting for it.")
 

@@ -1,10 +1,19 @@
 """Which engine a model runs on."""
 
+from collections.abc import Callable
+
+from service.domain.catalog import EngineName
 from service.worker.engines.engine import Engine
+from service.worker.engines.inf_dit import InfDiT
 from service.worker.engines.latent_diffusion import LatentDiffusion
 from service.worker.weights.pipelines import WarmPipeline
+
+_ENGINES: dict[EngineName, Callable[[WarmPipeline], Engine]] = {
+    "latent-diffusion": LatentDiffusion,
+    "inf-dit": InfDiT,
+}
 
 
 def engine_of(warm: WarmPipeline) -> Engine:
     """The engine of a loaded model."""
-    return LatentDiffusion(warm)
+    return _ENGINES[warm.model.engine](warm)

@@ -17,6 +17,10 @@ def warm_up(warm: WarmPipeline) -> None:
     of default size, so that the graph of every stage of its method is there.
     """
     model = warm.model
+    if model.kind == "upscaler":
+        side = model.min_size
+        warm.pipe(torch.zeros(1, 3, side, side), model.scales[0], num_inference_steps=1)
+        return
     side, steps = (
         (model.default_size, model.default_steps) if warm.compiled else (model.native_size, 1)
     )

@@ -33,10 +33,12 @@ class Previews:
     Args:
         attempt: told of each preview once it is stored.
         store: takes the previews.
-        factors: the map from the model's latents to RGB.
+        factors: the map from the model's latents to RGB; None: they are RGB.
     """
 
-    def __init__(self, attempt: Attempt, store: ObjectStore, factors: PreviewFactors) -> None:
+    def __init__(
+        self, attempt: Attempt, store: ObjectStore, factors: PreviewFactors | None
+    ) -> None:
         self._attempt = attempt
         self._store = store
         self._factors = factors
@@ -72,7 +74,8 @@ class Previews:
         self._submit(step, latents, max(PREVIEW_PIXELS, *latents.shape[2:]))
 
     def _submit(self, step: int, latents: torch.Tensor, pixels_along: int) -> None:
-        rgb = latents_to_rgb(latents[:1], self._factors)
+        factors = self._factors
+        rgb = latents[:1] if factors is None else latents_to_rgb(latents[:1], factors)
         scale = pixels_along / max(rgb.shape[2:])
         size = [max(1, round(side * scale)) for side in rgb.shape[2:]]
         resized = functional.interpolate(rgb, size, mode="bilinear", antialias=True)

@@ -46,7 +46,7 @@ Pictures = Mapping[str, PIL.Image.Image]
 
 
 def load_pictures(store: ObjectStore, generation: Generation) -> Pictures:
-    """Every picture that a generation names; all but a prompt fill its width and height.
+    """Every picture that a generation names; all but a prompt, and what is upscaled, fill its size.
 
     Raises:
         InputNotFound: the store has lost one.
@@ -58,6 +58,9 @@ def load_pictures(store: ObjectStore, generation: Generation) -> Pictures:
     for field, (upload_id, mode) in named.items():
         if upload_id is not None:
             whole = load_picture(store, generation, upload_id, mode)
+            if request.scale is not None:  # an upscaler's, of its own size
+                pictures[field] = whole
+                continue
             pictures[field] = filling(whole, request.width, request.height)
     if request.image_prompt is not None:
         whole = load_picture(store, generation, request.image_prompt.image)

@@ -12,7 +12,8 @@ import torch
 from torch import nn
 
 from hidiffusion.decode import PreviewFactors, fit_preview, known_preview
-from service.domain.catalog import Model
+from hidiffusion.inf_dit import InfDiTUpscalePipeline
+from service.domain.catalog import EngineName, Model
 from service.domain.request import ResolvedRequest
 from service.settings import Settings
 from service.worker.job.failures import (
@@ -38,6 +39,12 @@ _log = logging.getLogger(__name__)
 #: A model folder may bring its own preview map; `python -m hidiffusion.decode` writes it.
 _PREVIEW_FILE = "preview.json"
 
+#: What reads the weights that each engine runs.
+_LOADERS: dict[EngineName, Any] = {
+    "latent-diffusion": diffusers.DiffusionPipeline,
+    "inf-dit": InfDiTUpscalePipeline,
+}
+
 #: What the keys of IP-Adapters begin with; names of models have no colon.
 _IP_ADAPTER = "ip-adapter:"
 
@@ -48,9 +55,9 @@ class WarmPipeline:
 
     Attributes:
         model: its entry in the catalogue.
-        pipe: a diffusers text-to-image pipeline, on its device; one run at a time.
+        pipe: a diffusers pipeline of its kind, on its device; one run at a time.
         scheduler_config: of the scheduler that came with the model.
-        preview: the map from its latents to a small picture.
+        preview: the map from its latents to a small picture; None where it works on pixels.
         compiled: whether its U-Net is compiled.
         controlnets: those that its next run is guided by, in their order.
         ip_adapter: what lets its next run take a picture as a prompt.
@@ -59,7 +66,7 @@ class WarmPipeline:
     model: Model
     pipe: Any
     scheduler_config: dict[str, Any]
-    preview: PreviewFactors
+    preview: PreviewFactors | None
     compiled: bool = False
     controlnets: tuple[Any, ...] = ()
     ip_adapter: WarmIpAdapter | None = None
@@ -248,7 +255,7 @@ class Pipelines:
 
     def _load(self, model: Model) -> WarmPipeline:
         _log.info("loading %s from %s", model.name, model.source)
-        loader: Any = diffusers.DiffusionPipeline
+        loader: Any = _LOADERS[model.engine]
         pipe = loader.from_pretrained(
             model.source, dtype=self.dtype, local_files_only=Path(model.source).is_dir()
         )
@@ -260,9 +267,11 @@ class Pipelines:
         # freezes what it acts on: frozen from the start, the rounding never changes.
         for module in _modules(pipe):
             module.requires_grad_(False)
+        pipe.set_progress_bar_config(disable=True)
+        if model.kind == "upscaler":
+            return WarmPipeline(model, pipe, {}, None)
         if self.dtype is torch.float16 and pipe.vae.config.force_upcast:
             pipe.vae.to(torch.float32)
-        pipe.set_progress_bar_config(disable=True)
         if self._compile is not None:
             compile_unet(pipe.unet, self._compile)
         scheduler, preview = dict(pipe.scheduler.config), _preview(model, pipe.vae)

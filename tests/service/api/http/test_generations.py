@@ -46,6 +46,7 @@ def test_accepted_request_is_queued_with_every_default_filled_in(stack: Stack) -
         "tiles": True,
         "metadata": True,
         "image": None,
+        "scale": None,
         "mask": None,
         "strength": None,
         "controls": [],

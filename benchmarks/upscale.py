@@ -1,0 +1,149 @@
+"""The small Inf-DiT beside bicubic and Lanczos, on pictures that it has not seen.
+
+    python -m benchmarks.upscale --pictures 24
+
+Every picture is shrunk four times by Pillow's bicubic, which is not the resampling that training
+used, and enlarged again by each way. PSNR says how near the pixels are. GMSD (Xue et al., IEEE
+Transactions on Image Processing 2014, 0 is best) says how near the edges are: the deviation of the
+similarity of gradients, which people's judgements follow better. Intervals are of 95 %, from
+pictures drawn with replacement; "beside Lanczos" is the mean difference, picture by picture.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from PIL import Image
+from scipy import ndimage
+
+from benchmarks.quality.statistics import bootstrap, resamples
+from hidiffusion.inf_dit import InfDiTUpscalePipeline
+from models.train.config import TrainConfig
+from models.train.upscaler import unseen_pictures
+
+Pixels = NDArray[np.uint8]
+SCALE = 4
+RESULT = Path(__file__).parent / "results" / "upscale.json"
+
+
+def psnr(made: Pixels, true: Pixels) -> float:
+    """Peak signal-to-noise ratio in dB."""
+    error = np.mean((made.astype(np.float64) - true) ** 2)
+    return float(10 * np.log10(255**2 / max(error, 1e-9)))
+
+
+def gmsd(made: Pixels, true: Pixels) -> float:
+    """Gradient magnitude similarity deviation of the luminance, at half size as its authors do."""
+    one, other = (_gradients(picture) for picture in (made, true))
+    constant = 170.0  # of the paper, for values up to 255
+    similarity = (2 * one * other + constant) / (one**2 + other**2 + constant)
+    return float(similarity.std())
+
+
+def _gradients(picture: Pixels) -> NDArray[np.float64]:
+    light = picture.astype(np.float64) @ np.array([0.299, 0.587, 0.114])
+    half = ndimage.uniform_filter(light, 2)[::2, ::2]
+    across, down = (ndimage.prewitt(half, axis) / 3 for axis in (0, 1))
+    return np.hypot(across, down)
+
+
+def resampled(kind: Image.Resampling) -> Callable[[Image.Image], Pixels]:
+    """One of Pillow's ways to enlarge."""
+
+    def enlarge(small: Image.Image) -> Pixels:
+        return np.asarray(small.resize((small.width * SCALE, small.height * SCALE), kind))
+
+    return enlarge
+
+
+def inf_dit(pipe: InfDiTUpscalePipeline, steps: int) -> Callable[[Image.Image], Pixels]:
+    """The small model with so many steps."""
+
+    def enlarge(small: Image.Image) -> Pixels:
+        generator = torch.Generator().manual_seed(0)
+        made = pipe(small, SCALE, num_inference_steps=steps, generator=generator)
+        return np.asarray(made.images[0])
+
+    return enlarge
+
+
+def measure(ways: dict[str, Callable[[Image.Image], Pixels]], pictures: Pixels) -> dict[str, Any]:
+    """Measure each way on each picture."""
+    rows: dict[str, Any] = {}
+    draws = resamples([str(number) for number in range(len(pictures))])
+    figures: dict[str, dict[str, list[float]]] = {}
+    for name, enlarge in ways.items():
+        figures[name] = {"psnr": [], "gmsd": [], "seconds": []}
+        for true in pictures:
+            small = Image.fromarray(true).resize(
+                (true.shape[1] // SCALE, true.shape[0] // SCALE), Image.Resampling.BICUBIC
+            )
+            begin = time.process_time()
+            made = enlarge(small)
+            figures[name]["seconds"].append(time.process_time() - begin)
+            figures[name]["psnr"].append(psnr(made, true))
+            figures[name]["gmsd"].append(gmsd(made, true))
+    for name, values in figures.items():
+        row: dict[str, Any] = {"seconds": round(float(np.mean(values["seconds"])), 3)}
+        for measure_name in ("psnr", "gmsd"):
+            own = np.array(values[measure_name])
+            lanczos = np.array(figures["Lanczos"][measure_name])
+            for label, numbers in (("", own), ("_beside_lanczos", own - lanczos)):
+                estimate = bootstrap(lambda r, n=numbers: float(n[r].mean()), draws, len(own))
+                row[measure_name + label] = estimate.rounded(4)
+        rows[name] = row
+    return {"pictures": len(pictures), "scale": SCALE, "ways": rows}
+
+
+def table(figures: dict[str, Any]) -> str:
+    """Lay the figures out for the card."""
+    lines = [
+        "| enlarged by | PSNR, dB | beside Lanczos | GMSD | beside Lanczos | processor seconds |",
+        "| --- | --- | --- | --- | --- | --- |",
+    ]
+    for name, row in figures["ways"].items():
+        cells = [
+            f"{row[key]['value']:.{digits}f} ({row[key]['low']:.{digits}f} to "
+            f"{row[key]['high']:.{digits}f})"
+            for key, digits in (
+                ("psnr", 2),
+                ("psnr_beside_lanczos", 2),
+                ("gmsd", 4),
+                ("gmsd_beside_lanczos", 4),
+            )
+        ]
+        lines.append(f"| {name} | " + " | ".join(cells) + f" | {row['seconds']:.2f} |")
+    return "\n".join(lines)
+
+
+def main() -> None:
+    """Measure, print the table and, last, the figures as one JSON document."""
+    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.upscale")
+    parser.add_argument("--pictures", type=int, default=24)
+    parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4])
+    options = parser.parse_args()
+    config = TrainConfig()
+    pictures, _ = unseen_pictures(config, options.pictures)
+    load: Any = InfDiTUpscalePipeline.from_pretrained
+    pipe = load(config.paths.upscaler, local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    ways = {
+        "bicubic": resampled(Image.Resampling.BICUBIC),
+        "Lanczos": resampled(Image.Resampling.LANCZOS),
+    } | {f"Inf-DiT small, {steps} steps": inf_dit(pipe, steps) for steps in options.steps}
+    figures = measure(ways, pictures)
+    print(table(figures))
+    RESULT.write_text(json.dumps(figures, indent=2) + "\n")
+    print(json.dumps(figures))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,93 @@
+"""Requests to upscalers: a picture and how many times larger it is to be."""
+
+import secrets
+from collections.abc import Iterator, Mapping
+
+from service.application.picture_options import picture_violations, resolved_quality
+from service.application.uploads import Given
+from service.domain.catalog import Model
+from service.domain.errors import FieldViolation, InvalidRequest
+from service.domain.request import MAX_SEED, GenerationRequest, ResolvedRequest
+
+#: What a request to an upscaler may say beside its picture, its scale and what it is delivered as.
+_DRAWING = (
+    "negative_prompt",
+    "width",
+    "height",
+    "guidance_scale",
+    "prompt_weighting",
+    "loras",
+    "scheduler",
+    "method",
+    "method_options",
+    "mask",
+    "strength",
+    "controls",
+    "image_prompt",
+)
+
+
+def resolve_upscaling(
+    request: GenerationRequest, model: Model, given: Mapping[str, Given]
+) -> ResolvedRequest:
+    """Fill in an upscaler's defaults; width and height become those of the result.
+
+    Args:
+        request: what a client asks for.
+        model: an upscaler of the catalogue.
+        given: the pictures that the request names, by field.
+
+    Raises:
+        InvalidRequest: naming every field that an upscaler does not allow.
+    """
+    picture = given.get("image")
+    if picture is None:
+        rule = f"{model.name} enlarges a picture: give its upload's id, or a data URL"
+        raise InvalidRequest([FieldViolation("image", "nothing", rule)])
+    scale = max(model.scales) if request.scale is None else request.scale
+    resolved = ResolvedRequest(
+        prompt=request.prompt,
+        negative_prompt="",
+        model=model.name,
+        width=picture.width * scale,
+        height=picture.height * scale,
+        num_inference_steps=request.num_inference_steps or model.default_steps,
+        guidance_scale=0.0,
+        seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
+        scheduler=model.default_scheduler,
+        method=model.default_method,
+        output_format=request.output_format,
+        bit_depth=request.bit_depth,
+        quality=resolved_quality(request),
+        tile_format=request.tile_format,
+        tiles=request.tiles,
+        metadata=request.metadata,
+        image=picture.id,
+        scale=scale,
+    )
+    if violations := [*_violations(request, resolved, model), *picture_violations(resolved)]:
+        raise InvalidRequest(violations)
+    return resolved
+
+
+def _violations(
+    request: GenerationRequest, resolved: ResolvedRequest, model: Model
+) -> Iterator[FieldViolation]:
+    defaults = type(request).model_fields
+    for name in _DRAWING:
+        value = getattr(request, name)
+        if value != defaults[name].get_default(call_default_factory=True):
+            rule = f"{model.name} enlarges pictures and draws none; leave it out"
+            yield FieldViolation(name, repr(value)[:80], rule)
+    if resolved.scale not in model.scales:
+        allowed = ", ".join(map(str, model.scales))
+        yield FieldViolation("scale", repr(resolved.scale), f"{model.name} takes {allowed}")
+        return
+    largest = max(resolved.width, resolved.height)
+    if largest > model.max_size:
+        rule = (
+            f"{resolved.scale} times that is {largest} pixels, and {model.name} makes up to "
+            f"{model.max_size}: give a picture of up to {model.max_size // resolved.scale} pixels"
+            " a side, or a smaller scale"
+        )
+        yield FieldViolation("image", f"a picture of {largest // resolved.scale} pixels", rule)

@@ -1,0 +1,81 @@
+"""What a request to an upscaler may say, and what it becomes."""
+
+import pytest
+
+from service.application.parse import parse_request
+from service.application.submit import resolve
+from service.application.uploads import Given
+from service.domain.catalog import Catalog, Model
+from service.domain.errors import InvalidRequest
+
+PICTURE = {"image": Given("picture", 300, 200, source=None)}  # type: ignore[arg-type]
+
+
+@pytest.fixture
+def catalog() -> Catalog:
+    common = {"title": "", "source": "x", "methods": ("direct",), "default_method": "direct"}
+    draws = Model(
+        name="draws",
+        native_size=256,
+        default_size=256,
+        schedulers=("DDIMScheduler",),
+        default_scheduler="DDIMScheduler",
+        **common,
+    )
+    enlarges = Model(
+        name="enlarges",
+        kind="upscaler",
+        engine="inf-dit",
+        scales=(2, 4),
+        native_size=256,
+        max_size=1200,
+        default_size=1024,
+        default_steps=5,
+        schedulers=("EDMHeun",),
+        default_scheduler="EDMHeun",
+        **common,
+    )
+    return Catalog(models=(draws, enlarges))
+
+
+def resolved(catalog: Catalog, given=PICTURE, **fields):
+    return resolve(parse_request({"model": "enlarges", **fields}), catalog, given)
+
+
+def test_width_and_height_become_the_results(catalog: Catalog) -> None:
+    request = resolved(catalog, scale=2, seed=3)
+    assert (request.width, request.height, request.scale) == (600, 400, 2)
+    assert (request.image, request.num_inference_steps, request.seed) == ("picture", 5, 3)
+
+
+def test_the_largest_scale_is_the_default(catalog: Catalog) -> None:
+    assert resolved(catalog, prompt="a fox").scale == 4
+
+
+@pytest.mark.parametrize(
+    ("fields", "given", "named", "rule"),
+    [
+        ({"scale": 4}, {}, "image", "enlarges a picture"),
+        ({"scale": 3}, PICTURE, "scale", "takes 2, 4"),
+        ({"scale": 2, "strength": 0.5}, PICTURE, "strength", "leave it out"),
+        ({"scale": 2, "width": 512}, PICTURE, "width", "leave it out"),
+        (
+            {"scale": 4},
+            {"image": Given("picture", 301, 200, source=None)},  # type: ignore[arg-type]
+            "image",
+            "give a picture of up to 300 pixels",
+        ),
+        ({"scale": 4, "model": "draws", "prompt": "a fox"}, {}, "scale", "name an upscaler"),
+    ],
+)
+def test_what_does_not_fit_is_named(catalog: Catalog, fields, given, named, rule) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        resolved(catalog, given, **fields)
+    (violation,) = refused.value.violations
+    assert violation.field == named
+    assert rule in violation.description
+
+
+def test_an_upscaler_without_scales_is_no_upscaler(catalog: Catalog) -> None:
+    with pytest.raises(ValueError, match="scales"):
+        Model.model_validate(catalog.models[1].model_dump() | {"scales": ()})

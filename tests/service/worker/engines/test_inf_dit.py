@@ -1,0 +1,157 @@
+"""Inf-DiT as an engine of the pipeline process: a picture in, tiles out, resumed after kill -9."""
+
+import io
+import json
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from hidiffusion.inf_dit import InfDiTTransformer, InfDiTUpscalePipeline
+from service.channel import Run
+from service.domain.events import Event, Previewed, Stepped, Succeeded, TileStored
+from service.domain.generation import Generation
+from service.settings import StoreSettings
+from service.storage.store import open_store
+from service.supervisor.process import PipelineProcess
+from service.supervisor.supervisor import PIPELINE_COMMAND
+from tests.service.worker.conftest import Child, child_settings
+
+NewGeneration = Callable[..., Generation]
+STEPS = 3
+KEY = "uploads/picture.png"
+
+
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(0, 256, (20, 36, 3), np.uint8)
+
+
+@pytest.fixture(scope="module")
+def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("upscalers")
+    torch.manual_seed(0)
+    network = InfDiTTransformer(
+        num_layers=2,
+        num_attention_heads=2,
+        attention_head_dim=16,
+        block_size=16,
+        image_embed_dim=None,
+    )
+    InfDiTUpscalePipeline(network).save_pretrained(folder / "large")
+    model = {
+        "name": "large",
+        "title": "large",
+        "source": "large",
+        "kind": "upscaler",
+        "engine": "inf-dit",
+        "scales": [2, 4],
+        "native_size": 64,
+        "min_size": 8,
+        "default_size": 64,
+        "default_steps": STEPS,
+        "default_scheduler": "EDMHeun",
+        "schedulers": ["EDMHeun"],
+        "default_method": "direct",
+        "methods": ["direct"],
+    }
+    path = folder / "catalog.json"
+    path.write_text(json.dumps({"models": [model]}))
+    return path
+
+
+@pytest.fixture(scope="module")
+def start(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[[], Child]]:
+    """Starts pipeline processes on one store, which holds the picture."""
+    store = StoreSettings(url=tmp_path_factory.mktemp("store").as_uri())
+    file = io.BytesIO()
+    Image.fromarray(pixels()).save(file, "png")
+    open_store(store).put(KEY, file.getvalue(), "image/png")
+    settings = child_settings(
+        catalog,
+        tmp_path_factory.mktemp("unused"),
+        store,
+        models=("large",),
+        checkpoint_every_steps=1,
+        checkpoint_every_seconds=0,
+    )
+    environment = {**settings.environment(), "OMP_NUM_THREADS": "1"}
+    started = []
+
+    def begin() -> Child:
+        child = Child(PipelineProcess(PIPELINE_COMMAND, environment), open_store(store))
+        started.append(child)
+        child.hear()
+        return child
+
+    yield begin
+    for child in started:
+        child.process.kill()
+
+
+@pytest.fixture(scope="module")
+def child(start: Callable[[], Child]) -> Child:
+    return start()
+
+
+def upscaling(new_generation: NewGeneration, scale: int = 4) -> Generation:
+    made = new_generation(
+        model="large",
+        width=36 * scale,
+        height=20 * scale,
+        num_inference_steps=STEPS,
+        scheduler="EDMHeun",
+        image="picture",
+        scale=scale,
+    )
+    return made.model_copy(update={"inputs": {"picture": KEY}})
+
+
+def picture(child: Child, events: list[Event]) -> np.ndarray:
+    assert isinstance(events[-1], Succeeded), events[-1]
+    return np.asarray(Image.open(io.BytesIO(child.store.get(events[-1].manifest.image.key))))
+
+
+@pytest.mark.parametrize("scale", [2, 4])
+def test_the_result_is_the_librarys_picture(
+    child: Child, catalog: Path, new_generation: NewGeneration, scale: int
+) -> None:
+    events = child.run(upscaling(new_generation, scale))
+    pipe = InfDiTUpscalePipeline.from_pretrained(catalog.parent / "large", local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(7)
+    expected = pipe(pixels(), scale, num_inference_steps=STEPS, generator=generator).images[0]
+    difference = np.abs(picture(child, events).astype(int) - np.asarray(expected))
+    assert difference.max() <= 1
+
+
+def test_progress_counts_chunks_and_tiles_come_while_the_last_evaluation_runs(
+    child: Child, new_generation: NewGeneration
+) -> None:
+    events = child.run(upscaling(new_generation))
+    steps = [event.step for event in events if isinstance(event, Stepped)]
+    # 5 x 9 blocks in chunks of 4 x 4 are 2 x 3; five evaluations, the last of which makes tiles.
+    assert steps == [*range(1, 2 * 3 * 4 + 1)]
+    tiles = [event for event in events if isinstance(event, TileStored)]
+    assert tiles[-1].done == tiles[-1].total == len(tiles)
+    assert any(isinstance(event, Previewed) for event in events)
+    kinds = [type(event) for event in events]
+    assert kinds.index(TileStored) > max(n for n, kind in enumerate(kinds) if kind is Stepped)
+
+
+def test_after_kill_9_the_next_attempt_goes_on_and_makes_the_same_picture(
+    start: Callable[[], Child], child: Child, new_generation: NewGeneration
+) -> None:
+    unharmed = child.run(upscaling(new_generation))
+    generation, victim = upscaling(new_generation), start()
+    victim.process.send(Run(generation=generation))
+    for event in victim.events():
+        if isinstance(event, Stepped) and event.step == 20:
+            break
+    victim.process.kill()
+    events = child.run(generation.model_copy(update={"attempt": 2}))
+    steps = [event.step for event in events if isinstance(event, Stepped)]
+    assert steps[0] in {6, 12, 18}, "it goes on between two evaluations"
+    assert np.array_equal(picture(child, events), picture(child, unharmed))
