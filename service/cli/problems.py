@@ -5,6 +5,7 @@ from contextlib import contextmanager
 
 import typer
 from pydantic import ValidationError
+from redis import RedisError
 from rich.console import Console
 from rich.markup import escape
 
@@ -12,6 +13,10 @@ from service.cli.embedded import StartError
 from service.client import ClientError
 from service.domain.errors import ServiceError
 from service.settings import Settings
+
+#: What a user can do something about: `RuntimeError` is how gRPC says that its port is taken,
+#: `RedisError` how Redis refuses a user or a password.
+_TOLD = (ClientError, StartError, ServiceError, RedisError, ValueError, OSError, RuntimeError)
 
 
 @contextmanager
@@ -21,7 +26,7 @@ def plain_errors() -> Iterator[None]:
         yield
     except typer.Exit:  # a RuntimeError too
         raise
-    except (ClientError, StartError, ServiceError, ValueError, OSError, RuntimeError) as error:
+    except _TOLD as error:
         _say("error", str(error))
         raise typer.Exit(1) from None
 
