@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 PROMPT ?= a red guitar
 SIZE   ?= 512
 PROFILE ?= cpu
+FAULTS ?= 300
 NUMERICS := tests/hidiffusion/test_parity.py tests/hidiffusion/test_parity_pipelines.py
 
 .DEFAULT_GOAL := help
@@ -86,6 +87,15 @@ gpu-kit: $(VENV)/.dev  ## Collect wheels for measuring on a GPU machine without 
 .PHONY: gpu-tiny
 gpu-tiny: $(VENV)/.dev  ## Try every measurement for GPUs in miniature, on this processor
 	$(BIN)/python -m benchmarks.gpu --tiny --device cpu --budget 900 --out outputs/gpu-tiny
+
+.PHONY: chaos
+chaos: $(VENV)/.dev  ## Inject faults into a whole service, for about an hour: make chaos FAULTS=300
+	$(BIN)/python -m tests.chaos --faults $(FAULTS) --write
+
+.PHONY: scale
+scale: $(VENV)/.dev  ## Cost of periodic tasks by size, and what others notice of an attack
+	$(BIN)/python -m benchmarks.scale --write
+	$(BIN)/python -m benchmarks.attack --write
 
 .PHONY: model
 model: $(VENV)/.dev  ## Retrain the bundled model: make model PROFILE=gpu

@@ -29,6 +29,7 @@ class Stage:
 
     def __init__(self, settings: Settings, process: psutil.Popen, log: Path) -> None:
         self.redis_url = settings.redis.url
+        self.store = settings.store
         self.http_address = f"{settings.api.host}:{settings.api.http_port}"
         self.grpc_address = f"{settings.api.host}:{settings.api.grpc_port}"
         self.redis: Any = redis.Redis.from_url(self.redis_url, decode_responses=True)

@@ -10,7 +10,9 @@ import signal
 import time
 from collections.abc import Callable
 
+from service.records.keys import record_key
 from tests.chaos.stack import COMPILER, HEARTBEAT_TTL_SECONDS, Process, Stack
+from tests.generations import make_generation, now
 
 Inject = Callable[[Stack, str, random.Random], None]
 
@@ -20,6 +22,40 @@ def kill_pipeline(stack: Stack, generation_id: str, chance: random.Random) -> No
     pid = stack.pipeline_of(_worker(stack, generation_id, chance))
     if pid is not None:
         os.kill(pid, signal.SIGKILL)
+
+
+def stop_pipeline(stack: Stack, generation_id: str, chance: random.Random) -> None:
+    """SIGSTOP to the process that computes, and to it alone: its supervisor has to notice."""
+    pid = stack.pipeline_of(_worker(stack, generation_id, chance))
+    if pid is not None:
+        os.kill(pid, signal.SIGSTOP)
+
+
+def redis_out_of_memory(stack: Stack, generation_id: str, chance: random.Random) -> None:  # noqa: ARG001
+    """Redis refuses whatever takes memory."""
+    stack.client.config_set("maxmemory", 1)
+    time.sleep(chance.uniform(0.5, 4))
+    stack.client.config_set("maxmemory", 0)
+
+
+def redis_read_only(stack: Stack, generation_id: str, chance: random.Random) -> None:  # noqa: ARG001
+    """Redis is made a replica of nobody for a while, as in a failover: it takes no writes."""
+    stack.client.execute_command("REPLICAOF", "127.0.0.1", "1")
+    time.sleep(chance.uniform(0.5, 4))
+    stack.client.execute_command("REPLICAOF", "NO", "ONE")
+
+
+def strange_record(stack: Stack, generation_id: str, chance: random.Random) -> None:  # noqa: ARG001
+    """A generation of a newer version waits before all others; it is cancelled in the end."""
+    accepted = stack.records.accept(make_generation(model="tiny", priority="high"), None)
+    key = record_key(accepted.id)
+    stack.client.hset(key, "schema", "999")
+    time.sleep(chance.uniform(0.5, 4))
+    stack.client.hset(key, "schema", "1")
+    stack.records.request_cancel(accepted.id, now())
+    while not stack.records.get(accepted.id).status.final:
+        time.sleep(0.1)
+    stack.records.delete(accepted.id)
 
 
 def kill_worker(stack: Stack, generation_id: str, chance: random.Random) -> None:
@@ -166,6 +202,10 @@ def _worker(stack: Stack, generation_id: str, chance: random.Random) -> Process:
 #: Every kind of fault, with how often it is drawn.
 FAULTS: dict[Inject, int] = {
     kill_pipeline: 4,
+    stop_pipeline: 2,
+    redis_out_of_memory: 2,
+    redis_read_only: 2,
+    strange_record: 2,
     kill_worker: 4,
     terminate_worker: 4,
     terminate_while_loading: 1,

@@ -135,6 +135,7 @@ class Stack:
             "WORKER__MAX_ATTEMPTS": 50,
             "WORKER__HEARTBEAT_SECONDS": 1,
             "WORKER__HEARTBEAT_TTL_SECONDS": HEARTBEAT_TTL_SECONDS,
+            "WORKER__STALL_SECONDS": 12,
             "WORKER__CANCEL_GRACE_SECONDS": 3,
             "WORKER__DRAIN_GRACE_SECONDS": 3,
         }

@@ -99,6 +99,8 @@ def create_app(
             Middleware(BodyLimit, max_bytes=settings.max_body_bytes, longer=_longer(settings)),
         ],
         redirect_slashes=False,
+        docs_url=None,  # FastAPI's own pages run scripts of a CDN
+        redoc_url=None,
         telemetry=_TRACES,
         generate_unique_id_function=lambda route: route.name,
     )

@@ -32,3 +32,10 @@ def get_page(settings: SettingsDep) -> HTMLResponse:
     """Serve the page; its code examples name the gRPC port."""
     text = (_FOLDER / "index.html").read_text(encoding="utf-8")
     return HTMLResponse(Template(text).substitute(grpc_port=settings.grpc_port), headers=_HEADERS)
+
+
+@router.get("/docs")
+def get_docs() -> HTMLResponse:
+    """Serve the interactive description of this interface."""
+    text = (_FOLDER / "docs.html").read_text(encoding="utf-8")
+    return HTMLResponse(text, headers=_HEADERS)

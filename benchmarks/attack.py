@@ -1,0 +1,229 @@
+"""What other clients notice while one without a key does its worst.
+
+    python -m benchmarks.attack --seconds 20 --write
+
+One API process, as deployed. Attackers in a process of their own send headers that never end, leave
+headers and bodies unfinished on hundreds of connections, and ask for conversions of one large
+picture. Meanwhile another client reads /healthz, a record and the gRPC health service ten times a
+second each. The result of each attack is that client's 99th percentile, beside the one without any.
+Prints a table for people and JSON as its last line.
+"""
+
+import argparse
+import contextlib
+import json
+import os
+import platform
+import socket
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import grpc
+import httpx
+import numpy as np
+from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from benchmarks.load.stage import ROOT, Stage, raise_file_limit, stage
+from service.domain.artifacts import ArtifactKeys, ArtifactRef, Manifest, Pyramid
+from service.domain.events import Succeeded
+from service.events.connection import connect
+from service.records.records import RedisRecords
+from service.settings import RedisSettings, StoreSettings
+from service.storage.metadata import encode_marked
+from service.storage.store import open_store
+from tests.generations import make_generation, now
+
+RESULTS = Path(__file__).parent / "results"
+
+#: Longest that a probe waits before it counts as this.
+_PATIENCE_SECONDS = 30.0
+
+_PROBES_A_SECOND = 10
+_GET = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n"
+_POST = b"POST /v1/generations HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9000\r\n\r\n{"
+
+
+def endless_header(address: tuple[str, int], _: str) -> None:
+    """One header that never ends, again and again."""
+    with socket.create_connection(address, 10) as end, contextlib.suppress(OSError):
+        end.sendall(_GET + b"x: ")
+        for _ in range(1000):
+            end.sendall(b"y" * 65536)
+
+
+def unfinished(begin: bytes) -> Callable[[tuple[str, int], str], None]:
+    """A connection that sends this and a byte a second."""
+
+    def attack(address: tuple[str, int], _: str) -> None:
+        with socket.create_connection(address, 10) as end, contextlib.suppress(OSError):
+            end.sendall(begin)
+            while True:
+                time.sleep(1)
+                end.sendall(b"x")
+
+    return attack
+
+
+def conversion(address: tuple[str, int], path: str) -> None:
+    """The whole of a large picture in another format."""
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.get(f"http://{address[0]}:{address[1]}{path}", timeout=60)
+
+
+ATTACKS: dict[str, tuple[int, Callable[[tuple[str, int], str], None]]] = {
+    "endless header": (8, endless_header),
+    "unfinished headers": (200, unfinished(_GET)),
+    "unfinished bodies": (200, unfinished(_POST)),
+    "60 conversions": (60, conversion),
+}
+
+
+def attack(name: str, address: tuple[str, int], path: str) -> None:
+    """Run one attack until killed."""
+    count, one = ATTACKS[name]
+
+    def again() -> None:
+        while True:
+            with contextlib.suppress(OSError):
+                one(address, path)
+            time.sleep(0.01)
+
+    for _ in range(count):
+        threading.Thread(target=again, daemon=True).start()
+    time.sleep(3600)
+
+
+@contextlib.contextmanager
+def attacking(name: str, address: tuple[str, int], path: str) -> Iterator[None]:
+    """One attack, in a process of its own, for the length of the block."""
+    if not name:
+        yield
+        return
+    command = [sys.executable, "-m", "benchmarks.attack", "--attacker", name, *map(str, address)]
+    process = subprocess.Popen([*command, path], cwd=ROOT)
+    try:
+        time.sleep(1.0)
+        yield
+    finally:
+        process.kill()
+        process.wait()
+
+
+def probe(running: Stage, record: str, seconds: float) -> dict[str, float]:
+    """The 99th percentile in seconds of what another client asks for meanwhile."""
+    taken: dict[str, list[float]] = {"/healthz": [], "record": [], "gRPC health": []}
+
+    def follow(name: str, ask: Callable[[], object]) -> None:
+        end = time.monotonic() + seconds
+        while time.monotonic() < end:
+            began = time.monotonic()
+            with contextlib.suppress(httpx.HTTPError, grpc.RpcError):
+                ask()
+            taken[name].append(time.monotonic() - began)
+            time.sleep(max(0.0, began + 1 / _PROBES_A_SECOND - time.monotonic()))
+
+    url = f"http://{running.http_address}"
+    with (
+        httpx.Client(base_url=url, timeout=_PATIENCE_SECONDS) as http,
+        grpc.insecure_channel(running.grpc_address) as channel,
+    ):
+        health = health_pb2_grpc.HealthStub(channel)
+        asks = {
+            "/healthz": lambda: http.get("/healthz").raise_for_status(),
+            "record": lambda: http.get(f"/v1/generations/{record}").raise_for_status(),
+            "gRPC health": lambda: health.Check(
+                health_pb2.HealthCheckRequest(), timeout=_PATIENCE_SECONDS
+            ),
+        }
+        threads = [threading.Thread(target=follow, args=each) for each in asks.items()]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    return {name: round(float(np.percentile(each, 99)), 3) for name, each in taken.items()}
+
+
+def finished(running: Stage, store: StoreSettings, side: int) -> str:
+    """A generation whose picture is stored, of noise: the hardest to convert."""
+    records = RedisRecords(connect(running.redis_url), RedisSettings(url=running.redis_url))
+    accepted = records.accept(make_generation(size=side), None)
+    generation = records.begin_attempt(accepted.id, "played", now())
+    assert generation is not None
+    keys = ArtifactKeys(generation.id, generation.attempt)
+    pixels = np.random.default_rng(0).integers(0, 256, (side, side, 3), np.uint8)
+    data = encode_marked(pixels, "png", None)
+    open_store(store).put(keys.image("png"), data, "image/png")
+    image = ArtifactRef(key=keys.image("png"), media_type="image/png", bytes=len(data), sha256="")
+    request = generation.request
+    manifest = Manifest(
+        generation_id=generation.id,
+        attempt=generation.attempt,
+        width=request.width,
+        height=request.height,
+        image=image,
+        thumbnail=image,
+        pyramid=Pyramid(tile_size=512, overlap=1, format="png", levels=()),
+        recipe={},
+        created_at=now(),
+    )
+    records.record(
+        generation.id, Succeeded(attempt=generation.attempt, at=now(), manifest=manifest)
+    )
+    return generation.id
+
+
+def measure(seconds: float, side: int) -> list[dict[str, Any]]:
+    """The row of each attack, and one without any."""
+    rows = []
+    with stage() as running:
+        record = finished(running, running.store, side)
+        host, _, port = running.http_address.partition(":")
+        path = f"/iiif/{record}/full/max/0/default.jpg"
+        httpx.head(f"http://{running.http_address}{path}", timeout=120).raise_for_status()
+        for name in ("", *ATTACKS):
+            with attacking(name, (host, int(port)), path):
+                found = probe(running, record, seconds)
+            memory = running.memory_bytes()
+            rows.append({"attack": name or "none", **found, "resident_bytes": memory})
+            cells = [name or "none", *(f"{each:.3f}" for each in found.values())]
+            print("| " + " | ".join([*cells, f"{memory / 1e6:.0f}"]) + " |", flush=True)
+    return rows
+
+
+def main() -> None:
+    """Attack, print and, if asked to, write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.attack",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--seconds", type=float, default=48.0, help="length of each attack")
+    parser.add_argument("--side", type=int, default=4096, help="of the picture, in pixels")
+    parser.add_argument("--write", action="store_true", help="keep the result in results/")
+    parser.add_argument("--attacker", nargs=4, help=argparse.SUPPRESS)
+    options = parser.parse_args()
+    if options.attacker:
+        name, host, port, path = options.attacker
+        attack(name, (host, int(port)), path)
+        return
+    raise_file_limit(2000)
+    print("99th percentile in seconds; memory of the API in MB\n")
+    print("| attack | /healthz | record | gRPC health | memory |\n| --- | --- | --- | --- | --- |")
+    document = {
+        "rows": measure(options.seconds, options.side),
+        "seconds": options.seconds,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "load_average": os.getloadavg()[0],
+    }
+    if options.write:
+        (RESULTS / "attack.json").write_text(json.dumps(document, indent=1) + "\n")
+    print(json.dumps(document))
+
+
+if __name__ == "__main__":
+    main()
