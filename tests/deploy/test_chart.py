@@ -101,6 +101,17 @@ def test_a_pool_gets_its_gpu_its_models_and_more_time_than_a_drain():
     assert "nvidia.com/gpu" not in cpu["containers"][0]["resources"]["limits"]
 
 
+def test_secrets_of_the_store_come_as_a_file_and_pods_ask_their_own_processes():
+    pod = of_kind(rendered("small"), "Deployment")["pictures-worker-gpu"]["spec"]["template"]
+    container = pod["spec"]["containers"][0]
+    names = {entry["name"] for entry in container["env"]}
+    assert "HIDIFFUSION_STORE__SECRET_ACCESS_KEY_FILE" in names
+    assert "HIDIFFUSION_STORE__SECRET_ACCESS_KEY" not in names
+    asked = (CHART.parents[2] / "Dockerfile").read_text().partition("HEALTHCHECK")[2]
+    command = json.loads(asked.partition("CMD ")[2].splitlines()[0])
+    assert container["livenessProbe"]["exec"]["command"] == command
+
+
 def test_keda_scales_on_what_waits_and_runs_and_owns_the_replicas():
     objects = rendered("full")
     scaled = of_kind(objects, "ScaledObject")["pictures-worker-sdxl-h100"]["spec"]

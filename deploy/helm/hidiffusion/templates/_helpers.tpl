@@ -75,8 +75,8 @@ securityContext:
 {{- with .Values.store.credentialsSecret }}
 - name: HIDIFFUSION_STORE__ACCESS_KEY_ID
   valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: accessKeyId}}
-- name: HIDIFFUSION_STORE__SECRET_ACCESS_KEY
-  valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: secretAccessKey}}
+- name: HIDIFFUSION_STORE__SECRET_ACCESS_KEY_FILE
+  value: /etc/hidiffusion-store/secretAccessKey
 {{- end }}
 {{- if .Values.catalog }}
 - name: HIDIFFUSION_CATALOG
@@ -98,6 +98,9 @@ securityContext:
 
 {{- define "hidiffusion.mounts" -}}
 - {name: tmp, mountPath: /tmp}
+{{- if .Values.store.credentialsSecret }}
+- {name: store, mountPath: /etc/hidiffusion-store, readOnly: true}
+{{- end }}
 {{- if .Values.catalog }}
 - {name: catalog, mountPath: /etc/hidiffusion, readOnly: true}
 {{- end }}
@@ -108,6 +111,9 @@ securityContext:
 
 {{- define "hidiffusion.volumes" -}}
 - {name: tmp, emptyDir: {}}
+{{- with .Values.store.credentialsSecret }}
+- {name: store, secret: {secretName: {{ . | quote }}, items: [{key: secretAccessKey, path: secretAccessKey}]}}
+{{- end }}
 {{- if .Values.catalog }}
 - {name: catalog, configMap: {name: {{ include "hidiffusion.name" . }}-catalog}}
 {{- end }}
