@@ -49,10 +49,12 @@ def verdicts() -> list[Verdict]:
     """Return every judged picture with its count, in the order of the sheet."""
     pictures, natives = _tiles("pictures.webp", SIDE), _tiles("natives.webp", NATIVE)
     entries = json.loads((JUDGED / "eye.json").read_text())
+    size = Size(SIDE, SIDE)
+    references = [measures.count_objects(enlarge(native, size), native) for native in natives]
     found = []
     for entry, picture in zip(entries, pictures, strict=True):
-        native = natives[entry.pop("native")]
-        wanted = measures.count_objects(enlarge(native, Size(SIDE, SIDE)), native)
+        number = entry.pop("native")
+        native, wanted = natives[number], references[number]
         found.append(Verdict(**entry, counted=measures.count_objects(picture, native) > wanted))
     return found
 
