@@ -92,6 +92,10 @@ gpu-tiny: $(VENV)/.dev  ## Try every measurement for GPUs in miniature, on this 
 chaos: $(VENV)/.dev  ## Inject faults into a whole service, for about an hour: make chaos FAULTS=300
 	$(BIN)/python -m tests.chaos --faults $(FAULTS) --write
 
+.PHONY: mixed
+mixed: $(VENV)/.dev  ## Run an earlier release and this code side by side: make mixed RELEASE=commit
+	$(BIN)/python -m tests.chaos.mixed --release $(RELEASE)
+
 .PHONY: scale
 scale: $(VENV)/.dev  ## Cost of periodic tasks by size, and what others notice of an attack
 	$(BIN)/python -m benchmarks.scale --write
