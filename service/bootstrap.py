@@ -25,6 +25,7 @@ from service.application.uploads import Uploads
 from service.application.use_cases import UseCases
 from service.application.watch import WatchGeneration
 from service.application.webhooks import WebhookRules
+from service.catalog.file import CatalogFile
 from service.domain.errors import ServiceError
 from service.domain.webhooks import Targets
 from service.events.connection import connect
@@ -70,7 +71,7 @@ def use_cases_builder(settings: Settings) -> BuildUseCases:
     Raises:
         ValueError: the catalogue, a URL or another value in the settings is wrong.
     """
-    catalog = settings.load_catalog()
+    catalog = CatalogFile(settings.catalog)
     store, clock = open_store(settings.store), SystemClock()
     events = RedisEventLog(settings.redis.url)
     client = connect(settings.redis.url)

@@ -58,7 +58,9 @@ def values(annotation: Any, constraints: Iterable[Any] = ()) -> st.SearchStrateg
         return st.dictionaries(values(parts[0]), values(parts[1]), max_size=3)
     if origin in (list, tuple):
         least = _bound(constraints, annotated_types.MinLen, "min_length", 0)
-        return st.lists(values(parts[0]), min_size=least, max_size=3)
+        pair = origin is tuple and ... not in parts
+        several = st.lists(values(parts[0]), min_size=least, max_size=3)
+        return st.tuples(*map(values, parts)) if pair else several
     return _plain(annotation, constraints)
 
 
@@ -69,6 +71,8 @@ def _plain(kind: Any, constraints: Iterable[Any]) -> st.SearchStrategy[Any]:
         return fields_of(kind)
     if issubclass(kind, Enum):
         return st.sampled_from(kind)
+    if pattern := _bound(constraints, object, "pattern", None):
+        return st.from_regex(pattern, fullmatch=True)
     low = _bound(constraints, annotated_types.Ge, "ge", -_INT32)
     high = _bound(constraints, annotated_types.Le, "le", _INT32)
     shortest = _bound(constraints, annotated_types.MinLen, "min_length", 0)
@@ -89,4 +93,5 @@ def _flat(extra: Iterable[Any]) -> list[Any]:
 
 
 def _bound(constraints: Iterable[Any], kind: type, name: str, default: int) -> Any:
-    return next((getattr(each, name) for each in constraints if isinstance(each, kind)), default)
+    found = (getattr(each, name, None) for each in constraints if isinstance(each, kind))
+    return next((each for each in found if each is not None), default)

@@ -60,6 +60,7 @@ class CreateGenerationRequest(_message.Message):
     MODEL_FIELD_NUMBER: _builtins.int
     WIDTH_FIELD_NUMBER: _builtins.int
     HEIGHT_FIELD_NUMBER: _builtins.int
+    ASPECT_RATIO_FIELD_NUMBER: _builtins.int
     NUM_INFERENCE_STEPS_FIELD_NUMBER: _builtins.int
     GUIDANCE_SCALE_FIELD_NUMBER: _builtins.int
     SEED_FIELD_NUMBER: _builtins.int
@@ -96,6 +97,8 @@ class CreateGenerationRequest(_message.Message):
     """Pixels, a multiple of 8 within the model's limits."""
     height: _builtins.int
     """Pixels, a multiple of 8 within the model's limits."""
+    aspect_ratio: _builtins.str
+    """Width to height, such as 16:9, in place of one of them or both."""
     num_inference_steps: _builtins.int
     """Denoising steps, 1 to 150."""
     guidance_scale: _builtins.float
@@ -133,8 +136,8 @@ class CreateGenerationRequest(_message.Message):
     image: _builtins.str
     """A picture to start from: an upload's id, or a data URL in base64."""
     mask: _builtins.str
-    """White where `image` is to be drawn anew, black where it stays; of the same size, and given in
-    the same ways.
+    """White where `image` is to be drawn anew, black or transparent where it stays: luminance times
+    alpha counts. Of the same size, and given in the same ways.
     """
     strength: _builtins.float
     """How far to go from `image`, 0 to 1: the share of the steps that is run; default: 0.8, with a
@@ -182,6 +185,7 @@ class CreateGenerationRequest(_message.Message):
         model: _builtins.str | None = ...,
         width: _builtins.int | None = ...,
         height: _builtins.int | None = ...,
+        aspect_ratio: _builtins.str | None = ...,
         num_inference_steps: _builtins.int | None = ...,
         guidance_scale: _builtins.float | None = ...,
         seed: _builtins.int | None = ...,
@@ -209,10 +213,12 @@ class CreateGenerationRequest(_message.Message):
         webhook: _generation_pb2.Webhook | None = ...,
         expires_in_seconds: _builtins.int | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scale", b"_scale", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_tiles", b"_tiles", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "image_prompt", b"image_prompt", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scale", b"scale", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tiles", b"tiles", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_aspect_ratio", b"_aspect_ratio", "_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scale", b"_scale", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_tiles", b"_tiles", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "bit_depth", b"bit_depth", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "image_prompt", b"image_prompt", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scale", b"scale", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tiles", b"tiles", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scale", b"_scale", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_tiles", b"_tiles", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "bit_depth", b"bit_depth", "client_metadata", b"client_metadata", "controls", b"controls", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "image", b"image", "image_prompt", b"image_prompt", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scale", b"scale", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aspect_ratio", b"_aspect_ratio", "_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scale", b"_scale", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_tiles", b"_tiles", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "bit_depth", b"bit_depth", "client_metadata", b"client_metadata", "controls", b"controls", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "image", b"image", "image_prompt", b"image_prompt", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scale", b"scale", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__aspect_ratio: _TypeAlias = _typing.Literal["aspect_ratio"]  # noqa: Y015
+    _WhichOneofArgType__aspect_ratio: _TypeAlias = _typing.Literal["_aspect_ratio", b"_aspect_ratio"]  # noqa: Y015
     _WhichOneofReturnType__bit_depth: _TypeAlias = _typing.Literal["bit_depth"]  # noqa: Y015
     _WhichOneofArgType__bit_depth: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth"]  # noqa: Y015
     _WhichOneofReturnType__expires_in_seconds: _TypeAlias = _typing.Literal["expires_in_seconds"]  # noqa: Y015
@@ -253,6 +259,8 @@ class CreateGenerationRequest(_message.Message):
     _WhichOneofArgType__timeout_seconds: _TypeAlias = _typing.Literal["_timeout_seconds", b"_timeout_seconds"]  # noqa: Y015
     _WhichOneofReturnType__width: _TypeAlias = _typing.Literal["width"]  # noqa: Y015
     _WhichOneofArgType__width: _TypeAlias = _typing.Literal["_width", b"_width"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__aspect_ratio) -> _WhichOneofReturnType__aspect_ratio | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bit_depth) -> _WhichOneofReturnType__bit_depth | None: ...
     @_typing.overload

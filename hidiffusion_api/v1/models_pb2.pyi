@@ -173,6 +173,7 @@ class Model(_message.Message):
     SCALES_FIELD_NUMBER: _builtins.int
     CONTROLS_FIELD_NUMBER: _builtins.int
     IMAGE_PROMPT_FIELD_NUMBER: _builtins.int
+    ALIASES_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name to use in requests."""
     title: _builtins.str
@@ -231,6 +232,10 @@ class Model(_message.Message):
     def controls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlNet]:
         """ControlNets that requests can be guided by."""
 
+    @_builtins.property
+    def aliases(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
+        """Other names that requests may use."""
+
     def __init__(
         self,
         *,
@@ -256,10 +261,11 @@ class Model(_message.Message):
         scales: _abc.Iterable[_builtins.int] | None = ...,
         controls: _abc.Iterable[Global___ControlNet] | None = ...,
         image_prompt: _builtins.bool = ...,
+        aliases: _abc.Iterable[_builtins.str] | None = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["controls", b"controls", "default_guidance_scale", b"default_guidance_scale", "default_method", b"default_method", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "embeddings", b"embeddings", "image_prompt", b"image_prompt", "kind", b"kind", "loras", b"loras", "max_size", b"max_size", "method_details", b"method_details", "methods", b"methods", "min_size", b"min_size", "name", b"name", "native_size", b"native_size", "prompt_weighting", b"prompt_weighting", "queued", b"queued", "scales", b"scales", "schedulers", b"schedulers", "title", b"title", "warm_workers", b"warm_workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "controls", b"controls", "default_guidance_scale", b"default_guidance_scale", "default_method", b"default_method", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "embeddings", b"embeddings", "image_prompt", b"image_prompt", "kind", b"kind", "loras", b"loras", "max_size", b"max_size", "method_details", b"method_details", "methods", b"methods", "min_size", b"min_size", "name", b"name", "native_size", b"native_size", "prompt_weighting", b"prompt_weighting", "queued", b"queued", "scales", b"scales", "schedulers", b"schedulers", "title", b"title", "warm_workers", b"warm_workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

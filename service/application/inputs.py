@@ -55,9 +55,11 @@ def size_of(
 ) -> tuple[int, int]:
     """Width and height asked for; what is left open follows the picture, or is the default.
 
-    Without a picture to start from, the first that guides counts. Of a picture too large or too
-    small for the model the shape is kept.
+    An aspect ratio comes first. Without a picture to start from, the first that guides counts. Of
+    a picture too large or too small for the model the shape is kept.
     """
+    if request.aspect_ratio is not None:
+        return _in_ratio(request, model)
     picture = given.get("image") or given.get(picture_field(0))
     if picture is None:
         return (
@@ -74,6 +76,16 @@ def size_of(
         factor = _fitting(picture, model)
     width, height = (_side(side * factor, model) for side in (picture.width, picture.height))
     return request.width or width, request.height or height
+
+
+def _in_ratio(request: GenerationRequest, model: Model) -> tuple[int, int]:
+    across, down = map(int, (request.aspect_ratio or "1:1").split(":"))
+    if request.width is not None:
+        return request.width, request.height or _side(request.width * down / across, model)
+    if request.height is not None:
+        return _side(request.height * across / down, model), request.height
+    unit = model.default_size / math.sqrt(across * down)
+    return _side(unit * across, model), _side(unit * down, model)
 
 
 def _fitting(picture: Given, model: Model) -> float:

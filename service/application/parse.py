@@ -6,6 +6,7 @@ from typing import Any
 from pydantic import BaseModel, ValidationError
 
 from service.domain.errors import FieldViolation, InvalidRequest
+from service.domain.field_names import did_you_mean
 from service.domain.request import GenerationRequest
 
 MAX_KEY_CHARACTERS = 255
@@ -29,6 +30,22 @@ def parse_request(fields: Mapping[str, Any]) -> GenerationRequest:
         raise InvalidRequest(violations_of(error.errors())) from None
 
 
+def what_can_be_read(fields: Mapping[str, Any]) -> GenerationRequest | None:
+    """The request that is left of one without what cannot be read; None where nothing is.
+
+    A prompt that is missing is put in, so that the rest can be held against the catalogue.
+    """
+    left = dict(fields)
+    for _ in range(2):
+        try:
+            return GenerationRequest.model_validate(left)
+        except ValidationError as error:
+            for each in error.errors():
+                left.pop(str(each["loc"][0]), None)
+            left.setdefault("prompt", "a prompt")
+    return None
+
+
 def parse_idempotency_key(text: str, field: str) -> str:
     """Check a client's idempotency key.
 
@@ -38,7 +55,7 @@ def parse_idempotency_key(text: str, field: str) -> str:
     if 1 <= len(text) <= MAX_KEY_CHARACTERS and text.isascii() and text.isprintable():
         return text
     rule = f"1 to {MAX_KEY_CHARACTERS} printable ASCII characters are allowed"
-    raise InvalidRequest([FieldViolation(field, _shorten(text), rule)])
+    raise InvalidRequest([FieldViolation(field, shortened(text), rule)])
 
 
 def violations_of(
@@ -48,7 +65,7 @@ def violations_of(
     return [
         FieldViolation(
             field=_field(error["loc"]),
-            value="nothing" if error["type"] == "missing" else _shorten(error.get("input")),
+            value="nothing" if error["type"] == "missing" else shortened(error.get("input")),
             description=_describe(error, model),
         )
         for error in errors
@@ -62,12 +79,14 @@ def _field(location: Sequence[str | int]) -> str:
 
 def _describe(error: Mapping[str, Any], model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
+        advice = did_you_mean(str(error["loc"][-1]), model.model_fields)
         allowed = ", ".join(model.model_fields)
-        return f"this field is unknown; known fields are {allowed}"
+        return f"this field is unknown{'; ' + advice if advice else ''}; known fields are {allowed}"
     message = str(error["msg"])
     return message[:1].lower() + message[1:]
 
 
-def _shorten(value: object, limit: int = 80) -> str:
+def shortened(value: object, limit: int = 80) -> str:
+    """A value as messages show it."""
     text = repr(value)
     return text if len(text) <= limit else text[: limit - 1] + "…"

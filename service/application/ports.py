@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
+from service.domain.catalog import Catalog
 from service.domain.events import Event, StoredEvent
 from service.domain.generation import Generation, Status
 
@@ -292,6 +293,14 @@ class Webhooks(Protocol):
 
     def figures(self) -> WebhookFigures:
         """How they stand."""
+        ...
+
+
+class CatalogSource(Protocol):
+    """Tells what models there are."""
+
+    def __call__(self) -> Catalog:
+        """The catalogue as it is now; the very same object until something changes."""
         ...
 
 

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from service.application.ports import (
+    CatalogSource,
     ObjectInfo,
     ObjectStore,
     Page,
@@ -14,7 +15,7 @@ from service.application.ports import (
 from service.application.queue_place import QueuePlace, queue_place
 from service.application.readiness import Readiness
 from service.domain.artifacts import EXTENSIONS, ArtifactKeys, TileFormat, TileRef
-from service.domain.catalog import Catalog, Model
+from service.domain.catalog import Model
 from service.domain.errors import ArtifactNotFound, NotFound
 from service.domain.generation import Generation, Status
 
@@ -46,7 +47,7 @@ class Query:
 
     def __init__(
         self,
-        catalog: Catalog,
+        catalog: CatalogSource,
         records: Records,
         store: ObjectStore,
         webhooks: Webhooks,
@@ -77,7 +78,8 @@ class Query:
 
     def model(self, name: str | None) -> Model | None:
         """One model of the catalogue (None: the default), or None when it has no such model."""
-        return self._catalog.default if name is None else self._catalog.find(name)
+        catalog = self._catalog()
+        return catalog.default if name is None else catalog.find(name)
 
     def models(self) -> list[ModelStatus]:
         """Every model with its warm workers and queue depth."""
@@ -88,7 +90,7 @@ class Query:
                 warm_workers=sum(model.name in worker.warm_models for worker in workers),
                 queued=self._records.queue_depth(model.name),
             )
-            for model in self._catalog.models
+            for model in self._catalog().models
         ]
 
     def image(self, generation_id: str) -> ObjectInfo:

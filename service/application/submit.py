@@ -5,7 +5,7 @@ import json
 import math
 import secrets
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TypeVar
+from typing import Any, TypeVar
 
 from ulid import ULID
 
@@ -18,18 +18,20 @@ from service.application.inputs import (
     size_of,
     strength_of,
 )
+from service.application.parse import shortened, what_can_be_read
 from service.application.picture_options import picture_violations, resolved_quality
-from service.application.ports import Clock, IdempotencyClaim, Records
+from service.application.ports import CatalogSource, Clock, IdempotencyClaim, Records
 from service.application.uploads import Given, Uploads
 from service.application.upscaling import resolve_upscaling
 from service.application.webhooks import WebhookRules
-from service.domain.adapters import lora_violations
+from service.domain.adapters import MAX_LORA_WEIGHT, LoraChoice, lora_violations
 from service.domain.catalog import Catalog, Model
 from service.domain.controls import control_violations
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.generation import Generation, Status
 from service.domain.image_prompts import image_prompt_violations
 from service.domain.methods import METHODS, OptionValue, method_violations, resolved_options
+from service.domain.prompt_syntax import read_prompt
 from service.domain.request import (
     MAX_BATCH,
     MAX_SEED,
@@ -37,8 +39,13 @@ from service.domain.request import (
     ResolvedRequest,
     derived_seed,
 )
+from service.domain.schedulers import scheduler_named, scheduler_violations
 
 _T = TypeVar("_T")
+
+
+#: Fields that make no sense without pictures.
+_WITH_PICTURES = {"image", "mask", "strength", "controls", "image_prompt"}
 
 
 class SubmitGeneration:
@@ -46,7 +53,7 @@ class SubmitGeneration:
 
     def __init__(
         self,
-        catalog: Catalog,
+        catalog: CatalogSource,
         records: Records,
         clock: Clock,
         uploads: Uploads,
@@ -71,6 +78,22 @@ class SubmitGeneration:
             ServiceError: as `batch` does.
         """
         return self.batch(request, 1, idempotency_key)[0]
+
+    def further_violations(self, fields: Mapping[str, Any]) -> list[FieldViolation]:
+        """What the catalogue has against the part of a request that can be read at all.
+
+        For a client that is told of what cannot be read, so that it is told of all at once. Its
+        pictures are left alone: decoding them is work for a request that is right in all else.
+        """
+        bare = {name: value for name, value in fields.items() if name not in _WITH_PICTURES}
+        request = what_can_be_read(bare)
+        if request is None:
+            return []
+        try:
+            resolve(request, self._catalog())
+        except InvalidRequest as error:
+            return error.violations
+        return []
 
     def batch(
         self, request: GenerationRequest, count: int, idempotency_key: str | None = None
@@ -100,7 +123,7 @@ class SubmitGeneration:
         if claim and named and (earlier := self._records.accepted_before(claim)):
             return [*earlier]
         given = self._uploads.open(named)
-        resolved = resolve(request, self._catalog, given)
+        resolved = resolve(request, self._catalog(), given)
         first = Generation(
             id=str(ULID()),
             status=Status.QUEUED,
@@ -150,17 +173,19 @@ def resolve(
     if request.scale is not None:
         rule = f"{model.name} draws pictures; leave it out, or name an upscaler as model"
         raise InvalidRequest([FieldViolation("scale", repr(request.scale), rule)])
+    prompt, negative = read_prompt(request.prompt), read_prompt(request.negative_prompt)
+    weighted = prompt.weighted or negative.weighted
     width, height = size_of(request, model, given)
     resolved = ResolvedRequest(
-        prompt=request.prompt,
-        negative_prompt=request.negative_prompt,
+        prompt=prompt.text,
+        negative_prompt=negative.text,
         model=model.name,
         width=width,
         height=height,
         num_inference_steps=_or(request.num_inference_steps, model.default_steps),
         guidance_scale=_or(request.guidance_scale, model.default_guidance_scale),
-        seed=_or(request.seed, secrets.randbelow(MAX_SEED + 1)),
-        scheduler=request.scheduler or model.default_scheduler,
+        seed=secrets.randbelow(MAX_SEED + 1) if request.seed in (None, -1) else request.seed,
+        scheduler=scheduler_named(request.scheduler or model.default_scheduler),
         method=request.method or method_for(model, width, height, given),
         output_format=request.output_format,
         bit_depth=request.bit_depth,
@@ -169,21 +194,22 @@ def resolve(
         tiles=request.tiles,
         metadata=request.metadata,
         method_options=request.method_options,
-        prompt_weighting=request.prompt_weighting,
-        loras=request.loras,
+        prompt_weighting=request.prompt_weighting or (weighted and model.prompt_weighting),
+        loras=[*request.loras, *(_lora(name, weight) for name, weight in prompt.loras)],
         strength=strength_of(request, given),
         **resolved_pictures(request, given),
     )
     if violations := [
+        *_ratio_violations(request),
+        *_weight_violations(request, weighted=weighted, model=model),
         *_violations(resolved, model),
         *lora_violations(resolved.loras, model.loras),
         *control_violations(resolved.controls, model.controls),
         *image_prompt_violations(resolved.image_prompt, model.name, model.ip_adapter),
         *picture_violations(resolved),
         *input_violations(resolved, model, given),
+        *_method_violations(resolved, model),
     ]:
-        raise InvalidRequest(violations)
-    if violations := list(_method_violations(resolved, model)):
         raise InvalidRequest(violations)
     options = resolved_options(model.method(resolved.method), resolved.method_options)
     return resolved.model_copy(update={"method_options": options})
@@ -198,8 +224,7 @@ def _violations(request: ResolvedRequest, model: Model) -> Iterator[FieldViolati
                 f"{model.name} makes multiples of {SIZE_MULTIPLE} from {model.min_size} "
                 f"to {model.max_size} pixels",
             )
-    if request.scheduler not in model.schedulers:
-        yield _not_among("scheduler", request.scheduler, model.schedulers)
+    yield from scheduler_violations(request.scheduler, model.schedulers)
     if request.method not in model.methods:
         yield _not_among("method", request.method, model.methods)
     if request.prompt_weighting and not model.prompt_weighting:
@@ -208,13 +233,34 @@ def _violations(request: ResolvedRequest, model: Model) -> Iterator[FieldViolati
 
 
 def _method_violations(request: ResolvedRequest, model: Model) -> Iterator[FieldViolation]:
-    """What the method cannot do for a request that is right in all else."""
+    """What the method cannot do for a request."""
+    if request.method not in model.methods:
+        return iter(())
     return method_violations(
         METHODS[request.method],
         request.method_options,
-        scale=math.sqrt(request.width * request.height) / model.native_size,
+        scale=math.sqrt(max(0, request.width * request.height)) / model.native_size,
         steps=request.num_inference_steps,
     )
+
+
+def _lora(name: str, weight: float) -> LoraChoice:
+    """A LoRA that the prompt names; A1111 knows no limits, and 4 is a lot."""
+    return LoraChoice(name=name, weight=max(-MAX_LORA_WEIGHT, min(MAX_LORA_WEIGHT, weight)))
+
+
+def _ratio_violations(request: GenerationRequest) -> Iterator[FieldViolation]:
+    if request.aspect_ratio is not None and None not in (request.width, request.height):
+        rule = "width and height are both given; leave one of the three out"
+        yield FieldViolation("aspect_ratio", repr(request.aspect_ratio), rule)
+
+
+def _weight_violations(
+    request: GenerationRequest, *, weighted: bool, model: Model
+) -> Iterator[FieldViolation]:
+    if weighted and not model.prompt_weighting:
+        rule = f"prompts of {model.name} are read as they stand; leave weights like (red:1.8) out"
+        yield FieldViolation("prompt", shortened(request.prompt), rule)
 
 
 def _not_among(field: str, value: object, allowed: Sequence[str]) -> FieldViolation:

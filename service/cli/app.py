@@ -2,7 +2,6 @@
 
 import os
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
@@ -13,18 +12,16 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from service.cli import keys, upscale, webhooks
+from service.cli import keys, models, upscale, webhooks
 from service.cli.at_hand import (
     embedded_and_ready,
     need_torch,
-    running_service,
     service_at_hand,
     stop_on_terminate,
 )
 from service.cli.connection import (
     AuthorityOption,
     CertificateOption,
-    Connection,
     KeyOption,
     ServerOption,
     trust,
@@ -42,6 +39,7 @@ app = typer.Typer(
 )
 
 app.add_typer(keys.app, name="keys")
+app.add_typer(models.app, name="models")
 app.add_typer(webhooks.app, name="webhooks")
 
 app.command()(upscale.upscale)
@@ -214,23 +212,6 @@ def generate(
 
 
 @app.command()
-def models(
-    server: ServerOption = None,
-    ca_certificate: AuthorityOption = None,
-    client_certificate: CertificateOption = None,
-    client_key: KeyOption = None,
-) -> None:
-    """List the models of a running service, or of the local catalogue when none runs."""
-    console = Console()
-    table = Table("model", "native", "largest", "default method", "methods", "warm workers")
-    with plain_errors():
-        verify = trust(ca_certificate, client_certificate, client_key)
-        for row in _model_rows(running_service(server, verify)):
-            table.add_row(*row)
-    console.print(table)
-
-
-@app.command()
 def settings(
     markdown: Annotated[bool, typer.Option("--markdown", help="As a Markdown table.")] = False,
 ) -> None:
@@ -245,20 +226,6 @@ def settings(
     for row in rows:
         table.add_row(row.variable, escape(row.default), escape(row.description))
     Console().print(table)
-
-
-def _model_rows(connection: Connection | None) -> Iterator[tuple[str, ...]]:
-    if connection is None:
-        for model in read_settings().load_catalog().models:
-            sizes = f"{model.native_size} px", f"{model.max_size} px"
-            methods = ", ".join(model.methods)
-            yield model.name, *sizes, model.default_method, methods, "none running"
-        return
-    with connection.client() as client:
-        for entry in client.models():
-            sizes = f"{entry.native_size} px", f"{entry.max_size} px"
-            methods, warm = ", ".join(entry.methods), str(entry.warm_workers)
-            yield entry.name, *sizes, entry.default_method, methods, warm
 
 
 def _chosen(devices: str) -> list[str]:

@@ -4,7 +4,7 @@ from collections import Counter
 from collections.abc import Iterator, Sequence
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from service.domain.errors import FieldViolation
 
@@ -40,6 +40,12 @@ class LoraChoice(BaseModel):
     """One LoRA of the model and how strongly it acts."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _name_alone(cls, value: object) -> object:
+        """A LoRA may be named by its name alone, and acts as it was trained."""
+        return {"name": value} if isinstance(value, str) else value
 
     name: Annotated[
         str,

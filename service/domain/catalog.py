@@ -1,7 +1,7 @@
 """The models a deployment offers, as clients see them, and the limits each one has."""
 
 import math
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
@@ -9,6 +9,9 @@ from service.domain.adapters import Embedding, Lora
 from service.domain.controls import ControlNet
 from service.domain.image_prompts import IpAdapter
 from service.domain.methods import METHODS, Method, OptionValue, option_violations
+from service.domain.schedulers import scheduler_violations
+
+_NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 #: What a model makes pictures from.
 Kind = Literal["text-to-image", "upscaler"]
@@ -22,7 +25,9 @@ class Model(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]{0,63}$")
+    name: str = Field(pattern=_NAME)
+    #: Other names that requests may use, such as those that an app is tied to.
+    aliases: tuple[Annotated[str, Field(pattern=_NAME)], ...] = ()
     title: str
     #: Folder (relative to the catalogue file) or hub id for `DiffusionPipeline.from_pretrained`.
     source: str
@@ -30,6 +35,16 @@ class Model(BaseModel):
     engine: EngineName = "latent-diffusion"
     #: Of an upscaler: how many times larger it makes a picture.
     scales: tuple[int, ...] = ()
+    #: What kind of model it is, as `hidiffusion models add` found; for people.
+    family: str = ""
+    #: Of the hub id: a branch, tag or commit.
+    revision: str | None = None
+    #: Of the weights' files, such as fp16; found by itself where a folder has no other.
+    variant: str | None = None
+    #: Folder or hub id of an autoencoder in place of its own.
+    vae: str | None = None
+    #: Changes to the configuration of its schedulers, by diffusers' names.
+    scheduler_config: dict[str, str | bool | int | float] = Field(default_factory=dict)
     native_size: int
     min_size: int = 64
     max_size: int = 4096
@@ -81,12 +96,13 @@ class Model(BaseModel):
 
     @model_validator(mode="after")
     def _defaults_are_allowed(self) -> "Model":
-        for field, value, allowed in (
-            ("default_scheduler", self.default_scheduler, self.schedulers),
-            ("default_method", self.default_method, self.methods),
-        ):
-            if value not in allowed:
-                raise ValueError(f"{field} {value!r} of model {self.name!r} is not in {allowed}")
+        for wrong in scheduler_violations(self.default_scheduler, self.schedulers):
+            raise ValueError(f"default_{wrong.field} {wrong.value}: {wrong.description}")
+        if self.default_method not in self.methods:
+            raise ValueError(
+                f"default_method {self.default_method!r} of model {self.name!r} is not in "
+                f"{self.methods}"
+            )
         for name in self.methods:
             if name not in METHODS:
                 known = ", ".join(METHODS)
@@ -118,9 +134,17 @@ class Catalog(BaseModel):
 
     models: tuple[Model, ...] = Field(min_length=1)
 
+    @model_validator(mode="after")
+    def _names_are_single(self) -> "Catalog":
+        names = [name for model in self.models for name in (model.name, *model.aliases)]
+        twice = sorted({name for name in names if names.count(name) > 1})
+        if twice:
+            raise ValueError(f"names and aliases must differ; twice there are {', '.join(twice)}")
+        return self
+
     def find(self, name: str) -> Model | None:
-        """The model called `name`, or None."""
-        return next((model for model in self.models if model.name == name), None)
+        """The model called `name`, or that has it as an alias, or None."""
+        return next((each for each in self.models if name in (each.name, *each.aliases)), None)
 
     @property
     def default(self) -> Model:

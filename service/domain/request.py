@@ -91,6 +91,14 @@ class GenerationRequest(BaseModel):
     height: Annotated[
         int | None, Field(description="Pixels, a multiple of 8 within the model's limits.")
     ] = None
+    aspect_ratio: Annotated[
+        str | None,
+        Field(
+            pattern=r"^[1-9][0-9]{0,2}:[1-9][0-9]{0,2}$",
+            description="Width to height, `16:9`, in place of one of them or both: with neither, "
+            "the picture has as many pixels as the model's default.",
+        ),
+    ] = None
     num_inference_steps: Annotated[
         int | None, Field(ge=1, le=MAX_STEPS, description="Denoising steps, 1 to 150.")
     ] = None
@@ -110,10 +118,15 @@ class GenerationRequest(BaseModel):
         Field(max_length=MAX_LORAS, description="LoRAs to draw with, added up."),
     ] = Field(default_factory=list)
     seed: Annotated[
-        int | None, Field(ge=0, le=MAX_SEED, description="0 to 2**53 - 1; drawn when left out.")
+        int | None,
+        Field(ge=-1, le=MAX_SEED, description="0 to 2**53 - 1; drawn when left out, or -1."),
     ] = None
     scheduler: Annotated[
-        str | None, Field(description="A diffusers scheduler class that the model lists.")
+        str | None,
+        Field(
+            description="A diffusers scheduler class that the model lists, with `+karras`, "
+            "`+exponential` or `+sde` or without; or what others call it, such as `euler_a`."
+        ),
     ] = None
     method: Annotated[
         str | None, Field(description="How to go beyond native size; see `GET /v1/models`.")

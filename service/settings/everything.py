@@ -10,7 +10,8 @@ from pydantic import BaseModel, Field, SecretStr
 from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from service.domain.catalog import Catalog, Model
+from service.catalog.file import read_catalog
+from service.domain.catalog import Catalog
 from service.settings.environment import PREFIX, check_lists, check_variables
 from service.settings.sections import (
     ApiSettings,
@@ -77,21 +78,12 @@ class Settings(BaseSettings):
                 yield _variable(name), field
 
     def load_catalog(self) -> Catalog:
-        """Read the catalogue; a relative `source` is a path beside the catalogue file.
+        """Read the catalogue once; what has to know of changes uses a `CatalogFile`.
 
         Raises:
             ValueError: the file is missing or breaks a rule of `Catalog`.
         """
-        try:
-            text = self.catalog.read_text(encoding="utf-8")
-        except OSError as error:
-            raise ValueError(
-                f"cannot read the model catalogue {str(self.catalog)!r} ({error.strerror}); "
-                "set HIDIFFUSION_CATALOG to a JSON file like models/catalog.json"
-            ) from None
-        catalog = Catalog.model_validate_json(text)
-        folder = self.catalog.resolve().parent
-        return Catalog(models=tuple(_located(model, folder) for model in catalog.models))
+        return read_catalog(self.catalog)
 
     def environment(self) -> dict[str, str]:
         """These settings as environment variables, to hand to a child process."""
@@ -109,25 +101,6 @@ def _section(field: FieldInfo) -> type[BaseModel] | None:
 
 def _is_list(field: FieldInfo) -> bool:
     return get_origin(field.annotation) is tuple
-
-
-def _located(model: Model, folder: Path) -> Model:
-    located: dict[str, Any] = {"source": _source(model.source, folder)}
-    for kind in ("loras", "embeddings", "controls"):
-        located[kind] = tuple(
-            entry.model_copy(update={"source": _source(entry.source, folder)})
-            for entry in getattr(model, kind)
-        )
-    if model.ip_adapter is not None:
-        source = _source(model.ip_adapter.source, folder)
-        located["ip_adapter"] = model.ip_adapter.model_copy(update={"source": source})
-    return model.model_copy(update=located)
-
-
-def _source(source: str, folder: Path) -> str:
-    """Absolute, where it lies beside the catalogue; else it is a hub id or absolute already."""
-    local = folder / source
-    return str(local) if local.exists() else source
 
 
 def _flatten(name: str, value: Any) -> Iterator[tuple[str, str]]:

@@ -166,6 +166,7 @@ class ApiSettings(_Section):
     max_connections_per_address: int = Field(
         200, ge=1, description="HTTP connections of one address; proxies and this host may more."
     )
+    a1111_api: bool = Field(True, description="Whether A1111's API is served under /sdapi/v1 too.")
     max_body_bytes: int = Field(1024 * 1024, description="Longest request body accepted.")
     max_upload_bytes: int = Field(20 * 1024 * 1024, description="Longest picture file accepted.")
     max_upload_pixels: int = Field(25_000_000, description="Most pixels of an uploaded picture.")

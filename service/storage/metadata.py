@@ -4,6 +4,7 @@ Every picture says in XMP that a model made it (IPTC's digital source type). The
 given, goes into text chunks of a PNG, and into EXIF and XMP of the other formats.
 """
 
+import io
 import struct
 import zlib
 from collections.abc import Mapping
@@ -13,7 +14,7 @@ from xml.sax.saxutils import escape
 
 import numpy as np
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 
 from service.domain.artifacts import BitDepth, OutputFormat
 from service.storage.encode import encode
@@ -98,6 +99,20 @@ def with_text(png: bytes, text: Mapping[str, str]) -> bytes:
     """
     chunks = b"".join(_text_chunk(keyword, value) for keyword, value in text.items())
     return png[:_PNG_HEAD_BYTES] + chunks + png[_PNG_HEAD_BYTES:]
+
+
+def read_text(png: bytes) -> dict[str, str]:
+    """The text of a PNG that stands before its pixels, which are not decoded; the reverse.
+
+    Raises:
+        ValueError: it is no PNG, or a broken one.
+    """
+    try:
+        with Image.open(io.BytesIO(png), formats=("PNG",)) as picture:
+            found = picture.info
+    except (UnidentifiedImageError, OSError, SyntaxError, Image.DecompressionBombError) as error:
+        raise ValueError(f"it is no PNG that can be read: {error}") from None
+    return {str(name): str(value) for name, value in found.items() if isinstance(value, str)}
 
 
 def _text_chunk(keyword: str, value: str) -> bytes:

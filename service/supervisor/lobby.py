@@ -40,6 +40,10 @@ class Lobby:
         self._passed_over: OrderedDict[str, float] = OrderedDict()
         self._doorbell = records.redis.pubsub(ignore_subscribe_messages=True)
 
+    def serve(self, models: Sequence[str]) -> None:
+        """Look at the lines of these models from now on."""
+        self._models = models
+
     def request(self, generation_id: str) -> ResolvedRequest | None:
         """What a generation asks for; None when it has no record, or none that can be read."""
         found = self._read(generation_id)

@@ -19,7 +19,7 @@ import secrets
 import socket
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
 from types import FrameType
 
@@ -31,6 +31,7 @@ from rq.worker.base import WorkerStatus
 from service import tracing
 from service.application.ports import WorkerInfo
 from service.application.readiness import wait_for
+from service.catalog.file import CatalogFile
 from service.channel import Happened, Message
 from service.domain.errors import RecordUnreadable, Unavailable
 from service.domain.generation import Generation
@@ -84,6 +85,7 @@ class WarmWorker(Worker):
         housekeeping: what this worker does for all, while it is its turn.
         command: what starts the pipeline process; it is given `--channel-fd N` in the end.
         environment: variables for the pipeline process on top of this process's own.
+        offered: tells what is to be served by now; None: the same all the time.
     """
 
     def __init__(
@@ -96,6 +98,7 @@ class WarmWorker(Worker):
         housekeeping: Housekeeping,
         command: Sequence[str] = PIPELINE_COMMAND,
         environment: Mapping[str, str] | None = None,
+        offered: Callable[[], Sequence[str]] | None = None,
     ) -> None:
         super().__init__(
             [queue_name(model, priority) for priority in PRIORITIES for model in models],
@@ -106,6 +109,7 @@ class WarmWorker(Worker):
             log_job_description=False,
         )
         self._models = tuple(models)
+        self._offered = offered
         self._attempts = attempts
         self._settings = settings
         self._pipeline = Pipeline(command, environment or {}, settings.warm_up_seconds)
@@ -167,10 +171,20 @@ class WarmWorker(Worker):
             self.set_state(WorkerStatus.IDLE)
         while not self._stop_requested:
             self._pipeline.tend(POLL_SECONDS)
+            self._serve_what_is_offered()
             self._do_chores()
             if self._pipeline.warm and (taken := self._take()) is not None:
                 return taken
         return None
+
+    def _serve_what_is_offered(self) -> None:
+        """Take on new models; those that went stay, for what still waits for them is to be told."""
+        new = set(self._offered()) - {*self._models} if self._offered else None
+        if new:
+            _log.info("now also serving %s", ", ".join(sorted(new)))
+            self._models = (*self._models, *sorted(new))
+            self._lobby.serve(self._models)
+            self._pulse.soon()
 
     def _take(self) -> tuple[Job, Queue] | None:
         """The job to run next, if there is one now or soon; it stays in its queue until begun."""
@@ -315,7 +329,8 @@ def run_worker(settings: Settings, command: Sequence[str] = PIPELINE_COMMAND) ->
     """
     configure_logging(settings.log_level, settings.log_format, prompts=settings.log_prompts)
     configure_tracing("supervisor", settings.tracing_endpoint)
-    models = settings.worker.models or settings.load_catalog().names
+    catalog = CatalogFile(settings.catalog)
+    models = settings.worker.models or catalog().names
     records = RedisRecords(connect(settings.redis.url), settings.redis)
     wait_for(records.ping)
     WarmWorker(
@@ -326,4 +341,5 @@ def run_worker(settings: Settings, command: Sequence[str] = PIPELINE_COMMAND) ->
         housekeeping=housekeeping_of(settings),
         command=command,
         environment=settings.environment(),
+        offered=None if settings.worker.models else lambda: catalog().names,
     ).run()

@@ -171,6 +171,10 @@ def artifact_message(ref: ArtifactRef) -> artifacts_pb2.Artifact:
     )
 
 
+#: What of a model only the workers need.
+_LOADING = ("family", "revision", "variant", "vae", "scheduler_config")
+
+
 def model_message(status: ModelStatus) -> models_pb2.Model:
     """A model; where its weights lie stays inside."""
     inside: Any = {
@@ -181,6 +185,7 @@ def model_message(status: ModelStatus) -> models_pb2.Model:
         "embeddings": _INSIDE,
     }
     inside |= {"controls": {"__all__": {"source"}}, "ip_adapter": True}
+    inside |= dict.fromkeys(_LOADING, True)
     public = status.model.model_dump(exclude=inside)
     public |= {"image_prompt": status.model.image_prompt}
     message = models_pb2.Model(**public, warm_workers=status.warm_workers, queued=status.queued)

@@ -71,7 +71,7 @@ class GenerationServicer(stubs.GenerationServiceServicer):
         self, request: rpc.CreateGenerationRequest, context: _Context
     ) -> rpc.CreateGenerationResponse:
         """Accept a request."""
-        parsed, key = _parsed(request)
+        parsed, key = self._parsed(request)
         generation = await self._submitted(parsed, partial(self._use_cases.submit, parsed, key))
         return rpc.CreateGenerationResponse(generation=generation_message(generation))
 
@@ -79,7 +79,7 @@ class GenerationServicer(stubs.GenerationServiceServicer):
         self, request: rpc.BatchCreateGenerationsRequest, context: _Context
     ) -> rpc.BatchCreateGenerationsResponse:
         """Accept several pictures of a request."""
-        parsed, key = _parsed(request.request)
+        parsed, key = self._parsed(request.request)
         submit = partial(self._use_cases.submit.batch, parsed, request.n, key)
         accepted = await self._submitted(parsed, submit)
         generations = [generation_message(generation) for generation in accepted]
@@ -238,6 +238,16 @@ class GenerationServicer(stubs.GenerationServiceServicer):
                 resume_token=token if whole else "",
             )
 
+    def _parsed(self, request: rpc.CreateGenerationRequest) -> tuple[GenerationRequest, str | None]:
+        key, fields = request.idempotency_key or None, request_fields(request)
+        if key is not None:
+            key = parse_idempotency_key(key, "idempotency_key")
+        try:
+            return parse_request(fields), key
+        except InvalidRequest as error:
+            more = self._use_cases.submit.further_violations(fields)
+            raise InvalidRequest([*error.violations, *more]) from None
+
     async def _chunks(self, info: ObjectInfo, start: int) -> AsyncIterator[tuple[int, bytes]]:
         for offset in range(start, info.size, CHUNK_BYTES):
             end = min(offset + CHUNK_BYTES, info.size)
@@ -249,13 +259,6 @@ class GenerationServicer(stubs.GenerationServiceServicer):
 
 async def _threaded(use_case: Callable[..., _R], *args: object) -> _R:
     return await asyncio.to_thread(use_case, *args)
-
-
-def _parsed(request: rpc.CreateGenerationRequest) -> tuple[GenerationRequest, str | None]:
-    key = request.idempotency_key or None
-    if key is not None:
-        key = parse_idempotency_key(key, "idempotency_key")
-    return parse_request(request_fields(request)), key
 
 
 def _page_size(asked: int) -> int:

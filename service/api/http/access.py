@@ -1,5 +1,6 @@
 """Who calls over HTTP: read from the Authorization header, or from the page's cookie."""
 
+import base64
 from functools import partial
 from typing import Annotated, cast
 from urllib.parse import urlsplit
@@ -38,6 +39,7 @@ async def use_cases_of(
     """
     access = _access(request)
     if access is None:
+        request.state.use_cases = request.app.state.use_cases
         return cast("UseCases", request.app.state.use_cases)
     reading = request.method in _READING
     token = _token(request, credentials, changing=not reading)
@@ -47,6 +49,7 @@ async def use_cases_of(
         allowance = await run_in_threadpool(count)
         if allowance is not None:
             request.state.more_headers = allowance_headers(allowance)
+    request.state.use_cases = access.use_cases(caller)
     return access.use_cases(caller)
 
 
@@ -90,7 +93,20 @@ def _access(request: Request) -> Access | None:
 def _token(
     request: Request, credentials: HTTPAuthorizationCredentials | None, *, changing: bool
 ) -> str | None:
-    return credentials.credentials if credentials else session_token(request, changing=changing)
+    if credentials:
+        return credentials.credentials
+    return _password(request) or session_token(request, changing=changing)
+
+
+def _password(request: Request) -> str | None:
+    """The key of a client that knows nothing but a user's name and password; any name will do."""
+    kind, _, encoded = request.headers.get("authorization", "").partition(" ")
+    if kind.lower() != "basic":
+        return None
+    try:
+        return base64.b64decode(encoded, validate=True).decode().partition(":")[2]
+    except ValueError:
+        return None
 
 
 def session_token(request: Request, *, changing: bool) -> str | None:

@@ -4,14 +4,16 @@ import asyncio
 from collections.abc import Sequence
 from urllib.parse import urlsplit
 
-from fastapi import FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.telemetry import TelemetryConfig
 from starlette.middleware import Middleware
 from starlette.middleware.cors import CORSMiddleware
 
 from service.api.http import links
+from service.api.http.a1111 import routes as a1111
 from service.api.http.error_handlers import install_error_handlers
 from service.api.http.forms import OVERHEAD_BYTES
+from service.api.http.known_query import only_known_query
 from service.api.http.middleware import BodyLimit, KnownHost, Measure, Prefix, RequestId
 from service.api.http.openapi import install_openapi
 from service.api.http.routes import (
@@ -23,6 +25,7 @@ from service.api.http.routes import (
     models,
     operations,
     problems,
+    recipes,
     session,
     uploads,
     web,
@@ -43,6 +46,7 @@ _ROUTES = (
     models,
     operations,
     problems,
+    recipes,
     session,
     uploads,
     web,
@@ -111,7 +115,10 @@ def create_app(
     app.state.settings = settings
     app.state.stopping = stopping or asyncio.Event()
     for module in _ROUTES:
-        app.include_router(module.router)
+        app.include_router(module.router, dependencies=[Depends(only_known_query)])
+    if settings.a1111_api:
+        app.state.a1111_choices = a1111.Choices()
+        app.include_router(a1111.router, dependencies=[Depends(only_known_query)])
     describe_webhooks(app.webhooks)
     app.mount("/web", web.page_files)
     install_error_handlers(app)
@@ -122,7 +129,14 @@ def create_app(
 def _longer(settings: ApiSettings) -> dict[str, int]:
     """The paths that take pictures, and the longest body of each: an edit may have a mask too."""
     one = settings.max_upload_bytes
-    return {links.UPLOADS: one + OVERHEAD_BYTES, links.EDITS: 2 * one + OVERHEAD_BYTES}
+    encoded = 4 * one // 3
+    return {
+        links.UPLOADS: one + OVERHEAD_BYTES,
+        links.EDITS: 2 * one + OVERHEAD_BYTES,
+        links.RECIPES: one + OVERHEAD_BYTES,
+        "/sdapi/v1/img2img": 2 * encoded + OVERHEAD_BYTES,
+        "/sdapi/v1/png-info": encoded + OVERHEAD_BYTES,
+    }
 
 
 def _known_hosts(settings: ApiSettings, *, open_to_all: bool) -> frozenset[str] | None:

@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from fastapi import FastAPI, Request
+from fastapi.concurrency import run_in_threadpool
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from fastapi.utils import is_body_allowed_for_status_code
@@ -14,12 +15,13 @@ from starlette.requests import ClientDisconnect
 from starlette.responses import Response
 from starlette.routing import Match
 
-from service.api.http import image_errors, problems
+from service.api.http import image_errors, links, problems
 from service.api.http.headers import allowance_headers
 from service.api.http.image_schemas import ImageRequest
 from service.api.http.problems import Problem, ProblemType, Violation
 from service.application.parse import violations_of
 from service.domain.errors import (
+    FieldViolation,
     InvalidRequest,
     RateLimited,
     RecordUnreadable,
@@ -96,7 +98,18 @@ async def _on_validation_error(request: Request, error: Exception) -> Response:
         return _respond(request, problems.UNSUPPORTED_MEDIA_TYPE, detail)
     known = ImageRequest if request.url.path.startswith(image_errors.PREFIX) else GenerationRequest
     violations = violations_of(list(error.errors()), known)
+    if request.url.path.startswith(links.GENERATIONS) and isinstance(error.body, dict):
+        violations += await run_in_threadpool(_further_violations, request, error.body)
     return await _on_service_error(request, InvalidRequest(violations))
+
+
+def _further_violations(request: Request, fields: Mapping[str, Any]) -> list[FieldViolation]:
+    """What is wrong besides with a request that cannot be read, for a caller who may ask."""
+    use_cases = getattr(request.state, "use_cases", None)
+    try:
+        return use_cases.submit.further_violations(fields) if use_cases else []
+    except ServiceError:
+        return []
 
 
 async def _on_http_error(request: Request, error: Exception) -> Response:

@@ -3,9 +3,11 @@
 import re
 from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
+from typing import cast, get_args
 
 from service.application.parse import parse_idempotency_key
 from service.domain.access import Allowance
+from service.domain.artifacts import MEDIA_TYPES, OutputFormat
 
 _WAIT = re.compile(r'(?:^|[,;\s])wait\s*=\s*"?(\d{1,9})"?', re.IGNORECASE)
 _RANGE = re.compile(r"bytes\s*=\s*(\d{0,19})\s*-\s*(\d{0,19})\s*", re.IGNORECASE)
@@ -36,6 +38,20 @@ def preferred_wait(header: str | None) -> int | None:
     """Seconds of the `wait` preference (RFC 7240), or None; other preferences are ignored."""
     found = _WAIT.search(header or "")
     return int(found[1]) if found else None
+
+
+def picture_format(header: str | None) -> OutputFormat | None:
+    """The format of picture that an Accept header asks for before JSON, or None."""
+    for part in (header or "").lower().split(","):
+        media_type = part.partition(";")[0].strip()
+        if media_type in {"application/json", "application/*", "*/*"}:
+            return None
+        if media_type == "image/*":
+            return "png"
+        for name in get_args(OutputFormat):
+            if media_type == MEDIA_TYPES[name]:
+                return cast("OutputFormat", name)
+    return None
 
 
 def leaving_cancels(header: str | None) -> bool:

@@ -199,6 +199,7 @@ class ModelView(View):
     """One model, its limits and defaults, and the state of the workers that serve it."""
 
     name: str = Field(description="Name to use in requests.")
+    aliases: tuple[str, ...] = Field(description="Other names that requests may use.")
     title: str
     native_size: int = Field(description="Side, in pixels, of the squares it was trained on.")
     min_size: int = Field(description="Smallest width and height in pixels.")

@@ -103,6 +103,7 @@ class PipelineServer:
 
     def _run(self, generations: Sequence[Generation]) -> None:
         before = self._what_is_warm()
+        self._pipelines.refresh()
         self._studio.run([self._attempt(generation) for generation in generations])
         for generation in generations:
             self._cancelled.discard((generation.id, generation.attempt))

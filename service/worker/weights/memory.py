@@ -95,32 +95,33 @@ class MemoryModel:
 
     Attributes:
         budget: bytes for weights and runs together.
+        profiles: what each model takes.
     """
 
     def __init__(self, budget: int, profiles: Mapping[str, Profile]) -> None:
         self.budget = budget
-        self._profiles = profiles
+        self.profiles = profiles
 
     def run(self, model: str, pixels: int) -> int:
         """What a run of `pixels` takes beside the weights; 0 when unknown."""
-        profile = self._profiles.get(model)
+        profile = self.profiles.get(model)
         return profile.run(pixels) if profile else 0
 
     def weights(self, model: str) -> int:
         """What the loaded model takes; 0 when unknown."""
-        profile = self._profiles.get(model)
+        profile = self.profiles.get(model)
         return profile.weights if profile else 0
 
     def capacity(self, model: str) -> int | None:
         """Most pixels a run can have when nothing else is loaded; None when unknown."""
-        profile = self._profiles.get(model)
+        profile = self.profiles.get(model)
         if profile is None or not profile.per_pixel:
             return None
         return max(0, int((self.budget - profile.weights - profile.fixed) / profile.per_pixel))
 
     def fits_now(self, model: str, free: int) -> int | None:
         """Most pixels a run can have in `free` bytes, the model being loaded; None if unknown."""
-        profile = self._profiles.get(model)
+        profile = self.profiles.get(model)
         if profile is None or not profile.per_pixel:
             return None
         return max(0, int((free - profile.fixed) / profile.per_pixel))
@@ -128,7 +129,7 @@ class MemoryModel:
     @property
     def capacities(self) -> dict[str, int]:
         """`capacity` of every model for which it is known."""
-        known = {name: self.capacity(name) for name in self._profiles}
+        known = {name: self.capacity(name) for name in self.profiles}
         return {name: pixels for name, pixels in known.items() if pixels is not None}
 
 

@@ -13,8 +13,10 @@ from torch import nn
 
 from hidiffusion.decode import PreviewFactors, fit_preview, known_preview
 from hidiffusion.inf_dit import InfDiTUpscalePipeline
+from service.catalog.file import CatalogFile
 from service.domain.catalog import EngineName, Model
 from service.domain.request import ResolvedRequest
+from service.domain.schedulers import class_of, settings_of
 from service.settings import Settings
 from service.worker.job.failures import (
     ModelUnavailable,
@@ -22,7 +24,6 @@ from service.worker.job.failures import (
     device_is_lost,
     is_out_of_memory,
 )
-from service.worker.weights.adapters import load_embedding
 from service.worker.weights.compiling import checked_backend, compile_unet
 from service.worker.weights.controls import (
     WarmControlNet,
@@ -32,7 +33,8 @@ from service.worker.weights.controls import (
 )
 from service.worker.weights.devices import chosen_device, chosen_dtype
 from service.worker.weights.image_prompts import WarmIpAdapter, load_ip_adapter
-from service.worker.weights.memory import MemoryModel, free_memory, load_profiles
+from service.worker.weights.loading import load_pipeline
+from service.worker.weights.memory import MemoryModel, Profile, free_memory, load_profiles
 
 _log = logging.getLogger(__name__)
 
@@ -78,19 +80,20 @@ class WarmPipeline:
         return sum(weight.nbytes for module in modules for weight in module.parameters())
 
     def use_scheduler(self, name: str) -> None:
-        """Give the pipeline a fresh scheduler of the diffusers class `name`.
+        """Give the pipeline a fresh scheduler: a diffusers class, with variants or without.
 
         Raises:
             UnsupportedRequest: diffusers has no such class, or it does not fit the model.
         """
-        kind = getattr(diffusers, name, None)
+        kind = getattr(diffusers, class_of(name), None)
         if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
             raise UnsupportedRequest(
                 f"scheduler {name!r} is no scheduler class of diffusers {diffusers.__version__}; "
                 f"use one of {', '.join(self.model.schedulers)}"
             )
         build: Any = kind.from_config
-        self.pipe.scheduler = build(self.scheduler_config)
+        changes = self.model.scheduler_config | settings_of(name)
+        self.pipe.scheduler = build(self.scheduler_config, **changes)
 
 
 class Pipelines:
@@ -108,20 +111,43 @@ class Pipelines:
     """
 
     def __init__(self, settings: Settings) -> None:
+        self._settings = settings
         self.device = chosen_device(settings.worker.device)
         self.dtype = chosen_dtype(settings.worker.dtype, self.device)
         self._compile = checked_backend(settings.worker.compile)
         self.loads = 0
         self.evictions = 0
-        self._catalog = settings.load_catalog()
+        self._file = CatalogFile(settings.catalog)
+        self._catalog = self._file()
         self._warm: dict[str, WarmPipeline] = {}
         self._controlnets: dict[str, WarmControlNet] = {}  # by source: models may share one
         self._ip_adapters: dict[str, WarmIpAdapter] = {}
         self._used: dict[str, None] = {}  # the keys of all, the least recently used first
         self.memory = MemoryModel(
             settings.worker.memory_bytes or free_memory(self.device),
-            load_profiles(settings.catalog, self._catalog, self.device, self.dtype),
+            self._profiles(),
         )
+
+    def refresh(self) -> None:
+        """Take in what has changed in the catalogue; not while a run uses a pipeline.
+
+        A pipeline whose entry names other weights than those loaded is dropped.
+        """
+        catalog = self._file()
+        if catalog is self._catalog:
+            return
+        self._catalog = catalog
+        self.memory.profiles = self._profiles()
+        for name, warm in [*self._warm.items()]:
+            entry = catalog.find(name)
+            if entry is None or _weights_of(entry, warm.model) != _weights_of(warm.model, entry):
+                self.forget(name)
+                self.forget(_IP_ADAPTER + name)
+            else:
+                self._warm[name] = replace(warm, model=entry)
+
+    def _profiles(self) -> dict[str, Profile]:
+        return load_profiles(self._settings.catalog, self._catalog, self.device, self.dtype)
 
     @property
     def names(self) -> tuple[str, ...]:
@@ -255,13 +281,14 @@ class Pipelines:
 
     def _load(self, model: Model) -> WarmPipeline:
         _log.info("loading %s from %s", model.name, model.source)
-        loader: Any = _LOADERS[model.engine]
-        pipe = loader.from_pretrained(
-            model.source, dtype=self.dtype, local_files_only=Path(model.source).is_dir()
-        )
+        if model.engine == "latent-diffusion":
+            pipe = load_pipeline(model, self.dtype)
+        else:
+            loader: Any = _LOADERS[model.engine]
+            pipe = loader.from_pretrained(
+                model.source, dtype=self.dtype, local_files_only=Path(model.source).is_dir()
+            )
         self.loads += 1
-        for embedding in model.embeddings:
-            load_embedding(pipe, embedding)
         pipe.to(self.device)
         # Torch multiplies in another order where a weight could be learned, and the first LoRA
         # freezes what it acts on: frozen from the start, the rounding never changes.
@@ -282,6 +309,17 @@ def needs_of(request: ResolvedRequest) -> dict[str, Any]:
     """What a request needs beside its model, as arguments of `Pipelines.get`."""
     names = [control.name for control in request.controls]
     return {"controls": names, "image_prompt": request.image_prompt is not None}
+
+
+def _weights_of(model: Model, of: Model | None = None) -> Any:
+    """What decides which weights a loaded pipeline of `model` holds.
+
+    LoRAs count that `of` offers too: a pipeline loads them when they are first asked for.
+    """
+    names = {lora.name for lora in (of or model).loras} & {lora.name for lora in model.loras}
+    fields = {"source", "revision", "variant", "vae", "embeddings", "ip_adapter", "name"}
+    loras = {lora.name: (lora.source, lora.file) for lora in model.loras if lora.name in names}
+    return model.model_dump(include=fields), loras
 
 
 def _modules(pipe: Any) -> list[nn.Module]:

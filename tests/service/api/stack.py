@@ -130,10 +130,10 @@ def builder(redis_url: str, store: ObjectStore) -> BuildUseCases:
             tenant=tenant, check_storage=records.check_storage,
         )  # fmt: skip
         return UseCases(
-            submit=SubmitGeneration(CATALOG, records, clock, uploads, webhooks),
+            submit=SubmitGeneration(lambda: CATALOG, records, clock, uploads, webhooks),
             cancel=CancelGeneration(records, clock),
             purge=PurgeGeneration(records, store),
-            query=Query(CATALOG, records, store, delivered),
+            query=Query(lambda: CATALOG, records, store, delivered),
             watch=WatchGeneration(records, events, KEEP_ALIVE_SECONDS),
             uploads=uploads,
             tenant=tenant,

@@ -33,7 +33,7 @@ BAD = [
     ({"prompt": ""}, "prompt", ""),
     ({"prompt": "x" * 4001}, "prompt", "at most 4000 characters"),
     ({"negative_prompt": "x" * 4001}, "negative_prompt", "at most 4000 characters"),
-    ({"seed": -1}, "seed", "greater than or equal to 0"),
+    ({"seed": -2}, "seed", "greater than or equal to -1"),
     ({"seed": 2**53}, "seed", "less than or equal to 9007199254740991"),
     ({"bit_depth": 10}, "bit_depth", "png holds 8 or 16 bits"),
     ({"quality": 90}, "quality", "png is lossless"),

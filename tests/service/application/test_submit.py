@@ -71,7 +71,7 @@ def test_a_size_out_of_bounds_names_the_bounds(pixels: int) -> None:
         ("num_inference_steps", 151, "less than or equal to 150"),
         ("guidance_scale", -0.1, "greater than or equal to 0"),
         ("guidance_scale", float("nan"), "finite"),
-        ("seed", -1, "greater than or equal to 0"),
+        ("seed", -2, "greater than or equal to -1"),
         ("seed", 2**53, "less than or equal to"),
         ("prompt", "", "at least 1 character"),
         ("prompt", "x" * 4001, "at most 4000 characters"),

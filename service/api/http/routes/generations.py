@@ -4,11 +4,18 @@ from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Header, Query, Request, Response
+from fastapi.concurrency import run_in_threadpool
 
 from service.api.http import links
+from service.api.http.artifact_responses import artifact_response
 from service.api.http.batch_schemas import BatchRequest, BatchView
 from service.api.http.dependencies import GenerationId, PicturesDep, SettingsDep, UseCasesDep
-from service.api.http.headers import idempotency_key, leaving_cancels, preferred_wait
+from service.api.http.headers import (
+    idempotency_key,
+    leaving_cancels,
+    picture_format,
+    preferred_wait,
+)
 from service.api.http.openapi import problem_responses
 from service.api.http.presence import while_present
 from service.api.http.schemas import GenerationPage, GenerationView
@@ -44,7 +51,12 @@ _LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type
     status_code=202,
     response_model=GenerationView,
     responses={
-        200: {"description": "Final within the preferred wait.", "model": GenerationView},
+        200: {
+            "description": "Final within the preferred wait; with `Accept: image/png`, or another "
+            "type of picture, the picture itself.",
+            "model": GenerationView,
+            "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
+        },
         202: {"description": "Accepted durably.", "headers": _LOCATION},
         **problem_responses(400, 413, 415, 422, 503, 507),
     },
@@ -59,8 +71,11 @@ async def create_generation(
     pictures: PicturesDep,
     idempotency: IdempotencyHeader = None,
     prefer: PreferHeader = None,
-) -> GenerationView:
+) -> GenerationView | Response:
     """Ask for a picture."""
+    wanted = picture_format(http.headers.get("accept"))
+    if wanted is not None and "output_format" not in request.model_fields_set:
+        request = request.model_copy(update={"output_format": wanted})
     submit = partial(use_cases.submit, request, idempotency_key(idempotency))
     generation = await pictures.submitted(use_cases.tenant, request, submit)
     wait = preferred_wait(prefer)
@@ -76,6 +91,9 @@ async def create_generation(
         response.headers["preference-applied"] = f"wait={wait}"
     response.headers["location"] = links.generation(generation.id)
     response.status_code = 200 if generation.status.final else 202
+    if wanted is not None and generation.status is Status.SUCCEEDED:
+        info = await run_in_threadpool(use_cases.query.image, generation.id)
+        return artifact_response(http, use_cases.query, info, dict(response.headers))
     return GenerationView.of(generation)
 
 

@@ -1,0 +1,70 @@
+"""Bring models and small weights to where the catalogue lies."""
+
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from service.catalog.check import is_hub_id
+from service.catalog.inspect import Found
+
+#: Files of a hub repository that a pipeline in diffusers' layout may need.
+_WANTED = ("*.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors")
+_HALF = ("*.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.fp16.safetensors")
+
+
+def download(source: str, target: Path, *, revision: str | None, token: str | None) -> None:
+    """Download a hub's model to a folder, in half precision where there is that.
+
+    Raises:
+        ValueError: `source` is no hub id, or the hub does not give it.
+    """
+    if not is_hub_id(source):
+        raise ValueError(f"{source!r} is no folder, no file, and no hub's OWNER/NAME")
+    try:
+        from huggingface_hub import HfApi, snapshot_download
+    except ImportError:
+        raise ValueError(
+            "huggingface-hub is not installed here; it comes with `pip install hidiffusion[worker]`"
+        ) from None
+    try:
+        names = HfApi(token=token).list_repo_files(source, revision=revision)
+        parts = {n.split("/")[0] for n in names if n.endswith(".safetensors") and "/" in n}
+        halves = {n.split("/")[0] for n in names if n.endswith(".fp16.safetensors") and "/" in n}
+        snapshot_download(
+            source,
+            revision=revision,
+            token=token,
+            local_dir=target,
+            allow_patterns=[*(_HALF if parts and parts == halves else _WANTED)],
+        )
+    except Exception as error:
+        raise ValueError(f"the hub does not give {source!r}: {error}") from None
+
+
+def convert_file(file: Path, target: Path, found: Found, config: str | None) -> None:
+    """Turn a single-file checkpoint into a folder, in a process that loads torch.
+
+    Raises:
+        ValueError: it cannot be converted; says why.
+    """
+    command = [sys.executable, "-m", "service.worker.process.convert"]
+    arguments = [str(file), str(target), found.structure]
+    more = ["--config", config] if config else []
+    done = subprocess.run(
+        [*command, *arguments, *more], capture_output=True, text=True, check=False
+    )
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no word of why"])[-1]
+        raise ValueError(
+            f"{str(file)!r} cannot be converted: {last}. Tokenizers and configurations come from "
+            "the hub; without a network give a folder of such a model as --config"
+        )
+
+
+def bring(path: Path, target: Path) -> None:
+    """Copy a file to where the catalogue lies; it appears when it is whole."""
+    target.parent.mkdir(parents=True, exist_ok=True)
+    unfinished = target.with_name(f".{target.name}.part")
+    shutil.copyfile(path, unfinished)
+    unfinished.replace(target)
