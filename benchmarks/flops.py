@@ -23,8 +23,9 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import models
 from hidiffusion import HiDiffusionConfig, apply_hidiffusion, remove_hidiffusion
+from hidiffusion.clock import Position
 from hidiffusion.unet.families import UNetStructure, resolve
-from hidiffusion.unet.schedule import Position, Size, Stage, stage
+from hidiffusion.unet.schedule import Size, Stage, stage
 
 RESULTS = Path(__file__).parent / "results" / "flops.json"
 STEPS = 50

@@ -97,7 +97,8 @@ def unet_call(
 ) -> Callable[[], object]:
     """Return the U-Net call of one step."""
     arguments = models.arguments(pipe.unet, job["height"], job["pixel_width"], job["batch"])
-    sample, timestep = arguments.pop("sample"), pipe.scheduler.timesteps[step]
+    # A copy is no view of the table, so any step of the run may be called by itself.
+    sample, timestep = arguments.pop("sample"), pipe.scheduler.timesteps[step].clone()
 
     def call() -> None:
         before(step)
@@ -109,10 +110,10 @@ def unet_call(
 
 def permutations(call: Callable[[], object]) -> Callable[[], object]:
     """Return what repeats every token permutation of a U-Net call, and nothing else of it."""
-    from hidiffusion.unet import attention
+    from hidiffusion.unet import windows
 
     calls: list[tuple[Callable[..., object], tuple[Any, ...]]] = []
-    functions = {name: getattr(attention, name) for name in ("partition", "merge")}
+    functions = {name: getattr(windows, name) for name in ("partition", "merge")}
 
     def recorder(function: Callable[..., object]) -> Callable[..., object]:
         def record(*arguments: Any) -> object:
@@ -122,10 +123,10 @@ def permutations(call: Callable[[], object]) -> Callable[[], object]:
         return record
 
     for name, function in functions.items():
-        setattr(attention, name, recorder(function))
+        setattr(windows, name, recorder(function))
     call()
     for name, function in functions.items():
-        setattr(attention, name, function)
+        setattr(windows, name, function)
 
     def replay() -> None:
         for function, arguments in calls:

@@ -10,11 +10,16 @@ Pictures beyond a model's training size, faster, without training:
 
 from hidiffusion.errors import (
     AlreadyAppliedError,
+    ConcurrentCallError,
     HiDiffusionError,
+    InterruptedGenerationError,
     InvalidConfigError,
     MissingSchedulerError,
+    UnannouncedRunWarning,
+    UnknownTimestepError,
     UnplannedCallError,
     UnsupportedModelError,
+    UnsupportedPipelineError,
 )
 
 try:
@@ -24,7 +29,8 @@ try:
         ShiftSchedule,
         random_shifts,
     )
-    from hidiffusion.unet.patch import apply_hidiffusion, patched, remove_hidiffusion
+    from hidiffusion.unet.patch import apply_hidiffusion, is_applied, patched, remove_hidiffusion
+    from hidiffusion.unet.record import Settings
 except ModuleNotFoundError as error:
     if (error.name or "").startswith("hidiffusion"):
         raise
@@ -36,16 +42,25 @@ except ModuleNotFoundError as error:
 
 __all__ = [
     "AlreadyAppliedError",
+    "ConcurrentCallError",
     "HiDiffusionConfig",
     "HiDiffusionError",
+    "InterruptedGenerationError",
     "InvalidConfigError",
     "MissingSchedulerError",
     "ResolvedConfig",
+    "Settings",
     "ShiftSchedule",
+    "UnannouncedRunWarning",
+    "UnknownTimestepError",
     "UnplannedCallError",
     "UnsupportedModelError",
+    "UnsupportedPipelineError",
     "apply_hidiffusion",
+    "is_applied",
     "patched",
     "random_shifts",
     "remove_hidiffusion",
 ]
+
+__version__ = "0.1.0"

@@ -4,8 +4,8 @@ A pipeline iterates over a tensor of timesteps, so the timestep that it gives to
 whose storage *is* the table of the run, whichever pipeline or scheduler runs: table and entry are
 known without waiting for a device. A new table is a new run, and the first entry seen is its begin,
 so image to image and split schedules need no care. A timestep that is no view of a table, such as a
-plain number, is looked up in the scheduler's. Nothing is counted, so a run that is cancelled or
-fails leaves nothing behind.
+plain number, is looked up in the scheduler's, and the whole table is the run. Nothing is counted,
+so a run that is cancelled or fails leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -85,6 +85,7 @@ class Run:
         timesteps: the same as numbers.
         begin: entry of the first call, or None before it.
         announcement: what the pipeline told that began it, or None where none did.
+        told: whether its user was told that none did.
     """
 
     def __init__(self, table: Tensor, announcement: Announcement | None = None) -> None:
@@ -92,6 +93,7 @@ class Run:
         self.timesteps = tuple(float(entry) for entry in table.tolist())
         self.begin: int | None = None
         self.announcement = announcement
+        self.told = False
         self._version = _version(table)
 
     def has(self, timestep: Any) -> bool:
@@ -170,10 +172,14 @@ class Clock:
 
     def _looked_up(self, timestep: float, known: Sequence[Tensor]) -> Tick:
         for table in known:
-            run = next((run for run in self._runs if run.walks(table)), None) or Run(table)
+            run = next((run for run in self._runs if run.announcement and run.walks(table)), None)
+            if run is None:
+                # Nobody iterates here, so any entry may come first: the table is the run.
+                run = Run(table)
+                run.begin, run.told = 0, True
             entry = locate(run.timesteps, timestep).step
             if abs(run.timesteps[entry] - timestep) <= _ROUNDING * max(1.0, abs(timestep)):
-                return self._remember(run).tick(entry)
+                return run.tick(entry)
         raise UnknownTimestepError(
             f"timestep is {timestep:g}, which the scheduler's table of timesteps does not have, so "
             "its place in the run is unknown; call apply_hidiffusion(second) on the pipeline that "

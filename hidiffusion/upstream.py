@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from typing import Any
 
 import torch
 import torch._dynamo
@@ -21,6 +22,7 @@ from diffusers.models.unets.unet_2d_blocks import (
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.models.upsampling import Upsample2D
 from torch import nn
+from torch.utils.hooks import RemovableHandle
 
 __all__ = [
     "RUN_START",
@@ -41,15 +43,20 @@ __all__ = [
     "begin_index",
     "controlnets",
     "guard_hooks",
+    "post_hook",
+    "pre_hook",
     "run_length",
+    "seeds",
     "starts_from_image",
-    "table_index",
     "unwrap",
 ]
 
 #: Pipeline method that every Stable Diffusion pipeline calls once, after the timesteps are set and
 #: before the first U-Net call, with the generator as its first argument.
 RUN_START = "prepare_extra_step_kwargs"
+
+#: Torch counts the ids of hooks from 0 up.
+_SHARED_ID = -17
 
 
 def guard_hooks() -> None:
@@ -87,14 +94,34 @@ def begin_index(scheduler: object) -> int | None:
     return getattr(scheduler, "begin_index", None)
 
 
-def table_index(timestep: torch.Tensor, table: torch.Tensor) -> int | None:
-    """Return the entry of `table` that `timestep` is a view of, without waiting for the device."""
-    if timestep.numel() != 1 or table.dim() != 1 or not table.is_contiguous():
-        return None
-    if timestep.untyped_storage().data_ptr() != table.untyped_storage().data_ptr():
-        return None
-    index = int(timestep.storage_offset() - table.storage_offset())
-    return index if 0 <= index < len(table) else None
+def seeds(generator: object) -> tuple[int, ...] | None:
+    """Return the seeds of the generators given to a pipeline, or None where there are none."""
+    generators = generator if isinstance(generator, list | tuple) else [generator]
+    found = tuple(each.initial_seed() for each in generators if isinstance(each, torch.Generator))
+    return found or None
+
+
+def pre_hook(module: nn.Module, hook: Callable[..., Any]) -> RemovableHandle:
+    """Register a forward pre-hook with keyword arguments; see `_with_shared_id`."""
+    handle = module.register_forward_pre_hook(hook, with_kwargs=True)
+    return _with_shared_id(handle, module._forward_pre_hooks, module._forward_pre_hooks_with_kwargs)
+
+
+def post_hook(module: nn.Module, hook: Callable[..., Any]) -> RemovableHandle:
+    """Register a forward hook; see `_with_shared_id`."""
+    return _with_shared_id(module.register_forward_hook(hook), module._forward_hooks)
+
+
+def _with_shared_id(handle: RemovableHandle, *tables: dict[int, Any]) -> RemovableHandle:
+    """Register a hook under an id that is the same in every module.
+
+    torch.compile guards the ids of a module's hooks, and torch gives each hook another one: blocks
+    that are compiled one by one would share no graph.
+    """
+    for table in tables:
+        table[_SHARED_ID] = table.pop(handle.id)
+    handle.id = _SHARED_ID
+    return handle
 
 
 def controlnets(pipeline: object) -> Iterator[nn.Module]:

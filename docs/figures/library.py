@@ -11,10 +11,11 @@ import torch
 from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 
+from hidiffusion.clock import Position
 from hidiffusion.unet.config import HiDiffusionConfig, ResolvedConfig
 from hidiffusion.unet.families import FAMILIES, UNetStructure, resolve
-from hidiffusion.unet.schedule import DIRECT, Position, Size, Stage, level_sizes, stage
-from hidiffusion.unet.windows import Grid, windows
+from hidiffusion.unet.schedule import DIRECT, Size, Stage, level_sizes, stage
+from hidiffusion.unet.windows import WindowGrid, window_indices
 
 IMAGES = Path(__file__).parents[1] / "images"
 STEPS = 50
@@ -114,7 +115,9 @@ def draw_windows() -> None:
 
 def paint_windows(axes: Axes, height: int, width: int, shift: int) -> None:
     """Colour each token by its window; lighten those that a second window sees as well."""
-    index = windows((height, width), Grid(2, 2), (shift,), batch=1, device=torch.device("cpu"))
+    index = window_indices(
+        (height, width), WindowGrid(2, 2), (shift,), batch=1, device=torch.device("cpu")
+    )
     per_window = index.gather.view(4, -1)
     owner = index.scatter.view(height, width) // per_window.shape[1]
     palette = np.array([mpl.colors.to_rgb(colour) for colour in COLOURS.values()])

@@ -25,6 +25,7 @@ from torch.utils.hooks import RemovableHandle
 from hidiffusion.methods.bands import BoxBand
 from hidiffusion.methods.inner_calls import UNetCall
 from hidiffusion.methods.noise import noise_of
+from hidiffusion.unet.patch import unpatched_calls
 from hidiffusion.unet.sites import find_unet
 from hidiffusion.upstream import BasicTransformerBlock, Transformer2DModel, guard_hooks
 
@@ -105,7 +106,8 @@ class NativeCall:
         branches = call.sample.shape[0] // state.shape[0]
         self.asking = True
         try:
-            call.ask(unet, state.repeat(branches, 1, 1, 1), call.timestep)
+            with unpatched_calls(unet):
+                call.ask(unet, state.repeat(branches, 1, 1, 1), call.timestep)
         finally:
             self.asking = False
 

@@ -28,6 +28,7 @@ from hidiffusion.methods.noise import Noise, clean_prediction, noise_of, predict
 from hidiffusion.methods.passes import Call, Pass, native_pixels, require_enlargement, whole
 from hidiffusion.methods.x0 import NoisyPart, moment_of
 from hidiffusion.options import option
+from hidiffusion.unet.patch import unpatched_calls
 from hidiffusion.unet.schedule import Size, enlargement
 from hidiffusion.unet.sites import find_unet
 
@@ -150,7 +151,8 @@ class PooledModel:
         timestep = shifted_timestep(self._pipe.scheduler.alphas_cumprod, noise)
         self._asking = True
         try:
-            return call.ask(unet, low_state, torch.as_tensor(timestep, device=low_state.device))
+            with unpatched_calls(unet):
+                return call.ask(unet, low_state, torch.as_tensor(timestep, device=low_state.device))
         finally:
             self._asking = False
 

@@ -4,65 +4,38 @@ from __future__ import annotations
 
 import weakref
 from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
 from torch import nn
-from torch.utils.hooks import RemovableHandle
 
 from hidiffusion import upstream
-from hidiffusion.errors import AlreadyAppliedError, MissingSchedulerError
-from hidiffusion.unet.attention import WindowMerge, WindowPartition
-from hidiffusion.unet.config import HiDiffusionConfig, ResolvedConfig
-from hidiffusion.unet.families import resolve
-from hidiffusion.unet.plan import CallState, ForgetCall, PlanCall, WindowPlace
-from hidiffusion.unet.resolution import (
-    FitResiduals,
-    NativeControl,
-    Pool,
-    SkipUnheard,
-    SparseDownsample,
-    Unpool,
-    UpsampleTo,
+from hidiffusion.clock import Announcement
+from hidiffusion.errors import AlreadyAppliedError
+from hidiffusion.unet.config import HiDiffusionConfig
+from hidiffusion.unet.controlnet import ControlPatch, ControlUser
+from hidiffusion.unet.record import (
+    RECORD,
+    AttachedPipeline,
+    Settings,
+    TellOnce,
+    UNetPatch,
+    forget_gone,
+    patch_unet,
+    record_of,
+    resolved_for,
 )
-from hidiffusion.unet.sites import Sites, dissect, find_unet, structure
+from hidiffusion.unet.sites import find_unet
 
 Model = TypeVar("Model")
-
-#: Attribute of a patched U-Net and of a patched pipeline that holds the record.
-_RECORD = "_hidiffusion"
-
-
-@dataclass(frozen=True)
-class Request:
-    """What was asked for: equal requests make applying twice the same as once."""
-
-    raunet: bool
-    window_attention: bool
-    config: HiDiffusionConfig
-
-
-@dataclass
-class UNetRecord:
-    """What was done to a U-Net."""
-
-    request: Request
-    resolved: ResolvedConfig
-    state: CallState
-    handles: list[RemovableHandle] = field(default_factory=list)
-
-    def undo(self) -> None:
-        """Take every hook back."""
-        while self.handles:
-            self.handles.pop().remove()
 
 
 def apply_hidiffusion(
     model: Model,
-    *,
     raunet: bool = True,
     window_attention: bool = True,
+    *,
     config: HiDiffusionConfig | None = None,
     seed: int | tuple[int, ...] | None = None,
     scheduler: Any = None,
@@ -71,8 +44,8 @@ def apply_hidiffusion(
 ) -> Model:
     """Make a pipeline or a U-Net draw pictures beyond its training size, faster.
 
-    Pictures of native size or less come out bit-equal to the unpatched model. Applying the same
-    again changes nothing.
+    Pictures of native size or less come out bit-equal to the unpatched model. Applying again
+    replaces the settings.
 
     Args:
         model: a diffusers pipeline with a `UNet2DConditionModel`, or such a U-Net.
@@ -90,33 +63,22 @@ def apply_hidiffusion(
     Raises:
         UnsupportedModelError: the model has no U-Net of a known family.
         InvalidConfigError: a setting contradicts the model.
-        MissingSchedulerError: RAU-Net has nothing to tell it where a step stands.
-        AlreadyAppliedError: applied before with other settings.
+        AlreadyAppliedError: another pipeline of this U-Net has it with other settings.
     """
     asked = config or HiDiffusionConfig()
-    request = Request(
+    settings = Settings(
         raunet=raunet if apply_raunet is None else apply_raunet,
         window_attention=window_attention if apply_window_attn is None else apply_window_attn,
         config=asked if seed is None else replace(asked, seed=seed),
     )
-    unet = find_unet(model)
-    record: UNetRecord | None = getattr(unet, _RECORD, None)
-    if record is None:
-        record = _patch_unet(unet, request, scheduler or getattr(model, "scheduler", None))
-    elif record.request != request:
-        raise AlreadyAppliedError(
-            f"HiDiffusion is applied with {record.request}; asked was {request}; call "
-            "remove_hidiffusion first"
-        )
-    if scheduler is not None:
-        record.state.use(scheduler)
-    if not isinstance(model, nn.Module):
-        _patch_pipeline(model, record)
+    _apply(model, settings, scheduler)
     return model
 
 
 def remove_hidiffusion(model: Model) -> Model:
     """Take the method back: the model computes bit for bit what it did before.
+
+    It is taken from the U-Net and from every pipeline that has it, whichever of them is given.
 
     Args:
         model: a pipeline or U-Net, patched or not.
@@ -128,140 +90,202 @@ def remove_hidiffusion(model: Model) -> Model:
         UnsupportedModelError: the model has no U-Net.
     """
     unet = find_unet(model)
-    record: UNetRecord | None = getattr(unet, _RECORD, None)
-    if record is not None:
-        record.undo()
-        delattr(unet, _RECORD)
-    start = vars(model).get(upstream.RUN_START)
-    if isinstance(start, RunStart):
-        start.undo()
-        delattr(model, upstream.RUN_START)
+    mine = _pipeline_patch_of(model)
+    for record in (None if mine is None else mine.record, record_of(unet)):
+        if record is not None:
+            record.undo()
+    forget_gone(unet)
     return model
 
 
+def is_applied(model: object) -> Settings | None:
+    """Return the settings that a pipeline or U-Net has the method with, or None without it.
+
+    Raises:
+        UnsupportedModelError: the model has no U-Net.
+    """
+    record = record_of(find_unet(model))
+    return None if record is None else record.settings
+
+
 @contextmanager
-def patched(model: Model, **arguments: Any) -> Iterator[Model]:
+def patched(model: Model, *arguments: Any, **named: Any) -> Iterator[Model]:
     """Apply the method inside a `with` block, and leave the model as it was found.
 
     Args:
         model: a pipeline or U-Net.
-        **arguments: those of `apply_hidiffusion`.
+        *arguments: those of `apply_hidiffusion`.
+        **named: the same by name.
 
     Yields:
         The model itself, patched.
     """
-    applied_before = hasattr(find_unet(model), _RECORD)
-    apply_hidiffusion(model, **arguments)
+    before = is_applied(model)
+    attached = _pipeline_patch_of(model) is not None
+    apply_hidiffusion(model, *arguments, **named)
     try:
         yield model
     finally:
-        if not applied_before:
+        mine = _pipeline_patch_of(model)
+        if before is None:
             remove_hidiffusion(model)
-
-
-class RunStart:
-    """Stands in front of the pipeline method that begins a run: notes the run and its seeds."""
-
-    def __init__(self, pipeline: Any) -> None:
-        self.pipeline = weakref.ref(pipeline)
-        self.handles: list[RemovableHandle | SkipUnheard] = []
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        pipeline: Any = self.pipeline()
-        record: UNetRecord | None = getattr(find_unet(pipeline), _RECORD, None)
-        if record is None:  # removed through the U-Net or another pipeline that has it
-            self.undo()
         else:
-            record.state.begin(pipeline, kwargs.get("generator", args[0] if args else None))
-            self.attend_to_controlnets(record)
-        return getattr(type(pipeline), upstream.RUN_START)(pipeline, *args, **kwargs)
+            _apply(model, before, None)
+        if before is not None and mine is not None and not attached:
+            mine.detach()
+
+
+def unpatched_calls(model: object) -> AbstractContextManager[None]:
+    """Leave the calls of a U-Net, patched or not, as they are inside a `with` block."""
+    record = record_of(find_unet(model))
+    return nullcontext() if record is None else record.state.bypassed()
+
+
+class PipelinePatch:
+    """What was done to a pipeline.
+
+    It stands in front of the method that begins a run, to tell the clock of it, and keeps the
+    ControlNets that the pipeline has. It goes with its pipeline.
+    """
+
+    def __init__(self, pipeline: Any, record: UNetPatch) -> None:
+        self.record = record
+        self.name = object()
+        self.controls: list[ControlPatch] = []
+        self._attach(pipeline)
+        setattr(pipeline, RECORD, self)
+        if hasattr(type(pipeline), upstream.RUN_START):
+            setattr(pipeline, upstream.RUN_START, self)
+
+    def _attach(self, pipeline: Any) -> None:
+        self.pipeline = weakref.ref(pipeline)
+        self._finalizer = weakref.finalize(pipeline, self._collected)
+        self._finalizer.atexit = False
+        self.record.pipelines.append(self)
+        self.record.state.follow(pipeline)
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"pipeline": self.pipeline(), "handles": self.handles}
+        kept = {name: getattr(self, name) for name in ("record", "name", "controls")}
+        return kept | {"pipeline": self.pipeline()}
 
     def __setstate__(self, state: dict[str, Any]) -> None:
-        self.pipeline = weakref.ref(state["pipeline"])
-        self.handles = state["handles"]
+        pipeline = state.pop("pipeline")
+        self.__dict__.update(state)
+        self._attach(pipeline)
 
-    def attend_to_controlnets(self, record: UNetRecord) -> None:
-        """Have every ControlNet the pipeline has now run at native size, while it is heard."""
-        if not record.request.raunet:
-            return
-        for controlnet in upstream.controlnets(self.pipeline()):
-            control = _native_control(controlnet)
-            if control is None:
-                control = NativeControl(record.state)
-                hook = controlnet.register_forward_pre_hook(control, with_kwargs=True)
-                self.handles += [hook, SkipUnheard(controlnet, control)]
-            control.state = record.state
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        """Begin a run: `prepare_extra_step_kwargs`, with the generator as its first argument."""
+        pipeline: Any = self.pipeline()
+        patch = self
+        if record_of(find_unet(pipeline)) is not self.record:
+            # The U-Net was exchanged: the method follows the pipeline that it was applied to.
+            patch = _apply(pipeline, self.record.settings, None) or self
+        patch.begin(pipeline, kwargs.get("generator", args[0] if args else None))
+        return getattr(type(pipeline), upstream.RUN_START)(pipeline, *args, **kwargs)
 
-    def undo(self) -> None:
-        """Take the hooks of the ControlNets back."""
-        while self.handles:
-            self.handles.pop().remove()
-
-
-def _patch_pipeline(pipeline: Any, record: UNetRecord) -> None:
-    record.state.follow(pipeline)
-    if hasattr(type(pipeline), upstream.RUN_START):
-        start = vars(pipeline).get(upstream.RUN_START)
-        if not isinstance(start, RunStart):
-            start = RunStart(pipeline)
-            setattr(pipeline, upstream.RUN_START, start)
-        start.attend_to_controlnets(record)
-
-
-def _plan_calls(module: nn.Module, state: CallState) -> list[RemovableHandle]:
-    return [
-        module.register_forward_pre_hook(PlanCall(state), with_kwargs=True, prepend=True),
-        module.register_forward_hook(ForgetCall(state), always_call=True),
-    ]
-
-
-def _native_control(controlnet: nn.Module) -> NativeControl | None:
-    hooks = controlnet._forward_pre_hooks.values()
-    return next((hook for hook in hooks if isinstance(hook, NativeControl)), None)
-
-
-def _patch_unet(unet: nn.Module, request: Request, scheduler: Any) -> UNetRecord:
-    resolved = resolve(request.config, structure(unet))
-    if not request.raunet:
-        resolved = replace(resolved, rad_level=None, pool_level=None)
-    if not request.window_attention:
-        resolved = replace(resolved, window_levels=())
-    needs_position = resolved.rad_level is not None or resolved.pool_level is not None
-    if needs_position and scheduler is None and resolved.timesteps is None:
-        raise MissingSchedulerError(
-            f"found {type(unet).__name__} without a scheduler, which tells RAU-Net where a step "
-            "stands; apply to a pipeline, or give scheduler= or HiDiffusionConfig(timesteps=...)"
+    def begin(self, pipeline: Any, generator: Any) -> None:
+        """Tell the clock of a run, and see which ControlNets the pipeline has now."""
+        state = self.record.state
+        told = Announcement(
+            pipeline=self.name,
+            seeds=upstream.seeds(generator),
+            from_image=upstream.starts_from_image(pipeline),
+            length=lambda: upstream.run_length(self.pipeline()),
         )
-    upstream.guard_hooks()
-    sites = dissect(unet, resolved)
-    places = [WindowPlace(site.level, site.inner) for site in sites.windows]
-    state = CallState(resolved, places, needs_position=needs_position)
-    state.use(scheduler)
-    record = UNetRecord(request, resolved, state, _plan_calls(unet, state))
-    record.handles += _attach_windows(sites, state)
-    if request.raunet:
-        record.handles += _attach_raunet(sites, state)
-    setattr(unet, _RECORD, record)
+        state.announce(pipeline, told)
+        self.attend_to_controlnets(pipeline)
+
+    def attend_to_controlnets(self, pipeline: Any) -> None:
+        """Have every ControlNet the pipeline has now run at native size, in its part of the run."""
+        if not self.record.settings.raunet:
+            return
+        now = [ControlPatch.of(controlnet) for controlnet in upstream.controlnets(pipeline)]
+        for gone in self.controls:
+            if gone not in now:
+                gone.release(self.name)
+        for control in now:
+            control.add(ControlUser(self.name, self.record.state))
+        self.controls = now
+
+    def detach(self) -> None:
+        """Leave the pipeline and its ControlNets as they were; the U-Net keeps what it has."""
+        self._finalizer.detach()
+        pipeline = self.pipeline()
+        for name in (RECORD, upstream.RUN_START):
+            if pipeline is not None and vars(pipeline).get(name) is self:
+                delattr(pipeline, name)
+        while self.controls:
+            self.controls.pop().release(self.name)
+        self.record.pipelines = [each for each in self.record.pipelines if each is not self]
+        self.record.state.leave(pipeline)
+
+    def _collected(self) -> None:
+        """The pipeline is gone: the last one takes the method with it, and the U-Net says so."""
+        self.detach()
+        unet = None if self.record.unet is None else self.record.unet()
+        if self.record.undo_if_orphaned() and unet is not None:
+            TellOnce(unet)
+
+
+def _pipeline_patch_of(model: object) -> PipelinePatch | None:
+    found = None if isinstance(model, nn.Module) else vars(model).get(RECORD)
+    return found if isinstance(found, PipelinePatch) else None
+
+
+def _apply(model: Any, settings: Settings, scheduler: Any) -> PipelinePatch | None:
+    """Patch the U-Net of a model; return what was done to the model if it is a pipeline."""
+    unet = find_unet(model)
+    by_itself = isinstance(model, nn.Module)
+    mine, record = _pipeline_patch_of(model), record_of(unet)
+    if mine is not None and mine.record is not record:
+        mine.detach()  # from the U-Net that the pipeline had before
+        mine.record.undo_if_orphaned()
+        mine = None
+    if record is not None and record.settings != settings:
+        others = [each for each in record.pipelines if each is not mine]
+        if others and not by_itself:
+            raise AlreadyAppliedError(_difference(record.settings, others[0], settings))
+        record = _replaced(unet, record, settings)
+    if record is None:
+        forget_gone(unet)
+        record = patch_unet(unet, settings)
+    if scheduler is not None:
+        record.state.use(scheduler)
+    record.by_itself = record.by_itself or by_itself
+    if by_itself:
+        return None
+    mine = _pipeline_patch_of(model) or PipelinePatch(model, record)
+    mine.attend_to_controlnets(model)
+    return mine
+
+
+def _replaced(unet: nn.Module, old: UNetPatch, settings: Settings) -> UNetPatch:
+    """Patch a U-Net with other settings, for all that it was patched for."""
+    resolved_for(unet, settings)  # what is refused is refused before anything is undone
+    pipelines = [each.pipeline() for each in old.pipelines]
+    old.undo()
+    record = patch_unet(unet, settings)
+    record.by_itself = old.by_itself
+    record.state.use(old.state.given_scheduler)
+    for pipeline in pipelines:
+        if pipeline is not None:
+            PipelinePatch(pipeline, record).attend_to_controlnets(pipeline)
     return record
 
 
-def _attach_windows(sites: Sites, state: CallState) -> Iterator[RemovableHandle]:
-    for block, site in enumerate(sites.windows):
-        split = WindowPartition(state, block)
-        yield site.attention.register_forward_pre_hook(split, with_kwargs=True)
-        yield site.attention.register_forward_hook(WindowMerge(state, block))
-
-
-def _attach_raunet(sites: Sites, state: CallState) -> Iterator[RemovableHandle]:
-    fit = FitResiduals(state, sites.pairs, sites.attends)
-    yield sites.unet.register_forward_pre_hook(fit, with_kwargs=True)
-    if sites.downsampler is not None:
-        yield sites.downsampler.register_forward_pre_hook(SparseDownsample(state))
-    if sites.pool is not None and sites.unpool is not None:
-        yield sites.pool.register_forward_hook(Pool(state))
-        yield sites.unpool.register_forward_hook(Unpool(state))
-    for upsampler, level in sites.upsamplers:
-        yield upsampler.register_forward_pre_hook(UpsampleTo(state, level))
+def _difference(has: Settings, other: AttachedPipeline, asked: Settings) -> str:
+    """Say which settings another pipeline of the U-Net has, those that differ alone."""
+    pairs = [
+        (name, getattr(has, name), getattr(asked, name)) for name in ("raunet", "window_attention")
+    ]
+    pairs += [
+        (f"config.{entry.name}", getattr(has.config, entry.name), getattr(asked.config, entry.name))
+        for entry in fields(HiDiffusionConfig)
+    ]
+    told = "; ".join(
+        f"{name} is {old!r} there, asked was {new!r}" for name, old, new in pairs if old != new
+    )
+    return (
+        f"another pipeline of this U-Net, a {type(other.pipeline()).__name__}, has HiDiffusion "
+        f"with other settings: {told}; call remove_hidiffusion on it first"
+    )

@@ -1,130 +1,131 @@
 """What one U-Net call knows: its stage, its map sizes and its window indices.
 
-The plan is made anew at the start of every call from the call's own arguments, the scheduler and
-the run it belongs to, and is gone at its end. Hooks read it; nothing in the U-Net is changed.
+The plan is made anew at the start of every call from the call's own arguments and the clock, and is
+gone at its end. Hooks read it; nothing in the U-Net is changed.
 """
 
 from __future__ import annotations
 
+import threading
+import warnings
 import weakref
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import nn
 
-from hidiffusion.clock import Position, locate
-from hidiffusion.errors import InvalidConfigError, MissingSchedulerError, UnplannedCallError
+from hidiffusion.clock import Announcement, Clock, Position, Run, as_number, locate
+from hidiffusion.errors import (
+    ConcurrentCallError,
+    InvalidConfigError,
+    MissingSchedulerError,
+    UnannouncedRunWarning,
+    UnknownTimestepError,
+    UnplannedCallError,
+    UnsupportedModelError,
+)
 from hidiffusion.unet.config import ResolvedConfig
-from hidiffusion.unet.schedule import Level, Size, Stage, level_sizes, stage
-from hidiffusion.unet.windows import Grid, Windows, windows
-from hidiffusion.upstream import begin_index, run_length, starts_from_image, table_index
+from hidiffusion.unet.schedule import DIRECT, Level, Size, Stage, enlargement, level_sizes, stage
+from hidiffusion.unet.windows import WindowedAttention, WindowGrid, window_indices
+from hidiffusion.upstream import RUN_START
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Everything the hooks need during one U-Net call.
+    """What the hooks need during one U-Net call.
 
     Attributes:
         stage: the mechanisms that act.
         levels: map sizes of each level.
-        windows: for each windowed block in order, its partition; empty where windows do not act.
     """
 
     stage: Stage
     levels: tuple[Level, ...]
-    windows: tuple[Windows, ...]
-
-
-class Run:
-    """One call of a pipeline: who runs, with which seeds, over which table of timesteps."""
-
-    def __init__(self, pipeline: Any, generator: object) -> None:
-        self.pipeline = weakref.ref(pipeline)
-        self.table: torch.Tensor = pipeline.scheduler.timesteps
-        self.seeds = _seeds(generator)
-        self.from_image = starts_from_image(pipeline)
-        self.first: int | None = None
-
-    @property
-    def current(self) -> bool:
-        """Whether the scheduler still holds the table that this run began with."""
-        pipeline = self.pipeline()
-        return pipeline is not None and pipeline.scheduler.timesteps is self.table
-
-    def bounds(self, scheduler: Any, index: int) -> tuple[int, int]:
-        """Return where the run begins and ends in the table, for a call at entry ``index``.
-
-        A scheduler without a begin index leaves the first call of the run to tell the begin.
-        """
-        if self.first is None:
-            self.first = index
-        begin = begin_index(scheduler)
-        begin = self.first if begin is None else begin
-        length = run_length(self.pipeline())
-        end = len(self.table) if length is None else begin + length
-        return begin, min(end, len(self.table))
-
-
-def _seeds(generator: object) -> tuple[int, ...] | None:
-    generators = generator if isinstance(generator, list | tuple) else [generator]
-    seeds = tuple(g.initial_seed() for g in generators if isinstance(g, torch.Generator))
-    return seeds or None
 
 
 @dataclass(frozen=True)
-class WindowPlace:
-    """A windowed block: its level, and whether it lies between pooling and unpooling."""
+class WindowedBlock:
+    """A self-attention with windows: its hooks, its level, and whether it is in the pooled part."""
 
+    attention: WindowedAttention
     level: int
     inner: bool
 
 
 class CallState:
-    """The state that the hooks of one U-Net share."""
+    """The state that the hooks of one U-Net share.
+
+    Attributes:
+        resolved: the settings.
+        clock: tells which step of which run a call is.
+        given_scheduler: the one given for a U-Net without a pipeline.
+        plan: of the call under way, or None.
+    """
 
     def __init__(
-        self, resolved: ResolvedConfig, places: Sequence[WindowPlace], *, needs_position: bool
+        self, resolved: ResolvedConfig, blocks: Sequence[WindowedBlock], *, needs_position: bool
     ) -> None:
         self.resolved = resolved
-        self.places = tuple(places)
-        self.needs_position = needs_position
+        self.clock = Clock()
         self.plan: Plan | None = None
-        self._reset_links()
+        self._blocks = tuple(blocks)
+        self._needs_position = needs_position
+        self.given_scheduler: Any = None
+        self._start_afresh()
 
-    def _reset_links(self) -> None:
-        self._scheduler: Any = None
-        self._owner: weakref.ref[Any] | None = None
-        self._run: Run | None = None
-        self._table: tuple[torch.Tensor, int, tuple[float, ...]] | None = None
+    def _start_afresh(self) -> None:
+        self._pipelines: list[weakref.ref[Any]] = []
+        self._lock = threading.Lock()
+        self._caller: threading.Thread | None = None
+        self._bypassed = False
 
     def __getstate__(self) -> dict[str, Any]:
         """Keep the scheduler, drop what belongs to a call or to a pipeline."""
-        state = self.__dict__.copy()
-        state.update(plan=None, _owner=None, _run=None, _table=None, _scheduler=self.scheduler)
-        return state
+        dropped = ("_pipelines", "_lock", "_caller", "_bypassed")
+        state = {name: each for name, each in self.__dict__.items() if name not in dropped}
+        return state | {"plan": None, "given_scheduler": next(self._schedulers(), None)}
 
-    @property
-    def scheduler(self) -> Any:
-        """The scheduler of the running pipeline, else of the one applied to, else the given one."""
-        for link in (self._run.pipeline if self._run else None, self._owner):
-            pipeline = link() if link is not None else None
-            if pipeline is not None:
-                return pipeline.scheduler
-        return self._scheduler
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self._start_afresh()
 
     def follow(self, pipeline: Any) -> None:
         """Take the scheduler from a pipeline, also after it is exchanged there."""
-        self._owner = weakref.ref(pipeline)
+        others = [link for link in self._pipelines if link() not in (None, pipeline)]
+        self._pipelines = [weakref.ref(pipeline), *others]
+
+    def leave(self, pipeline: Any) -> None:
+        """Forget a pipeline."""
+        self._pipelines = [link for link in self._pipelines if link() not in (None, pipeline)]
 
     def use(self, scheduler: Any) -> None:
-        """Take this scheduler."""
-        self._scheduler = scheduler
+        """Take this scheduler where no pipeline has one."""
+        self.given_scheduler = scheduler
 
-    def begin(self, pipeline: Any, generator: object) -> None:
-        """Note that a pipeline starts a run."""
-        self._run = Run(pipeline, generator)
+    def _schedulers(self) -> Iterator[Any]:
+        for link in self._pipelines:
+            pipeline = link()
+            if pipeline is not None:
+                yield pipeline.scheduler
+        if self.given_scheduler is not None:
+            yield self.given_scheduler
+
+    @contextmanager
+    def bypassed(self) -> Iterator[None]:
+        """Leave the U-Net's calls inside a `with` block as they are."""
+        before, self._bypassed = self._bypassed, True
+        try:
+            yield
+        finally:
+            self._bypassed = before
+
+    def announce(self, pipeline: Any, announcement: Announcement) -> None:
+        """Note that a pipeline begins a run."""
+        self.follow(pipeline)
+        self.clock.announce(pipeline.scheduler.timesteps, announcement)
 
     def required(self) -> Plan:
         """Return the plan of the call that is under way.
@@ -148,73 +149,99 @@ class CallState:
             controlled: whether a ControlNet takes part.
 
         Raises:
-            MissingSchedulerError: nothing tells the position of the call.
+            ConcurrentCallError: another call is under way.
+            MissingSchedulerError, UnknownTimestepError: nothing tells the position of the call.
         """
+        self._take()
         size = Size(*sample.shape[-2:])
-        time, position = self._position(timestep)
-        run = self._current_run()
-        controlled = controlled and not (run is not None and run.from_image)
-        active = stage(self.resolved, size, position, controlled=controlled)
+        if self._bypassed or enlargement(size, self.resolved.native_size) <= 1:
+            active, time, step, run = DIRECT, 0.0, 0, None
+        else:
+            time, position, run = self._position(timestep, controlled=controlled)
+            step = position.step
+            told = None if run is None else run.announcement
+            controlled = controlled and not (told is not None and told.from_image)
+            active = stage(self.resolved, size, position, controlled=controlled)
         levels = level_sizes(self.resolved, size, active)
-        partitions: tuple[Windows, ...] = ()
-        if active.windows and self.places:
-            partitions = self._windows(sample, levels, time, position.step)
-        self.plan = Plan(active, levels, partitions)
+        self._cut_windows(sample, active, levels, time=time, step=step, run=run)
+        self.plan = Plan(active, levels)
 
-    def hears_control(self, sample: torch.Tensor, timestep: Any) -> bool:
-        """Tell whether the U-Net call on this sample, at this timestep, will use a ControlNet."""
-        _, position = self._position(timestep)
-        return stage(self.resolved, Size(*sample.shape[-2:]), position).control
+    def _take(self) -> None:
+        """Let one thread call; a call that ended without a word, as by Ctrl+C, is over."""
+        with self._lock:
+            caller, this = self._caller, threading.current_thread()
+            if caller is not None and caller is not this and caller.is_alive():
+                raise ConcurrentCallError(
+                    "the U-Net is called while a call of it is under way in the thread "
+                    f"{caller.name!r}; one U-Net serves one call at a time: give each thread a "
+                    "U-Net of its own, or let them take turns"
+                )
+            self._caller = this
+
+    def control_active(self, size: Size, timestep: Any, pipeline: object) -> bool | None:
+        """Tell whether the U-Net will use what a ControlNet answers at this timestep.
+
+        Returns:
+            None where the call is none of this pipeline's run.
+        """
+        run = self.clock.announced_by(timestep, pipeline)
+        if run is None:
+            return None
+        if self._bypassed:
+            return True
+        _, position, _ = self._position(timestep, controlled=True)
+        return stage(self.resolved, size, position).control
 
     def finish(self) -> None:
-        """Forget the call."""
+        """Forget the call, if it is this thread's."""
+        if self._caller is not threading.current_thread():
+            return
         self.plan = None
+        for block in self._blocks:
+            block.attention.forget()
+        self._caller = None
 
-    def _position(self, timestep: Any) -> tuple[float, Position]:
-        table = self.resolved.timesteps
-        if table is not None:
-            time = _number(timestep)
-            return time, locate(table, time)
-        scheduler = self.scheduler
-        tensor = getattr(scheduler, "timesteps", None)
-        if tensor is None or not len(tensor):
-            if self.needs_position:
-                raise MissingSchedulerError(
-                    f"the scheduler is {scheduler!r}, without a table of timesteps; apply to a "
-                    "pipeline, or give scheduler= or HiDiffusionConfig(timesteps=...)"
-                )
-            return _number(timestep), Position(0, 1)
-        return self._position_in(scheduler, tensor, timestep)
+    def _position(self, timestep: Any, *, controlled: bool) -> tuple[float, Position, Run | None]:
+        if self.resolved.timesteps is not None:
+            time = as_number(timestep)
+            return time, locate(self.resolved.timesteps, time), None
+        tables = [getattr(scheduler, "timesteps", None) for scheduler in self._schedulers()]
+        try:
+            tick = self.clock.at(timestep, tables)
+        except UnknownTimestepError as unknown:
+            if not self._needs_position:
+                return as_number(timestep), Position(0, 1), None
+            if any(table is not None and len(table) for table in tables):
+                raise
+            raise MissingSchedulerError(
+                "the U-Net has no scheduler with a table of timesteps; apply to a pipeline, or "
+                "give scheduler= or HiDiffusionConfig(timesteps=...)"
+            ) from unknown
+        self._tell_of(tick.run, controlled=controlled)
+        return tick.timestep, tick.position, tick.run
 
-    def _position_in(
-        self, scheduler: Any, tensor: torch.Tensor, timestep: Any
-    ) -> tuple[float, Position]:
-        table = self._host(tensor)
-        entry = table_index(timestep, tensor) if isinstance(timestep, torch.Tensor) else None
-        time = _number(timestep) if entry is None else table[entry]
-        run = self._current_run()
-        if run is None:
-            begin, end = begin_index(scheduler) or 0, len(table)
-        else:
-            begin, end = run.bounds(scheduler, locate(table, time).step if entry is None else entry)
-        return time, locate(table[begin:end], time)
+    def _tell_of(self, run: Run, *, controlled: bool) -> None:
+        """Warn, once a run, of one that no pipeline announced, where that leaves something open."""
+        pipelines = [link() for link in self._pipelines]
+        if run.announcement is not None or run.told or not any(pipelines):
+            return
+        announces = any(hasattr(type(each), RUN_START) for each in pipelines)
+        if not announces and not controlled and self.resolved.seed is not None:
+            return
+        run.told = True
+        warnings.warn(
+            "HiDiffusion acts in a run of a pipeline that it is not applied to: its generator's "
+            "seed and its end are unknown, and its ControlNets run at full size; call "
+            "apply_hidiffusion(second) on that pipeline too, or give seed= for one, such as a "
+            "ModularPipeline, that tells nothing of its runs",
+            UnannouncedRunWarning,
+            stacklevel=2,
+        )
 
-    def _host(self, tensor: torch.Tensor) -> tuple[float, ...]:
-        """Copy the table to the host once for each table, not once for each call."""
-        known = self._table
-        if known is None or known[0] is not tensor or known[1] != tensor._version:
-            values = tuple(float(value) for value in tensor.tolist())
-            self._table = known = (tensor, tensor._version, values)
-        return known[2]
-
-    def _current_run(self) -> Run | None:
-        return self._run if self._run is not None and self._run.current else None
-
-    def _seeds(self, batch: int) -> tuple[int, ...]:
+    def _seeds(self, batch: int, run: Run | None) -> tuple[int, ...]:
         seeds = self.resolved.seed
-        if seeds is None:
-            run = self._current_run()
-            seeds = run.seeds if run is not None else None
+        if seeds is None and run is not None and run.announcement is not None:
+            seeds = run.announcement.seeds
         seeds = (seeds,) if isinstance(seeds, int) else seeds or (0,)
         if batch % len(seeds):
             raise InvalidConfigError(
@@ -222,28 +249,37 @@ class CallState:
             )
         return seeds
 
-    def _windows(
-        self, sample: torch.Tensor, levels: Sequence[Level], time: float, step: int
-    ) -> tuple[Windows, ...]:
+    def _cut_windows(
+        self,
+        sample: torch.Tensor,
+        active: Stage,
+        levels: Sequence[Level],
+        *,
+        time: float,
+        step: int,
+        run: Run | None,
+    ) -> None:
+        if not active.windows or not self._blocks:
+            for block in self._blocks:
+                block.attention.plan(None)
+            return
         batch = sample.shape[0]
-        seeds = self._seeds(batch)
-        found = []
-        for block, place in enumerate(self.places):
-            size = levels[place.level].inner if place.inner else levels[place.level].full
+        seeds = self._seeds(batch, run)
+        for index, block in enumerate(self._blocks):
+            size = levels[block.level].inner if block.inner else levels[block.level].full
             shifts = tuple(
-                self.resolved.shifts(seed=seed, block=block, step=step, timestep=time)
+                self.resolved.shifts(seed=seed, block=index, step=step, timestep=time)
                 for seed in seeds
             )
-            grid = self._grid(size, place.level)
-            partition = windows(size, grid, shifts, batch=batch, device=sample.device)
-            found.append(partition.alias())
-        return tuple(found)
+            grid = self._grid(size, block.level)
+            found = window_indices(size, grid, shifts, batch=batch, device=sample.device)
+            block.attention.plan(found.alias())
 
-    def _grid(self, size: Size, level: int) -> Grid:
+    def _grid(self, size: Size, level: int) -> WindowGrid:
         if self.resolved.window_grid != "native":
-            return Grid(self.resolved.window_grid, self.resolved.window_grid)
+            return WindowGrid(self.resolved.window_grid, self.resolved.window_grid)
         native = max(1, self.resolved.native_size >> level)
-        return Grid(-(-size.height // native), -(-size.width // native))
+        return WindowGrid(-(-size.height // native), -(-size.width // native))
 
 
 class PlanCall:
@@ -258,7 +294,12 @@ class PlanCall:
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        del module
+        if torch.is_grad_enabled() and getattr(module, "is_gradient_checkpointing", False):
+            raise UnsupportedModelError(
+                "gradient checkpointing runs the U-Net's blocks again outside its call, where "
+                "nothing tells the step; call disable_gradient_checkpointing() on the U-Net, or "
+                "remove_hidiffusion for training"
+            )
         sample = args[0] if args else kwargs["sample"]
         timestep = args[1] if len(args) > 1 else kwargs["timestep"]
         controlled = kwargs.get("mid_block_additional_residual") is not None
@@ -275,10 +316,3 @@ class ForgetCall:
     def __call__(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
         del module, args, output
         self.state.finish()
-
-
-def _number(timestep: Any) -> float:
-    """Return a timestep as a number; on an accelerator this waits for it."""
-    if isinstance(timestep, torch.Tensor):
-        return float(timestep.flatten()[0].item())
-    return float(timestep)

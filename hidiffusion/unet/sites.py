@@ -1,4 +1,4 @@
-"""A U-Net taken apart into the places where the method acts, by type and structure."""
+"""The sites of a U-Net at which the method acts, found by type and structure."""
 
 from __future__ import annotations
 
@@ -44,7 +44,6 @@ class Sites:
     """The modules the method hooks.
 
     Attributes:
-        unet: the U-Net.
         pairs: for each level, the resnets of its down block.
         attends: for each level, whether its down block has cross-attention.
         downsampler: the one that quarters, or None.
@@ -54,7 +53,6 @@ class Sites:
         windows: self-attentions with windows, in the order in which the U-Net runs them.
     """
 
-    unet: nn.Module
     pairs: tuple[int, ...]
     attends: tuple[bool, ...]
     downsampler: nn.Module | None
@@ -131,7 +129,6 @@ def dissect(unet: Any, resolved: ResolvedConfig) -> Sites:
         pool = unet.down_blocks[resolved.pool_level].attentions[0]
         unpool = unet.up_blocks[last - resolved.pool_level].attentions[-2]
     return Sites(
-        unet=unet,
         pairs=tuple(len(block.resnets) for block in unet.down_blocks),
         attends=tuple(isinstance(block, CrossAttnDownBlock2D) for block in unet.down_blocks),
         downsampler=downsampler,

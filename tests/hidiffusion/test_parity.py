@@ -62,7 +62,9 @@ def call(pipe: Any, case: cases.Case, step: int) -> tuple[torch.Tensor, tuple[in
         lambda _module, arguments: sizes.append(tuple(arguments[0].shape[-2:]))
     )
     with torch.no_grad():
-        output = pipe.unet(timestep=pipe.scheduler.timesteps[step], **models.inputs(case, step))
+        output = pipe.unet(
+            timestep=pipe.scheduler.timesteps[step].item(), **models.inputs(case, step)
+        )
     handle.remove()
     return models.keep(output.sample), sizes[0]
 

@@ -28,7 +28,7 @@ def record(config: dict, height: int, width: int, *, step: int = 9, **options: o
     apply_hidiffusion(unet, config=HiDiffusionConfig(**options), scheduler=scheduler)
     recorders = {name: Recorder() for name in unet.attn_processors}
     unet.set_attn_processor(dict(recorders))
-    unet(timestep=scheduler.timesteps[step], **tiny_models.unet_inputs(unet, height, width))
+    unet(timestep=scheduler.timesteps[step].item(), **tiny_models.unet_inputs(unet, height, width))
     return {
         name.partition(".attentions")[0]: recorder.shapes[0]
         for name, recorder in recorders.items()

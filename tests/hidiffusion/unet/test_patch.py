@@ -13,14 +13,18 @@ from hidiffusion import (
     AlreadyAppliedError,
     HiDiffusionConfig,
     HiDiffusionError,
+    InvalidConfigError,
     MissingSchedulerError,
+    Settings,
     UnplannedCallError,
     UnsupportedModelError,
     apply_hidiffusion,
+    is_applied,
     patched,
     remove_hidiffusion,
 )
 from tests.hidiffusion import tiny_models
+from tests.hidiffusion.pipeline_kinds import Sides
 from tests.hidiffusion.tiny_models import generate
 
 BUILDERS = [tiny_models.sd_pipeline, tiny_models.sdxl_pipeline]
@@ -77,19 +81,36 @@ def test_applying_the_same_again_changes_nothing() -> None:
     assert hooks(pipe.unet) == count
 
 
-def test_applying_something_else_is_refused() -> None:
+def test_applying_again_replaces_the_settings() -> None:
     pipe = apply_hidiffusion(tiny_models.sd_pipeline(), seed=4)
-    with pytest.raises(AlreadyAppliedError, match=r"seed=4.*asked was.*seed=5.*remove_hidiffusion"):
-        apply_hidiffusion(pipe, seed=5)
-    remove_hidiffusion(pipe)
+    count = hooks(pipe.unet)
     apply_hidiffusion(pipe, seed=5)
+    assert hooks(pipe.unet) == count
+    assert is_applied(pipe).config.seed == 5
+    again = generate(pipe, 16, 16, num_inference_steps=2)
+    fresh = apply_hidiffusion(tiny_models.sd_pipeline(), seed=5)
+    assert torch.equal(again, generate(fresh, 16, 16, num_inference_steps=2))
+    with pytest.raises(InvalidConfigError):
+        apply_hidiffusion(pipe, config=HiDiffusionConfig(family="magic"))
+    assert is_applied(pipe).config.seed == 5
 
 
-def test_the_authors_keywords_are_understood() -> None:
-    pipe = apply_hidiffusion(tiny_models.sd_pipeline(), apply_raunet=False, apply_window_attn=True)
-    apply_hidiffusion(pipe, raunet=False)
-    with pytest.raises(AlreadyAppliedError):
-        apply_hidiffusion(pipe, apply_window_attn=False, raunet=False)
+def test_the_authors_arguments_are_understood() -> None:
+    pipe = apply_hidiffusion(tiny_models.sd_pipeline(), True, False)
+    assert is_applied(pipe) == Settings(raunet=True, window_attention=False)
+    apply_hidiffusion(pipe, apply_raunet=False, apply_window_attn=True)
+    assert is_applied(pipe.unet) == Settings(raunet=False)
+    assert is_applied(remove_hidiffusion(pipe)) is None
+
+
+def test_another_pipeline_of_the_unet_does_not_change_the_settings() -> None:
+    pipe = apply_hidiffusion(tiny_models.sd_pipeline(), seed=4)
+    other = StableDiffusionImg2ImgPipeline.from_pipe(pipe)
+    with pytest.raises(AlreadyAppliedError) as refused:
+        apply_hidiffusion(other, seed=5)
+    assert "config.seed is 4 there, asked was 5; call remove_hidiffusion" in str(refused.value)
+    assert "t1_ratio" not in str(refused.value)
+    assert apply_hidiffusion(other, seed=4) is other
 
 
 def test_patched_leaves_the_model_as_it_was_found() -> None:
@@ -106,12 +127,16 @@ def test_patched_leaves_the_model_as_it_was_found() -> None:
     assert hooks(pipe.unet) == 0
 
 
-def test_a_refused_apply_leaves_no_trace() -> None:
-    unet = tiny_models.unet()
-    with pytest.raises(MissingSchedulerError, match="found UNet2DConditionModel without a sched"):
-        apply_hidiffusion(unet)
-    assert hooks(unet) == 0
-    apply_hidiffusion(unet, raunet=False)
+def test_a_bare_unet_reads_its_place_from_the_table_it_is_given() -> None:
+    unet, scheduler = apply_hidiffusion(tiny_models.unet()), tiny_models.scheduler()
+    scheduler.set_timesteps(5)
+    inputs = tiny_models.unet_inputs(unet, 16, 16)
+    with torch.no_grad(), Sides(unet) as sides:
+        for timestep in scheduler.timesteps:
+            unet(timestep=timestep, **inputs)
+        with pytest.raises(MissingSchedulerError, match="the U-Net has no scheduler"):
+            unet(timestep=500, **inputs)
+    assert sides.seen == (1, 1, 2, 2, 2)
 
 
 def test_every_error_is_one_kind() -> None:

@@ -6,9 +6,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from hidiffusion.clock import Position, locate
 from hidiffusion.unet.config import HiDiffusionConfig, ResolvedConfig
 from hidiffusion.unet.families import FAMILIES, UNetStructure, resolve
-from hidiffusion.unet.schedule import DIRECT, Position, Size, Stage, level_sizes, locate, stage
+from hidiffusion.unet.schedule import DIRECT, Size, Stage, level_sizes, stage
 
 NATIVE = {"sd": 64, "sdxl": 128, "sdxl-turbo": 64, "sdxl-inpainting": 128, "playground": 128}
 

@@ -6,21 +6,21 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch.nn.functional import scaled_dot_product_attention
 
-from hidiffusion.unet.windows import Grid, Windows, merge, partition, windows
+from hidiffusion.unet.windows import WindowGrid, WindowIndices, merge, partition, window_indices
 
 CPU = torch.device("cpu")
 sides = st.integers(min_value=4, max_value=23)
-grids = st.builds(Grid, st.integers(1, 4), st.integers(1, 4))
+grids = st.builds(WindowGrid, st.integers(1, 4), st.integers(1, 4))
 shift = st.integers(0, 3)
 
 
-def build(height: int, width: int, grid: Grid, *shifts: int, batch: int = 1) -> Windows:
-    return windows((height, width), grid, shifts, batch=batch, device=CPU)
+def build(height: int, width: int, grid: WindowGrid, *shifts: int, batch: int = 1) -> WindowIndices:
+    return window_indices((height, width), grid, shifts, batch=batch, device=CPU)
 
 
 @given(sides, sides, grids, st.lists(shift, min_size=1, max_size=3), st.integers(1, 2))
 def test_merge_undoes_partition(
-    height: int, width: int, grid: Grid, shifts: list[int], groups: int
+    height: int, width: int, grid: WindowGrid, shifts: list[int], groups: int
 ) -> None:
     batch = groups * len(shifts)
     tokens = torch.randn(batch, height * width, 2)
@@ -31,7 +31,7 @@ def test_merge_undoes_partition(
 
 @given(sides, sides, grids, shift)
 def test_every_window_is_full_of_distinct_tokens(
-    height: int, width: int, grid: Grid, drawn: int
+    height: int, width: int, grid: WindowGrid, drawn: int
 ) -> None:
     index = build(height, width, grid, drawn).gather.view(grid.num_windows, -1)
     assert index.shape[1] == -(-height // grid.rows) * -(-width // grid.columns)
@@ -46,7 +46,7 @@ def test_even_maps_are_cut_as_published(rows: int, columns: int, drawn: int) -> 
     image = torch.arange(height * width).view(1, height, width)
     rolled = image.roll((-(rows // 4 * drawn), -(columns // 4 * drawn)), (1, 2))
     expected = rolled.view(2, rows, 2, columns).permute(0, 2, 1, 3).reshape(4, -1)
-    index = build(height, width, Grid(2, 2), drawn).gather.view(4, -1)
+    index = build(height, width, WindowGrid(2, 2), drawn).gather.view(4, -1)
     assert torch.equal(index.long(), expected)
 
 
@@ -59,7 +59,7 @@ def window_tokens(side: int, count: int, drawn: int, position: int) -> set[int]:
 
 
 def masked_attention(
-    tokens: torch.Tensor, height: int, width: int, grid: Grid, drawn: int
+    tokens: torch.Tensor, height: int, width: int, grid: WindowGrid, drawn: int
 ) -> torch.Tensor:
     """Full attention with a mask that hides every token outside a query's window."""
     mask = torch.zeros(height * width, height * width, dtype=torch.bool)
@@ -71,9 +71,9 @@ def masked_attention(
     return scaled_dot_product_attention(tokens, tokens, tokens, attn_mask=mask)
 
 
-@given(st.integers(4, 9), st.integers(4, 9), st.builds(Grid, *[st.integers(1, 3)] * 2), shift)
+@given(st.integers(4, 9), st.integers(4, 9), st.builds(WindowGrid, *[st.integers(1, 3)] * 2), shift)
 def test_windowed_attention_is_masked_attention(
-    height: int, width: int, grid: Grid, drawn: int
+    height: int, width: int, grid: WindowGrid, drawn: int
 ) -> None:
     tokens = torch.randn(1, height * width, 4, dtype=torch.float64)
     split = partition(tokens, build(height, width, grid, drawn))
@@ -85,24 +85,24 @@ def test_windowed_attention_is_masked_attention(
 
 
 def test_each_sample_of_each_guidance_group_has_its_own_shift() -> None:
-    index = build(8, 8, Grid(2, 2), 0, 3, batch=4)
-    alone = [build(8, 8, Grid(2, 2), drawn).gather for drawn in (0, 3)]
+    index = build(8, 8, WindowGrid(2, 2), 0, 3, batch=4)
+    alone = [build(8, 8, WindowGrid(2, 2), drawn).gather for drawn in (0, 3)]
     rows = index.gather.view(4, -1)
     for sample in range(4):
         assert torch.equal(rows[sample] - 64 * sample, alone[sample % 2])
 
 
 def test_blocks_with_equal_shifts_get_tensors_of_their_own() -> None:
-    first, second = (build(8, 8, Grid(2, 2), 1).alias() for _ in range(2))
+    first, second = (build(8, 8, WindowGrid(2, 2), 1).alias() for _ in range(2))
     assert first.gather is not second.gather
     assert first.gather.data_ptr() == second.gather.data_ptr()
 
 
 @pytest.mark.parametrize("mode", [True, False])
 def test_indices_made_in_inference_mode_serve_a_training_call(mode: bool) -> None:
-    windows.cache_clear()
+    window_indices.cache_clear()
     with torch.inference_mode(mode=mode):
-        index = build(6, 6, Grid(2, 2), 2)
+        index = build(6, 6, WindowGrid(2, 2), 2)
     tokens = torch.randn(1, 36, 2, requires_grad=True)
     merge(partition(tokens, index), index).sum().backward()
     assert torch.equal(tokens.grad, torch.ones_like(tokens))

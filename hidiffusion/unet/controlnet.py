@@ -1,90 +1,31 @@
-"""RAU-Net (paper, section 3.2): hooks that shrink the deep feature maps and grow them again.
+"""ControlNets beside a patched U-Net (authors' code): native size, and only part of the run.
 
-No weight and no attribute of a module is changed. The published down-sampler is the 3x3 convolution
-of stride 2 with stride 4, dilation 2 and padding 2: its taps fall on every second pixel only, so it
-equals the unchanged convolution on every second pixel of its input.
+A ControlNet may serve several pipelines, patched and unpatched. So what is done to it acts only in
+the runs of the pipelines that it was done for, which the clock tells by the timestep's table.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 from torch import nn
 from torch.nn import functional as F
 
 from hidiffusion.unet.plan import CallState, Plan
+from hidiffusion.unet.raunet import resize
 from hidiffusion.unet.schedule import Size, enlargement
 from hidiffusion.upstream import ControlNetOutput
 
 Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
-class SparseDownsample:
-    """Forward pre-hook of a down-sampler: keep every second pixel while it has to quarter."""
-
-    def __init__(self, state: CallState) -> None:
-        self.state = state
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        del module
-        if not self.state.required().stage.rad:
-            return None
-        return args[0][..., ::2, ::2], *args[1:]
-
-
-class Pool:
-    """Forward hook of an attention in a down block: halve its output by averaging."""
-
-    def __init__(self, state: CallState) -> None:
-        self.state = state
-
-    def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], output: tuple[torch.Tensor, ...]
-    ) -> tuple[torch.Tensor, ...] | None:
-        del module, args
-        if not self.state.required().stage.pool:
-            return None
-        return F.avg_pool2d(output[0], kernel_size=2, ceil_mode=True), *output[1:]
-
-
-class Unpool:
-    """Forward hook of an attention in an up block: bring its output back to the level's size."""
-
-    def __init__(self, state: CallState) -> None:
-        self.state = state
-
-    def __call__(
-        self, module: nn.Module, args: tuple[Any, ...], output: tuple[torch.Tensor, ...]
-    ) -> tuple[torch.Tensor, ...] | None:
-        del module, args
-        plan, level = self.state.required(), self.state.resolved.pool_level
-        if level is None or not plan.stage.pool:
-            return None
-        return resize(output[0], plan.levels[level].full), *output[1:]
-
-
-class UpsampleTo:
-    """Forward pre-hook of an up-sampler: give it the size of the skip connection it will meet."""
-
-    def __init__(self, state: CallState, level: int) -> None:
-        self.state = state
-        self.level = level
-
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> tuple[Any, ...] | None:
-        del module
-        plan = self.state.required()
-        if not plan.stage.shrinks:
-            return None
-        return args[0], tuple(plan.levels[self.level].inner), *args[2:]
-
-
 class FitResiduals:
     """Forward pre-hook of the U-Net: bring the residuals of side networks to the planned sizes.
 
     A ControlNet runs at native size and a T2I-Adapter at full size; both add to maps of other
-    sizes. A ControlNet is not heard at all after its part of the run.
+    sizes. A ControlNet's are dropped after its part of the run.
     """
 
     def __init__(self, state: CallState, pairs: Sequence[int], attends: Sequence[bool]) -> None:
@@ -134,17 +75,59 @@ class FitResiduals:
         ]
 
 
-class NativeControl:
-    """Forward pre-hook of a ControlNet: run it at the size it was trained at, while it is heard.
+class ControlUser(NamedTuple):
+    """A patched pipeline that has a ControlNet.
 
     Attributes:
-        state: of the U-Net that the ControlNet speaks to.
-        heard: whether that U-Net will use what the call under way returns.
+        pipeline: the name by which it announces its runs to the clock.
+        state: that of its U-Net.
     """
 
-    def __init__(self, state: CallState) -> None:
-        self.state = state
-        self.heard = True
+    pipeline: object
+    state: CallState
+
+
+class ControlPatch:
+    """What is done to one ControlNet: a forward pre-hook, and a stand-in for its forward.
+
+    Torch's hooks cannot leave a forward out, which is no work in the steps that drop its answer.
+
+    Attributes:
+        users: the pipelines it is done for.
+        active: whether the answer of the call under way will be used.
+    """
+
+    def __init__(self, controlnet: nn.Module) -> None:
+        self.users: list[ControlUser] = []
+        self.active = True
+        self._controlnet = controlnet
+        self._replaced = vars(controlnet).get("forward")
+        self._handle = controlnet.register_forward_pre_hook(self, with_kwargs=True)
+        self._stand_in = _Forward(self, controlnet.forward)
+        controlnet.forward = self._stand_in
+
+    @classmethod
+    def of(cls, controlnet: nn.Module) -> ControlPatch:
+        """Return the patch of a ControlNet, made if there is none."""
+        hooks = controlnet._forward_pre_hooks.values()
+        return next((hook for hook in hooks if isinstance(hook, cls)), None) or cls(controlnet)
+
+    def add(self, user: ControlUser) -> None:
+        """Act in the runs of a pipeline too; a pipeline is known once."""
+        self.users = [each for each in self.users if each.pipeline is not user.pipeline] + [user]
+
+    def release(self, pipeline: object) -> None:
+        """Act in this pipeline's runs no more; with the last one all is taken back."""
+        self.users = [each for each in self.users if each.pipeline is not pipeline]
+        if self.users:
+            return
+        self.active = True
+        self._handle.remove()
+        # What something else has stood in front of meanwhile stays, and passes every call on.
+        if vars(self._controlnet).get("forward") is self._stand_in:
+            del self._controlnet.forward
+            if self._replaced is not None:
+                self._controlnet.forward = self._replaced
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(
@@ -153,38 +136,43 @@ class NativeControl:
         del module
         sample = args[0] if args else kwargs["sample"]
         timestep = args[1] if len(args) > 1 else kwargs["timestep"]
-        self.heard = self.state.hears_control(sample, timestep)
-        height, width = sample.shape[-2:]
-        native_size = self.state.resolved.native_size
-        if not self.heard or enlargement(Size(height, width), native_size) <= 1:
+        size = Size(*sample.shape[-2:])
+        self.active = True
+        for user in self.users:
+            active = user.state.control_active(size, timestep, user.pipeline)
+            if active is not None:
+                self.active = active
+                return self._at_native_size(user.state, size, args, kwargs) if active else None
+        return None
+
+    @staticmethod
+    def _at_native_size(
+        state: CallState, full: Size, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Arguments | None:
+        native_size = state.resolved.native_size
+        if enlargement(full, native_size) <= 1:
             return None
-        size = control_size(height, width, native_size)
+        size = control_size(*full, native_size)
         changes: dict[str, Any] = {}
         if args:
-            args = (F.interpolate(sample, size), *args[1:])
+            args = (F.interpolate(args[0], size), *args[1:])
         else:
-            changes["sample"] = F.interpolate(sample, size)
+            changes["sample"] = F.interpolate(kwargs["sample"], size)
         condition = kwargs.get("controlnet_cond")
         if condition is not None:
-            changes["controlnet_cond"] = _shrink_condition(condition, height, size)
+            changes["controlnet_cond"] = _shrink_condition(condition, full.height, size)
         return args, kwargs | changes
 
 
-class SkipUnheard:
-    """Stands in for a ControlNet's forward: no work in the steps in which it is not heard.
+class _Forward:
+    """Stands in for a ControlNet's forward; the U-Net drops the empty answer."""
 
-    Torch's hooks cannot leave a forward out. The U-Net drops the empty answer.
-    """
-
-    def __init__(self, controlnet: nn.Module, control: NativeControl) -> None:
-        self.controlnet = controlnet
-        self.control = control
-        self.replaced = vars(controlnet).get("forward")
-        self.__wrapped__ = controlnet.forward
-        controlnet.forward = self
+    def __init__(self, patch: ControlPatch, forward: Any) -> None:
+        self.patch = patch
+        self.__wrapped__ = forward
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
-        if self.control.heard:
+        if self.patch.active:
             return self.__wrapped__(*args, **kwargs)
         sample = args[0] if args else kwargs["sample"]
         middle = sample.new_zeros(sample.shape[0], 1, 1, 1)
@@ -192,15 +180,6 @@ class SkipUnheard:
         if kwargs.get("return_dict", True):
             return ControlNetOutput(down_block_res_samples=skips, mid_block_res_sample=middle)
         return skips, middle
-
-    def remove(self) -> None:
-        """Give the forward back, or pass every call on if something else stands in front by now."""
-        self.control.heard = True
-        if vars(self.controlnet).get("forward") is not self:
-            return
-        del self.controlnet.forward
-        if self.replaced is not None:
-            self.controlnet.forward = self.replaced
 
 
 def control_size(height: int, width: int, native_size: int) -> Size:
@@ -222,10 +201,3 @@ def _resize_all(maps: Sequence[torch.Tensor], sizes: Sequence[Size]) -> list[tor
     """Resize maps to the sizes of their places; those without a place stay."""
     resized = [resize(each, size) for each, size in zip(maps, sizes, strict=False)]
     return resized + list(maps[len(resized) :])
-
-
-def resize(features: torch.Tensor, size: Size) -> torch.Tensor:
-    """Resize a feature map [B, C, H, W] by bicubic interpolation; as it is if the size is right."""
-    if tuple(features.shape[-2:]) == tuple(size):
-        return features
-    return F.interpolate(features, size=tuple(size), mode="bicubic", align_corners=False)
