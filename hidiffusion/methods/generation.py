@@ -144,6 +144,9 @@ class Generation:
         # Half a step more than the steps, so that rounding down never loses one.
         steps = schedule_of(self.pipe, self.call).steps
         arguments |= {"image": latents, "strength": min(1.0, (self.now.steps + 0.5) / steps)}
+        if "original_inference_steps" in parameters(sibling):
+            # Latent consistency pipelines spread their steps over the strength, and drop none.
+            arguments["num_inference_steps"] = self.now.steps
         return self._run(sibling, arguments | changes, enter)
 
     def _last_steps(self, latents: Tensor, enter: Sequence[Enter], changes: dict[str, Any]) -> Any:

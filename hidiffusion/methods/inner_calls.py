@@ -66,14 +66,14 @@ class UNetCall:
             named["added_cond_kwargs"] = added
         residuals = named.get("down_block_additional_residuals")
         if residuals is not None:
-            factor = size[0] / residuals[0].shape[-2]
-            named["down_block_additional_residuals"] = tuple(_fit(r, factor) for r in residuals)
+            top = residuals[0].shape[-2]
+            named["down_block_additional_residuals"] = tuple(_fit(r, top, size) for r in residuals)
             middle = named["mid_block_additional_residual"]
-            named["mid_block_additional_residual"] = _fit(middle, factor)
+            named["mid_block_additional_residual"] = _fit(middle, top, size)
         adapters = named.get("down_intrablock_additional_residuals")
         if adapters is not None:
-            factor = size[0] / self.sample.shape[-2]
-            named["down_intrablock_additional_residuals"] = [_fit(r, factor) for r in adapters]
+            top = self.sample.shape[-2]
+            named["down_intrablock_additional_residuals"] = [_fit(r, top, size) for r in adapters]
         return named
 
 
@@ -88,8 +88,12 @@ def _shrunk_time_ids(time_ids: Tensor, shrink: float) -> Tensor:
     return time_ids * factors
 
 
-def _fit(residual: Tensor, factor: float) -> Tensor:
-    """Bring what a ControlNet or adapter adds to the pooled maps' size."""
-    height, width = residual.shape[-2:]
-    size = (max(1, math.ceil(height * factor)), max(1, math.ceil(width * factor)))
-    return nn.functional.adaptive_avg_pool2d(residual, size)
+def _fit(residual: Tensor, top: int, size: tuple[int, int]) -> Tensor:
+    """Bring what a ControlNet or adapter adds to its level's map, in a pooled state of `size`.
+
+    A level's map is the one above it halved, rounded up; `top` is the height of the first.
+    """
+    height, width = size
+    for _ in range(round(math.log2(top / residual.shape[-2]))):
+        height, width = -(-height // 2), -(-width // 2)
+    return nn.functional.adaptive_avg_pool2d(residual, (height, width))
