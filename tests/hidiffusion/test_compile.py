@@ -56,6 +56,27 @@ def test_a_run_makes_one_full_graph_a_stage(
 
 
 @pytest.mark.slow
+@pytest.mark.parametrize("config", [tiny_models.SD15, tiny_models.SDXL], ids=["sd", "sdxl"])
+def test_blocks_compiled_one_by_one_share_their_graphs(config: dict[str, Any]) -> None:
+    """As many graphs as without the method, and at most one more for each of its stages."""
+    stages = 2 if config is tiny_models.SD15 else 3
+    counts = []
+    for applied in (False, True):
+        torch._dynamo.reset()
+        unet, scheduler = tiny_models.unet(config), tiny_models.scheduler()
+        scheduler.set_timesteps(STEPS)
+        if applied:
+            expected = run(apply_hidiffusion(unet, scheduler=scheduler), unet, scheduler, 16)
+        counter = CompileCounter()
+        unet.compile_repeated_blocks(backend=counter, fullgraph=True)
+        compiled = run(unet, unet, scheduler, 16)
+        counts.append(counter.frame_count)
+    assert counts[0] < counts[1] <= counts[0] + stages
+    for ours, eager in zip(compiled, expected, strict=True):
+        torch.testing.assert_close(ours, eager)
+
+
+@pytest.mark.slow
 @torch.no_grad()
 def test_a_compiled_unet_sees_what_is_applied_and_removed() -> None:
     torch._dynamo.reset()

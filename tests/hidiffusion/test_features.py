@@ -38,7 +38,6 @@ def layerwise_casting(pipe: Any) -> None:
 FEATURES: dict[str, tuple[Callable[[Any], object], float | None]] = {
     "plain processor": (lambda pipe: pipe.unet.set_attn_processor(AttnProcessor()), 1e-4),
     "fused processor": (lambda pipe: pipe.unet.set_attn_processor(AttnProcessor2_0()), 0),
-    "attention backend": (lambda pipe: pipe.unet.set_attention_backend("native"), 0),
     "attention slicing": (lambda pipe: pipe.enable_attention_slicing(1), 1e-4),
     "fused projections": (lambda pipe: pipe.fuse_qkv_projections(vae=False), 1e-4),
     "channels last": (lambda pipe: pipe.unet.to(memory_format=torch.channels_last), 1e-4),

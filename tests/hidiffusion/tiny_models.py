@@ -6,6 +6,10 @@ Channels are few, levels and blocks are the published ones, and the native size 
 
 from __future__ import annotations
 
+import inspect
+import json
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -140,7 +144,13 @@ def text_encoder(*, projection: bool = False, seed: int = 3) -> CLIPTextModel:
 
 def tokenizer() -> CLIPTokenizer:
     """Build a tokenizer of single letters."""
-    return CLIPTokenizer(vocab=_VOCABULARY, merges=[], model_max_length=77)
+    if "vocab_file" not in inspect.signature(CLIPTokenizer).parameters:
+        return CLIPTokenizer(vocab=_VOCABULARY, merges=[], model_max_length=77)
+    with tempfile.TemporaryDirectory() as folder:  # transformers 4 reads files
+        vocabulary, merges = Path(folder, "vocab.json"), Path(folder, "merges.txt")
+        vocabulary.write_text(json.dumps(_VOCABULARY))
+        merges.write_text("#version: 0.2\n")
+        return CLIPTokenizer(str(vocabulary), str(merges), model_max_length=77)
 
 
 def scheduler() -> DDIMScheduler:

@@ -2,6 +2,8 @@
 
 import copy
 import pickle
+import tomllib
+from pathlib import Path
 
 import pytest
 import torch
@@ -223,3 +225,8 @@ def test_removing_through_the_unet_frees_the_controlnet_as_well() -> None:
 def test_the_public_names() -> None:
     assert all(hasattr(hidiffusion, name) for name in hidiffusion.__all__)
     assert {"apply_hidiffusion", "remove_hidiffusion", "patched"} <= set(hidiffusion.__all__)
+
+
+def test_the_version_is_that_of_the_distribution() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())["project"]
+    assert hidiffusion.__version__ == project["version"]
