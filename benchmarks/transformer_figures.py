@@ -8,7 +8,7 @@ import torch
 
 from hidiffusion.transformer.positions import Axis, frequencies
 from hidiffusion.unet.config import random_shifts
-from hidiffusion.unet.windows import Grid, windows
+from hidiffusion.unet.windows import WindowGrid, window_indices
 
 IMAGES = Path(__file__).parents[1] / "docs" / "images"
 #: Position axes of Flux.1 and of Z-Image at 4096x4096 (`axes_dims_rope`, `rope_theta`).
@@ -39,7 +39,9 @@ def cuts() -> None:
     figure, panels = plt.subplots(1, 3, figsize=(9, 3.4), layout="constrained")
     for panel, step in zip(panels, (900, 600, 300), strict=True):
         shift = random_shifts(seed=7, block=0, step=0, timestep=float(step))
-        cut = windows((side, side), Grid(4, 4), (shift,), batch=1, device=torch.device("cpu"))
+        cut = window_indices(
+            (side, side), WindowGrid(4, 4), (shift,), batch=1, device=torch.device("cpu")
+        )
         owner = cut.scatter.long() // (cut.gather.numel() // cut.num_windows)
         panel.imshow(owner.view(side, side), cmap="tab20", interpolation="nearest")
         panel.set(title=f"timestep {step}: shift {shift}/4", xticks=[], yticks=[])

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor
 
 from hidiffusion.transformer.upstream import dispatch_attention_fn
-from hidiffusion.unet.windows import Windows, merge, partition
+from hidiffusion.unet.windows import WindowIndices, merge, partition
 
 
 class Cut(NamedTuple):
@@ -28,7 +28,7 @@ class Cut(NamedTuple):
             have the positions of the picture's first one. Only for positions that are looked up.
     """
 
-    windows: Windows
+    windows: WindowIndices
     tokens: int
     places: Tensor | None = None
 

@@ -21,7 +21,7 @@ from hidiffusion.transformer.attention import Cut
 from hidiffusion.transformer.config import TransformerConfig
 from hidiffusion.transformer.families import Family
 from hidiffusion.transformer.positions import Scales
-from hidiffusion.unet.windows import Grid, windows
+from hidiffusion.unet.windows import WindowGrid, window_indices
 
 
 @dataclass(frozen=True)
@@ -59,7 +59,7 @@ class Plan(NamedTuple):
         native_keys: the same in training.
     """
 
-    grid: Grid
+    grid: WindowGrid
     window: tuple[int, int]
     scales: Scales
     keys: int
@@ -191,7 +191,7 @@ def plan(config: TransformerConfig, native: int, call: Call, position: Position)
     """
     if call.tokens <= native * native:
         return None
-    grid = Grid(1, 1)
+    grid = WindowGrid(1, 1)
     if position.step >= config.full_share * position.total - 1e-9:
         grid = _grid(config, native, call)
     window = (-(-call.rows // grid.rows), -(-call.columns // grid.columns))
@@ -204,10 +204,10 @@ def plan(config: TransformerConfig, native: int, call: Call, position: Position)
     )
 
 
-def _grid(config: TransformerConfig, native: int, call: Call) -> Grid:
+def _grid(config: TransformerConfig, native: int, call: Call) -> WindowGrid:
     if config.window_grid == "native":
-        return Grid(-(-call.rows // native), -(-call.columns // native))
-    return Grid(config.window_grid, config.window_grid)
+        return WindowGrid(-(-call.rows // native), -(-call.columns // native))
+    return WindowGrid(config.window_grid, config.window_grid)
 
 
 def cuts(
@@ -237,7 +237,7 @@ def cuts(
             config.shifts(seed=seed, block=block, step=step, timestep=time)
             for seed in _seeds(config, call.batch)
         )
-        made = windows(size, planned.grid, shifts, batch=call.batch, device=call.device)
+        made = window_indices(size, planned.grid, shifts, batch=call.batch, device=call.device)
         yield Cut(made.alias(), call.tokens, found)
 
 

@@ -11,7 +11,7 @@ from hidiffusion import transformer
 from hidiffusion.transformer import TransformerConfig
 from hidiffusion.transformer.attention import Cut
 from hidiffusion.transformer.processors import windowed
-from hidiffusion.unet.windows import Grid, windows
+from hidiffusion.unet.windows import WindowGrid, window_indices
 from tests.hidiffusion.tiny_transformers import FAMILIES, NATIVE, TEXT, Tiny, output
 
 CPU = torch.device("cpu")
@@ -121,9 +121,9 @@ def test_folded_windows_equal_attention_window_by_window(
         down, across = min(down, 2), min(across, 2)
     arguments = tiny.arguments(rows, columns, batch=2)
     arguments = {key: _double(value) for key, value in arguments.items()}
-    size, shape = (rows, columns), Grid(down, across)
-    one = windows(size, shape, (shift,), batch=1, device=CPU)
-    both = windows(size, shape, (shift,), batch=2, device=CPU)
+    size, shape = (rows, columns), WindowGrid(down, across)
+    one = window_indices(size, shape, (shift,), batch=1, device=CPU)
+    both = window_indices(size, shape, (shift,), batch=2, device=CPU)
     height, width = -(-rows // down), -(-columns // across)
     places = (torch.arange(height)[:, None] * columns + torch.arange(width)).flatten()
     for module, kwargs in _attention_calls(model, arguments):
