@@ -105,6 +105,10 @@ scale: $(VENV)/.dev  ## Cost of periodic tasks by size, and what others notice o
 model: $(VENV)/.dev  ## Retrain the bundled model: make model PROFILE=gpu
 	$(BIN)/python -m models.train --profile $(PROFILE)
 
+.PHONY: classes
+classes: $(VENV)/.dev  ## Train the small DiMR, and what it is compared with
+	$(BIN)/python -m models.dimr
+
 .PHONY: clean
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

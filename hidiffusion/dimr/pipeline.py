@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import inspect
 import os
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -68,7 +68,7 @@ class DiMRPipeline(DiffusionPipeline):
 
         diffusers finds classes in its own package only, so the two that are ours are loaded here.
         """
-        path, dtype = pretrained_model_name_or_path, kwargs.get("torch_dtype")
+        path, dtype = pretrained_model_name_or_path, kwargs.get("dtype", kwargs.get("torch_dtype"))
         if "transformer" not in kwargs:
             kwargs["transformer"] = DiMRTransformer.from_pretrained(
                 path, subfolder="transformer", torch_dtype=dtype
@@ -155,25 +155,61 @@ class DiMRPipeline(DiffusionPipeline):
         del callback_on_step_end_tensor_inputs
         labels = torch.tensor(self.get_label_ids(class_labels), device=self._execution_device)
         guidance_weight(1000.0, guidance_scale, guidance_power)
-        latents = self._start(len(labels), generator, latents, height, width)
+        latents = self.prepare_latents(len(labels), generator, latents, height, width)
         self.scheduler.set_timesteps(num_inference_steps, device=latents.device)
-        extra = self._step_arguments(generator)
         self._interrupt = False
         self._num_timesteps = len(self.scheduler.timesteps)
+        steps = self.denoise(
+            latents,
+            labels,
+            guidance_scale=guidance_scale,
+            guidance_power=guidance_power,
+            generator=generator,
+            callback=callback_on_step_end,
+        )
         with self.progress_bar(total=self._num_timesteps) as bar:
-            for step, timestep in enumerate(self.scheduler.timesteps):
+            for _, latents in steps:  # noqa: B007 - the last ones are decoded
+                bar.update()
                 if self._interrupt:
                     break
-                noisy = self.scheduler.scale_model_input(latents, timestep)
-                noise = self.predict_noise(noisy, timestep, labels, guidance_scale, guidance_power)
-                latents = self.scheduler.step(noise, timestep, latents, **extra).prev_sample
-                if callback_on_step_end is not None:
-                    told = callback_on_step_end(self, step, timestep, {"latents": latents})
-                    latents = (told or {}).get("latents", latents)
-                bar.update()
         images: Any = latents if output_type == "latent" else self.decode(latents, output_type)
         self.maybe_free_model_hooks()  # type: ignore[no-untyped-call]
         return ImagePipelineOutput(images=images) if return_dict else (images,)
+
+    @torch.no_grad()
+    def denoise(
+        self,
+        latents: Tensor,
+        class_labels: Tensor,
+        *,
+        guidance_scale: float,
+        guidance_power: float | None = None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        begin: int = 0,
+        callback: Callable[..., Mapping[str, Any] | None] | None = None,
+    ) -> Iterator[tuple[int, Tensor]]:
+        """Run the scheduler over its timesteps, and yield each step's number and latents.
+
+        Args:
+            latents: `[B, c, h, w]`, of `prepare_latents` or of a step.
+            class_labels: `[B]`, numbers, on the device of the latents.
+            guidance_scale: as in a call.
+            guidance_power: as in a call.
+            generator: for schedulers that add noise.
+            begin: the first step, from 0; the scheduler must stand there.
+            callback: `callback_on_step_end` of a call.
+        """
+        extra = self._step_arguments(generator)
+        for step, timestep in enumerate(self.scheduler.timesteps[begin:], begin):
+            noisy = self.scheduler.scale_model_input(latents, timestep)
+            noise = self.predict_noise(
+                noisy, timestep, class_labels, guidance_scale, guidance_power
+            )
+            latents = self.scheduler.step(noise, timestep, latents, **extra).prev_sample
+            if callback is not None:
+                told = callback(self, step, timestep, {"latents": latents})
+                latents = (told or {}).get("latents", latents)
+            yield step, latents
 
     def predict_noise(
         self,
@@ -200,7 +236,8 @@ class DiMRPipeline(DiffusionPipeline):
             sample = torch.cat([sample, sample])
             null = torch.full_like(class_labels, self.transformer.null_class)
             class_labels = torch.cat([class_labels, null])
-        noise: Tensor = self.transformer(sample, label, class_labels).sample.to(latents.dtype)
+        estimate = self.transformer(sample, label, class_labels, return_dict=False)[0]
+        noise: Tensor = estimate.to(latents.dtype)
         if not guided:
             return noise
         conditional, unconditional = noise.chunk(2)
@@ -215,15 +252,19 @@ class DiMRPipeline(DiffusionPipeline):
         pictures = self.vae.decode(scaled, return_dict=False)[0]
         return self.image_processor.postprocess(pictures, output_type=output_type)
 
-    def _start(
+    def prepare_latents(
         self,
         batch: int,
-        generator: torch.Generator | list[torch.Generator] | None,
-        latents: Tensor | None,
-        height: int | None,
-        width: int | None,
+        generator: torch.Generator | list[torch.Generator] | None = None,
+        latents: Tensor | None = None,
+        height: int | None = None,
+        width: int | None = None,
     ) -> Tensor:
-        """Return the starting noise in float32 at least: the solver's sums need it."""
+        """Return starting noise `[B, c, h, w]`, in float32 at least: the solver's sums need it.
+
+        Raises:
+            InvalidConfigError: there are other than `batch` latents.
+        """
         dtype = torch.promote_types(torch.float32, self.transformer.dtype)
         device = self._execution_device
         if latents is None:

@@ -33,6 +33,9 @@ class DPMSolverFastScheduler(SchedulerMixin, ConfigMixin):
         num_train_timesteps: entries of the noise schedule.
         beta_start: first beta; the schedule is linear in its root ("scaled linear").
         beta_end: last beta.
+        beta_schedule: only "scaled_linear"; named so that diffusers' schedulers are made right from
+            this one's configuration.
+        prediction_type: only "epsilon", likewise.
     """
 
     order = 1
@@ -43,9 +46,18 @@ class DPMSolverFastScheduler(SchedulerMixin, ConfigMixin):
         num_train_timesteps: int = 1000,
         beta_start: float = 0.00085,
         beta_end: float = 0.012,
+        beta_schedule: str = "scaled_linear",
+        prediction_type: str = "epsilon",
     ) -> None:
+        if (beta_schedule, prediction_type) != ("scaled_linear", "epsilon"):
+            raise InvalidConfigError(
+                f"beta_schedule is {beta_schedule!r} and prediction_type {prediction_type!r}; DiMR "
+                "has 'scaled_linear' and 'epsilon'"
+            )
         betas = np.linspace(beta_start**0.5, beta_end**0.5, num_train_timesteps) ** 2
         self._log_alphas = 0.5 * np.cumsum(np.log1p(-betas))
+        #: Share of the clean latents in the noisy ones, squared, by whole timestep; float64.
+        self.alphas_cumprod = torch.from_numpy(np.cumprod(1 - betas))
         self.init_noise_sigma = 1.0
         self.num_inference_steps: int | None = None
         self.timesteps = torch.arange(num_train_timesteps - 1, -1, -1, dtype=torch.float32)
@@ -140,11 +152,10 @@ class DPMSolverFastScheduler(SchedulerMixin, ConfigMixin):
         return result + alpha * weight * slope
 
 
-def _blocks(steps: int) -> list[tuple[int, int]]:
+def _blocks(steps: int) -> tuple[tuple[int, int], ...]:
     """Return for each call the first call of its block, and the block's order."""
     threes, rest = divmod(steps, 3)
     orders = [3] * threes + [rest] if rest else [3] * (threes - 1) + [2, 1]
     starts = itertools.accumulate(orders, initial=0)
-    return [
-        (start, order) for start, order in zip(starts, orders, strict=False) for _ in range(order)
-    ]
+    pairs = zip(starts, orders, strict=False)
+    return tuple((start, order) for start, order in pairs for _ in range(order))

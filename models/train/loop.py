@@ -8,6 +8,7 @@ import time
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -52,7 +53,10 @@ class Trainer:
         """Sets up optimizer and weight average, and resumes from a checkpoint if there is one."""
         self.folder.mkdir(parents=True, exist_ok=True)
         self.optimizer = torch.optim.AdamW(
-            self.module.parameters(), lr=self.config.learning_rate, weight_decay=1e-3, fused=True
+            parameter_groups(self.module),
+            lr=self.config.learning_rate,
+            weight_decay=1e-3,
+            fused=True,
         )
         self.average = AveragedModel(self.module, multi_avg_fn=self._update_average)
         if self.checkpoint.exists():
@@ -145,6 +149,16 @@ class Trainer:
         self.average.load_state_dict(state["average"])
         self.optimizer.load_state_dict(state["optimizer"])
         self.step, self.elapsed = state["step"], state["elapsed"]
+
+
+def parameter_groups(module: nn.Module) -> list[dict[str, Any]]:
+    """Returns the optimizer's groups: parameters named `nodecay` are free of weight decay."""
+    free = [parameter for name, parameter in module.named_parameters() if "nodecay" in name]
+    known = {id(parameter) for parameter in free}
+    groups: list[dict[str, Any]] = [
+        {"params": [one for one in module.parameters() if id(one) not in known]}
+    ]
+    return [*groups, {"params": free, "weight_decay": 0.0}] if free else groups
 
 
 def averaged_weights(checkpoint: Path) -> dict[str, Tensor]:

@@ -1,0 +1,59 @@
+"""Command line: `python -m models.dimr` trains, compares, exports and measures the small DiMR."""
+
+from __future__ import annotations
+
+import argparse
+
+import torch
+
+from models.dimr.compare import compare
+from models.dimr.config import DimrConfig
+from models.dimr.export import export
+from models.dimr.report import report
+from models.dimr.training import train
+
+STEPS = {
+    "train": "train the network",
+    "export": "write the newest weights as a pipeline",
+    "compare": "train and measure it again without its parts, at a smaller budget",
+    "report": "draw every noun, measure, write the figures into the model card",
+}
+
+
+def main() -> None:
+    """Runs the steps that were asked for, in their order."""
+    listing = "\n".join(f"  {name:8} {text}" for name, text in STEPS.items())
+    command = argparse.ArgumentParser(
+        prog="python -m models.dimr",
+        description="Trains the small DiMR. Every step resumes where it was stopped.",
+        epilog=f"steps, in order:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    command.add_argument("step", nargs="*", help="steps to run; all of them by default")
+    command.add_argument("--threads", type=int, default=1)
+    arguments = command.parse_args()
+    unknown = sorted(set(arguments.step) - set(STEPS))
+    if unknown:
+        command.error(f"unknown step {unknown[0]!r}; choose from {', '.join(STEPS)}")
+    torch.set_num_threads(arguments.threads)
+    config = DimrConfig()
+    for step in STEPS:
+        if step in (arguments.step or STEPS):
+            run(step, config)
+
+
+def run(step: str, config: DimrConfig) -> None:
+    """Runs one step by name."""
+    match step:
+        case "train":
+            train(config, "dimr", config.stage, config.seed)
+        case "export":
+            export(config)
+        case "compare":
+            compare(config)
+        case "report":
+            report(config)
+
+
+if __name__ == "__main__":
+    main()
