@@ -321,6 +321,7 @@ class ResolvedRequest(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     MASK_FIELD_NUMBER: _builtins.int
     STRENGTH_FIELD_NUMBER: _builtins.int
+    CLASS_LABEL_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What the picture shows."""
     negative_prompt: _builtins.str
@@ -363,6 +364,8 @@ class ResolvedRequest(_message.Message):
     """Id of the picture that is white where `image` is drawn anew; absent where there is none."""
     strength: _builtins.float
     """Share of the steps that is run, from `image`; absent where there is none."""
+    class_label: _builtins.str
+    """Number of the class, of a class-to-image model, and `prompt` its name; absent for others."""
     @_builtins.property
     def method_options(self) -> _struct_pb2.Struct:
         """Every option of the method."""
@@ -407,11 +410,14 @@ class ResolvedRequest(_message.Message):
         image: _builtins.str | None = ...,
         mask: _builtins.str | None = ...,
         strength: _builtins.float | None = ...,
+        class_label: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_scale", b"_scale", "_strength", b"_strength", "image", b"image", "image_prompt", b"image_prompt", "mask", b"mask", "method_options", b"method_options", "quality", b"quality", "scale", b"scale", "strength", b"strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_class_label", b"_class_label", "_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_scale", b"_scale", "_strength", b"_strength", "class_label", b"class_label", "image", b"image", "image_prompt", b"image_prompt", "mask", b"mask", "method_options", b"method_options", "quality", b"quality", "scale", b"scale", "strength", b"strength"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_scale", b"_scale", "_strength", b"_strength", "bit_depth", b"bit_depth", "controls", b"controls", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "image_prompt", b"image_prompt", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scale", b"scale", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_class_label", b"_class_label", "_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_scale", b"_scale", "_strength", b"_strength", "bit_depth", b"bit_depth", "class_label", b"class_label", "controls", b"controls", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "image_prompt", b"image_prompt", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scale", b"scale", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__class_label: _TypeAlias = _typing.Literal["class_label"]  # noqa: Y015
+    _WhichOneofArgType__class_label: _TypeAlias = _typing.Literal["_class_label", b"_class_label"]  # noqa: Y015
     _WhichOneofReturnType__image: _TypeAlias = _typing.Literal["image"]  # noqa: Y015
     _WhichOneofArgType__image: _TypeAlias = _typing.Literal["_image", b"_image"]  # noqa: Y015
     _WhichOneofReturnType__mask: _TypeAlias = _typing.Literal["mask"]  # noqa: Y015
@@ -422,6 +428,8 @@ class ResolvedRequest(_message.Message):
     _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__class_label) -> _WhichOneofReturnType__class_label | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__image) -> _WhichOneofReturnType__image | None: ...
     @_typing.overload

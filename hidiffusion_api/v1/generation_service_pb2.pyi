@@ -87,6 +87,7 @@ class CreateGenerationRequest(_message.Message):
     CLIENT_METADATA_FIELD_NUMBER: _builtins.int
     WEBHOOK_FIELD_NUMBER: _builtins.int
     EXPIRES_IN_SECONDS_FIELD_NUMBER: _builtins.int
+    CLASS_LABEL_FIELD_NUMBER: _builtins.int
     prompt: _builtins.str
     """What the picture shows, 1 to 4000 characters."""
     negative_prompt: _builtins.str
@@ -151,6 +152,10 @@ class CreateGenerationRequest(_message.Message):
     """How long the record and its result are kept once final, 1 to 31622400 s; default, and limit: the
     service's own.
     """
+    class_label: _builtins.str
+    """Of a class-to-image model: the class to draw, by name or number. `prompt` may then be left out;
+    left out itself, `prompt` names the class.
+    """
     @_builtins.property
     def method_options(self) -> _struct_pb2.Struct:
         """Options of the method by name, as its schema in ListModels has them; others keep their defaults."""
@@ -212,15 +217,18 @@ class CreateGenerationRequest(_message.Message):
         client_metadata: _abc.Mapping[_builtins.str, _builtins.str] | None = ...,
         webhook: _generation_pb2.Webhook | None = ...,
         expires_in_seconds: _builtins.int | None = ...,
+        class_label: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_aspect_ratio", b"_aspect_ratio", "_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scale", b"_scale", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_tiles", b"_tiles", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "bit_depth", b"bit_depth", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "image_prompt", b"image_prompt", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scale", b"scale", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tiles", b"tiles", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_aspect_ratio", b"_aspect_ratio", "_bit_depth", b"_bit_depth", "_class_label", b"_class_label", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scale", b"_scale", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_tiles", b"_tiles", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "bit_depth", b"bit_depth", "class_label", b"class_label", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "image_prompt", b"image_prompt", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scale", b"scale", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tiles", b"tiles", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aspect_ratio", b"_aspect_ratio", "_bit_depth", b"_bit_depth", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scale", b"_scale", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_tiles", b"_tiles", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "bit_depth", b"bit_depth", "client_metadata", b"client_metadata", "controls", b"controls", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "image", b"image", "image_prompt", b"image_prompt", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scale", b"scale", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_aspect_ratio", b"_aspect_ratio", "_bit_depth", b"_bit_depth", "_class_label", b"_class_label", "_expires_in_seconds", b"_expires_in_seconds", "_guidance_scale", b"_guidance_scale", "_height", b"_height", "_image", b"_image", "_mask", b"_mask", "_metadata", b"_metadata", "_method", b"_method", "_model", b"_model", "_negative_prompt", b"_negative_prompt", "_num_inference_steps", b"_num_inference_steps", "_prompt_weighting", b"_prompt_weighting", "_quality", b"_quality", "_scale", b"_scale", "_scheduler", b"_scheduler", "_seed", b"_seed", "_strength", b"_strength", "_tiles", b"_tiles", "_timeout_seconds", b"_timeout_seconds", "_width", b"_width", "aspect_ratio", b"aspect_ratio", "bit_depth", b"bit_depth", "class_label", b"class_label", "client_metadata", b"client_metadata", "controls", b"controls", "expires_in_seconds", b"expires_in_seconds", "guidance_scale", b"guidance_scale", "height", b"height", "idempotency_key", b"idempotency_key", "image", b"image", "image_prompt", b"image_prompt", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "priority", b"priority", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scale", b"scale", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "timeout_seconds", b"timeout_seconds", "webhook", b"webhook", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__aspect_ratio: _TypeAlias = _typing.Literal["aspect_ratio"]  # noqa: Y015
     _WhichOneofArgType__aspect_ratio: _TypeAlias = _typing.Literal["_aspect_ratio", b"_aspect_ratio"]  # noqa: Y015
     _WhichOneofReturnType__bit_depth: _TypeAlias = _typing.Literal["bit_depth"]  # noqa: Y015
     _WhichOneofArgType__bit_depth: _TypeAlias = _typing.Literal["_bit_depth", b"_bit_depth"]  # noqa: Y015
+    _WhichOneofReturnType__class_label: _TypeAlias = _typing.Literal["class_label"]  # noqa: Y015
+    _WhichOneofArgType__class_label: _TypeAlias = _typing.Literal["_class_label", b"_class_label"]  # noqa: Y015
     _WhichOneofReturnType__expires_in_seconds: _TypeAlias = _typing.Literal["expires_in_seconds"]  # noqa: Y015
     _WhichOneofArgType__expires_in_seconds: _TypeAlias = _typing.Literal["_expires_in_seconds", b"_expires_in_seconds"]  # noqa: Y015
     _WhichOneofReturnType__guidance_scale: _TypeAlias = _typing.Literal["guidance_scale"]  # noqa: Y015
@@ -263,6 +271,8 @@ class CreateGenerationRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__aspect_ratio) -> _WhichOneofReturnType__aspect_ratio | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__bit_depth) -> _WhichOneofReturnType__bit_depth | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__class_label) -> _WhichOneofReturnType__class_label | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__expires_in_seconds) -> _WhichOneofReturnType__expires_in_seconds | None: ...
     @_typing.overload

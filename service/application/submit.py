@@ -9,6 +9,7 @@ from typing import Any, TypeVar
 
 from ulid import ULID
 
+from service.application.classes import class_violations, resolved_class
 from service.application.inputs import (
     SIZE_MULTIPLE,
     input_violations,
@@ -177,7 +178,7 @@ def resolve(
     weighted = prompt.weighted or negative.weighted
     width, height = size_of(request, model, given)
     resolved = ResolvedRequest(
-        prompt=prompt.text,
+        **resolved_class(request, model, prompt.text),
         negative_prompt=negative.text,
         model=model.name,
         width=width,
@@ -203,6 +204,7 @@ def resolve(
         *_ratio_violations(request),
         *_weight_violations(request, weighted=weighted, model=model),
         *_violations(resolved, model),
+        *class_violations(request, resolved, model),
         *lora_violations(resolved.loras, model.loras),
         *control_violations(resolved.controls, model.controls),
         *image_prompt_violations(resolved.image_prompt, model.name, model.ip_adapter),

@@ -11,6 +11,7 @@ from service.domain.request import MAX_SEED, GenerationRequest, ResolvedRequest
 
 #: What a request to an upscaler may say beside its picture, its scale and what it is delivered as.
 _DRAWING = (
+    "class_label",
     "negative_prompt",
     "width",
     "height",

@@ -5,6 +5,7 @@ from service.domain.request import ResolvedRequest
 #: What each row of a batch has for itself.
 _OWN = {
     "prompt",
+    "class_label",
     "negative_prompt",
     "seed",
     "output_format",

@@ -14,10 +14,10 @@ from service.domain.schedulers import scheduler_violations
 _NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 
 #: What a model makes pictures from.
-Kind = Literal["text-to-image", "upscaler"]
+Kind = Literal["text-to-image", "class-to-image", "upscaler"]
 
 #: What runs it: a file in `service/worker/engines/`.
-EngineName = Literal["latent-diffusion", "inf-dit"]
+EngineName = Literal["latent-diffusion", "dimr", "inf-dit"]
 
 
 class Model(BaseModel):
@@ -45,6 +45,8 @@ class Model(BaseModel):
     vae: str | None = None
     #: Changes to the configuration of its schedulers, by diffusers' names.
     scheduler_config: dict[str, str | bool | int | float] = Field(default_factory=dict)
+    #: Of a class-to-image model: the names of each class, several divided by commas, in order.
+    classes: tuple[str, ...] = ()
     native_size: int
     min_size: int = 64
     max_size: int = 4096
@@ -63,6 +65,11 @@ class Model(BaseModel):
     ip_adapter: IpAdapter | None = None
     #: Whether requests may have their prompts read with weights: compel knows CLIP text encoders.
     prompt_weighting: bool = True
+
+    @property
+    def class_names(self) -> tuple[tuple[str, ...], ...]:
+        """The names of each class."""
+        return tuple(tuple(name.strip() for name in each.split(",")) for each in self.classes)
 
     @property
     def image_prompt(self) -> bool:
@@ -91,6 +98,22 @@ class Model(BaseModel):
                 f"model {self.name!r} is of kind {self.kind!r}, with engine {self.engine!r} and "
                 f"scales {self.scales}: an upscaler has engine 'inf-dit' and scales, and no other "
                 "kind has"
+            )
+        return self
+
+    @model_validator(mode="after")
+    def _classes_are_whole(self) -> "Model":
+        draws_classes = self.kind == "class-to-image"
+        if draws_classes != bool(self.classes) or draws_classes != (self.engine == "dimr"):
+            raise ValueError(
+                f"model {self.name!r} is of kind {self.kind!r}, with engine {self.engine!r} and "
+                f"{len(self.classes)} classes: a class-to-image model has engine 'dimr' and "
+                "classes, and no other kind has"
+            )
+        if draws_classes and (self.methods != ("direct",) or self.prompt_weighting):
+            raise ValueError(
+                f"model {self.name!r} draws classes: its methods are ['direct'], and "
+                "prompt_weighting is false"
             )
         return self
 

@@ -79,6 +79,15 @@ class GenerationRequest(BaseModel):
             min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="What the picture shows."
         ),
     ]
+    class_label: Annotated[
+        str | None,
+        Field(
+            min_length=1,
+            max_length=200,
+            description="Of a class-to-image model: the class to draw, by name or number. `prompt` "
+            "may then be left out; left out itself, `prompt` names the class.",
+        ),
+    ] = None
     negative_prompt: Annotated[
         str, Field(max_length=MAX_PROMPT_CHARACTERS, description="What it should not show.")
     ] = ""
@@ -240,10 +249,11 @@ class GenerationRequest(BaseModel):
 
     @model_validator(mode="before")
     @classmethod
-    def _upscaled_without_words(cls, fields: Any) -> Any:
-        """What is only enlarged needs no words."""
-        if isinstance(fields, dict) and "prompt" not in fields and fields.get("scale"):
-            return {**fields, "prompt": UPSCALED}
+    def _said_without_words(cls, fields: Any) -> Any:
+        """A class says what the picture shows, and what is only enlarged needs no words."""
+        if isinstance(fields, dict) and "prompt" not in fields:
+            said = fields.get("class_label") or (fields.get("scale") and UPSCALED)
+            return {**fields, "prompt": said} if said else fields
         return fields
 
 
@@ -285,6 +295,8 @@ class ResolvedRequest(BaseModel):
     strength: float | None = None
     controls: list[ControlChoice] = Field(default_factory=list)
     image_prompt: ImagePrompt | None = None
+    #: Number of the class, of a class-to-image model; `prompt` is its name then.
+    class_label: str | None = None
 
     @property
     def pixels(self) -> int:

@@ -222,6 +222,9 @@ class ModelView(View):
     prompt_weighting: bool = Field(description="Whether prompts can be read with weights.")
     image_prompt: bool = Field(description="Whether requests can have a picture as a prompt.")
     kind: Kind = Field(description="What it makes pictures from.")
+    classes: tuple[str, ...] = Field(
+        description="Names of each class of a class-to-image model, several divided by commas."
+    )
     scales: tuple[int, ...] = Field(
         description="Of an upscaler: how many times larger it makes a picture."
     )

@@ -10,6 +10,7 @@ from service.worker.weights.pipelines import WarmPipeline
 
 _ENGINES: dict[EngineName, Callable[[WarmPipeline], Engine]] = {
     "latent-diffusion": LatentDiffusion,
+    "dimr": LatentDiffusion,
     "inf-dit": InfDiT,
 }
 

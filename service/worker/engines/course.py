@@ -9,7 +9,7 @@ and what is prepared before the first step (embeddings, timesteps, plans of a me
 
 import contextlib
 import functools
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import torch
@@ -73,17 +73,12 @@ class Course:
         """
         if self._initial is None or self._run.earlier is None:
             return None
-        changed = {
-            name: [*value] if isinstance(value, list) else value
-            for name, value in vars(self._scheduler).items()
-            if name != "step" and (_is_plain(value) or value is not self._initial.get(name))
-        }
         return Snapshot(
             step=progress.step,
             stage=progress.pass_index,
             stage_step=progress.pass_step,
             latents=progress.latents,
-            scheduler=changed,
+            scheduler=changed(self._scheduler, self._initial),
             generator=self._generator.get_state(),
             earlier=self._run.earlier,
         )
@@ -107,6 +102,15 @@ class Course:
             setattr(self._scheduler, name, value)
         self._generator.set_state(self._begin.generator)
         return (self._begin.latents,)
+
+
+def changed(scheduler: Any, initial: Mapping[str, Any]) -> dict[str, Any]:
+    """What a scheduler has changed in itself since its attributes were `initial`, by attribute."""
+    return {
+        name: [*value] if isinstance(value, list) else value
+        for name, value in vars(scheduler).items()
+        if name != "step" and (_is_plain(value) or value is not initial.get(name))
+    }
 
 
 class _SkipUNet(ModelHook):

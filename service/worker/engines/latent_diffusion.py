@@ -1,10 +1,10 @@
-"""Text to picture by latent diffusion: a pipeline of diffusers, and the exact tiled decoder."""
+"""Words or classes to picture by latent diffusion: a pipeline, and the exact tiled decoder."""
 
 from collections.abc import Generator
 from contextlib import nullcontext
 
 from service.worker.engines.decoding import decoded
-from service.worker.engines.diffusion import denoise
+from service.worker.engines.denoisers import denoiser_of
 from service.worker.engines.engine import Job
 from service.worker.job.region import Region
 from service.worker.weights.frugal import frugal_denoising, parked
@@ -28,7 +28,7 @@ class LatentDiffusion:
             job.stopwatch.phase("denoise"),
             frugal_denoising(pipe) if job.frugal else nullcontext(),
         ):
-            latents = denoise(
+            latents = denoiser_of(self._warm)(
                 self._warm,
                 job.request,
                 job.on_step,
@@ -36,7 +36,7 @@ class LatentDiffusion:
                 alive=job.attempt.stop_if_cancelled,
                 pictures=job.pictures,
             )
-        with parked(pipe.unet) if job.frugal else nullcontext():
+        with parked(self._warm.network) if job.frugal else nullcontext():
             yield from decoded(
                 pipe.vae,
                 latents,

@@ -4,7 +4,7 @@ import torch
 
 from hidiffusion.decode import decode_tiles, unscale
 from service.domain.request import ResolvedRequest
-from service.worker.engines.diffusion import denoise
+from service.worker.engines.denoisers import denoiser_of
 from service.worker.weights.pipelines import WarmPipeline
 
 
@@ -37,6 +37,6 @@ def warm_up(warm: WarmPipeline) -> None:
         method=model.default_method_at(side, side),
         output_format="png",
     )
-    latents = denoise(warm, request, lambda *_, **__: None)
+    latents = denoiser_of(warm)(warm, request, lambda *_, **__: None)
     for _ in decode_tiles(warm.pipe.vae, unscale(warm.pipe.vae, latents)):
         pass

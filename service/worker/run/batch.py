@@ -15,7 +15,7 @@ import torch
 from service.application.ports import ObjectStore
 from service.domain.events import Cancelled
 from service.settings import WorkerSettings
-from service.worker.engines.diffusion import denoise
+from service.worker.engines.denoisers import denoiser_of
 from service.worker.job.attempt import Attempt, CancelSignal
 from service.worker.job.snapshot import Snapshot
 from service.worker.job.stopwatch import Stopwatch
@@ -121,7 +121,7 @@ def draw_together(
                         hearer(step, total, latents[number : number + 1], snapshot, left=left)
 
         with stopwatch.phase("denoise"):
-            latents = denoise(
+            latents = denoiser_of(warm)(
                 warm, requests[0], on_step, mates=requests[1:], alive=rows.stop_if_none_waits
             )
         return {

@@ -1,6 +1,6 @@
 """Run with less memory, more slowly: for what did not fit the first time.
 
-Attention never holds its matrix here, so slicing it would save nothing. What does save: the U-Net
+Attention never holds its matrix here, so slicing it would save nothing. What does save: the network
 takes one sample at a time, where guidance has it take two; whatever does not compute at the
 moment waits in the machine's memory instead of on the device; the decoder works in smaller tiles
 and keeps its feature maps off the device. The picture is the same but for rounding.
@@ -24,7 +24,8 @@ DECODER_TILE = 256
 @contextlib.contextmanager
 def frugal_denoising(pipe: Any) -> Iterator[None]:
     """Denoise inside the block with one sample at a time and the autoencoder parked."""
-    registry = HookRegistry.check_if_exists_or_initialize(pipe.unet)
+    network = getattr(pipe, "unet", None) or pipe.transformer
+    registry = HookRegistry.check_if_exists_or_initialize(network)
     registry.register_hook(_OneByOne(), _HOOK)
     try:
         with parked(pipe.vae), uncompiled():
@@ -49,9 +50,9 @@ def parked(module: torch.nn.Module) -> Iterator[None]:
 
 
 class _OneByOne(ModelHook):
-    """Calls a U-Net once for each sample of its batch.
+    """Calls a network once for each sample of its batch.
 
-    Each call is a whole one, from the outside, so that whatever plans the U-Net's calls plans it.
+    Each call is a whole one, from the outside, so that whatever plans its calls plans it.
     """
 
     def __init__(self) -> None:

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hidiffusion.decode import PreviewFactors, fit_preview, known_preview
+from hidiffusion.dimr import DiMRPipeline, DPMSolverFastScheduler
 from hidiffusion.inf_dit import InfDiTUpscalePipeline
 from service.catalog.file import CatalogFile
 from service.domain.catalog import EngineName, Model
@@ -45,6 +46,7 @@ _PREVIEW_FILE = "preview.json"
 _LOADERS: dict[EngineName, Any] = {
     "latent-diffusion": diffusers.DiffusionPipeline,
     "inf-dit": InfDiTUpscalePipeline,
+    "dimr": DiMRPipeline,
 }
 
 #: What the keys of IP-Adapters begin with; names of models have no colon.
@@ -60,7 +62,7 @@ class WarmPipeline:
         pipe: a diffusers pipeline of its kind, on its device; one run at a time.
         scheduler_config: of the scheduler that came with the model.
         preview: the map from its latents to a small picture; None where it works on pixels.
-        compiled: whether its U-Net is compiled.
+        compiled: whether its network is compiled.
         controlnets: those that its next run is guided by, in their order.
         ip_adapter: what lets its next run take a picture as a prompt.
     """
@@ -79,13 +81,19 @@ class WarmPipeline:
         modules = _modules(self.pipe)
         return sum(weight.nbytes for module in modules for weight in module.parameters())
 
+    @property
+    def network(self) -> nn.Module:
+        """What estimates the noise."""
+        return network_of(self.pipe)
+
     def use_scheduler(self, name: str) -> None:
-        """Give the pipeline a fresh scheduler: a diffusers class, with variants or without.
+        """Give the pipeline a fresh scheduler: a diffusers class or DiMR's, with variants or without.
 
         Raises:
             UnsupportedRequest: diffusers has no such class, or it does not fit the model.
         """
-        kind = getattr(diffusers, class_of(name), None)
+        own = {DPMSolverFastScheduler.__name__: DPMSolverFastScheduler}
+        kind = own.get(name) or getattr(diffusers, class_of(name), None)
         if not (isinstance(kind, type) and issubclass(kind, diffusers.SchedulerMixin)):
             raise UnsupportedRequest(
                 f"scheduler {name!r} is no scheduler class of diffusers {diffusers.__version__}; "
@@ -300,7 +308,7 @@ class Pipelines:
         if self.dtype is torch.float16 and pipe.vae.config.force_upcast:
             pipe.vae.to(torch.float32)
         if self._compile is not None:
-            compile_unet(pipe.unet, self._compile)
+            compile_unet(network_of(pipe), self._compile)
         scheduler, preview = dict(pipe.scheduler.config), _preview(model, pipe.vae)
         return WarmPipeline(model, pipe, scheduler, preview, compiled=self._compile is not None)
 
@@ -320,6 +328,12 @@ def _weights_of(model: Model, of: Model | None = None) -> Any:
     fields = {"source", "revision", "variant", "vae", "embeddings", "ip_adapter", "name"}
     loras = {lora.name: (lora.source, lora.file) for lora in model.loras if lora.name in names}
     return model.model_dump(include=fields), loras
+
+
+def network_of(pipe: Any) -> nn.Module:
+    """The part of a pipeline that estimates the noise: its U-Net, or its transformer."""
+    network: nn.Module = getattr(pipe, "unet", None) or pipe.transformer
+    return network
 
 
 def _modules(pipe: Any) -> list[nn.Module]:

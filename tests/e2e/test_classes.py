@@ -1,0 +1,79 @@
+"""A class becomes a tiled picture, through HTTP and gRPC alike."""
+
+import io
+import json
+from collections.abc import Iterator
+
+import grpc
+import httpx
+import pytest
+from httpx_sse import connect_sse
+from PIL import Image
+
+from hidiffusion_api.v1 import (
+    generation_service_pb2,
+    generation_service_pb2_grpc,
+)
+from service.cli.embedded import Embedded, embedded_service
+from service.settings import ApiSettings, Settings
+from tests.class_models import SIDE, write_catalog
+
+
+@pytest.fixture(scope="module")
+def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
+    """A running service whose only model draws classes."""
+    catalog = write_catalog(tmp_path_factory.mktemp("models"))
+    settings = Settings(catalog=catalog, api=ApiSettings(http_port=0, grpc_port=0))
+    with embedded_service(tmp_path_factory.mktemp("service"), settings) as running:
+        running.wait_until_ready()
+        yield running
+
+
+@pytest.fixture
+def http(service: Embedded) -> Iterator[httpx.Client]:
+    """A client of the running service."""
+    with httpx.Client(base_url=service.url, timeout=60) as client:
+        yield client
+
+
+@pytest.mark.slow
+def test_both_interfaces_draw_the_class(service: Embedded, http: httpx.Client) -> None:
+    (model,) = http.get("/v1/models").json()["models"]
+    assert model["kind"] == "class-to-image"
+    assert model["classes"][2] == "fox"
+
+    asked = http.post("/v1/generations", json={"class_label": "fox", "seed": 7})
+    assert asked.status_code == 202, asked.text
+    path = f"/v1/generations/{asked.json()['id']}"
+    with connect_sse(http, "GET", f"{path}/events") as source:
+        events = [(sse.event, json.loads(sse.data)) for sse in source.iter_sse() if sse.data]
+    assert [data["step"] for kind, data in events if kind == "step"] == list(range(1, 8))
+    assert sum(kind == "tile" for kind, _ in events) >= 1
+    assert events[-1][0] == "succeeded"
+    record = http.get(path).json()
+    assert (record["request"]["prompt"], record["request"]["class_label"]) == ("fox", "2")
+    image = http.get(f"{path}/image", follow_redirects=True).content
+    assert Image.open(io.BytesIO(image)).size == (SIDE, SIDE)
+
+    with grpc.insecure_channel(service.grpc_address) as channel:
+        stub = generation_service_pb2_grpc.GenerationServiceStub(channel)
+        created = stub.CreateGeneration(
+            generation_service_pb2.CreateGenerationRequest(class_label="2", seed=7)
+        ).generation
+        watch = generation_service_pb2.WatchGenerationRequest(id=created.id)
+        watched = [each.event.WhichOneof("event") for each in stub.WatchGeneration(watch)]
+        offered = stub.ListModels(generation_service_pb2.ListModelsRequest()).models
+    assert watched[-1] == "succeeded"
+    assert (created.request.prompt, created.request.class_label) == ("fox", "2")
+    assert (offered[0].kind, offered[0].classes[2]) == ("class-to-image", "fox")
+    twin = http.get(f"/v1/generations/{created.id}/image", follow_redirects=True)
+    assert twin.content == image
+
+
+@pytest.mark.slow
+def test_a_word_that_is_no_class_is_refused(http: httpx.Client) -> None:
+    answer = http.post("/v1/generations", json={"prompt": "a red guitar"})
+    assert answer.status_code == 422
+    (error,) = answer.json()["errors"]
+    assert error["field"] == "prompt"
+    assert "draws cat, dog, fox" in error["description"]
