@@ -2,13 +2,17 @@
 
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Iterator
+from pathlib import Path
 
 import grpc
 import httpx
 import pytest
 from httpx_sse import connect_sse
 from PIL import Image
+from playwright.sync_api import expect
 
 from hidiffusion_api.v1 import (
     generation_service_pb2,
@@ -16,6 +20,7 @@ from hidiffusion_api.v1 import (
 )
 from service.cli.embedded import Embedded, embedded_service
 from service.settings import ApiSettings, Settings
+from tests.browser import PATIENCE_MILLISECONDS, chromium
 from tests.class_models import SIDE, write_catalog
 
 
@@ -68,6 +73,36 @@ def test_both_interfaces_draw_the_class(service: Embedded, http: httpx.Client) -
     assert (offered[0].kind, offered[0].classes[2]) == ("class-to-image", "fox")
     twin = http.get(f"/v1/generations/{created.id}/image", follow_redirects=True)
     assert twin.content == image
+
+
+@pytest.mark.slow
+def test_the_page_says_what_it_draws_and_draws_it(service: Embedded) -> None:
+    with chromium() as browser:
+        page = browser.new_page(base_url=service.url)
+        page.goto("/")
+        expect(page.locator("#classes")).to_have_text("One of cat, dog, fox")
+        page.get_by_label("Prompt", exact=True).fill("fox")
+        page.get_by_role("button", name="Generate").click()
+        download = page.get_by_role("link", name="Download")
+        expect(download).to_be_visible(timeout=PATIENCE_MILLISECONDS)
+
+
+@pytest.mark.slow
+def test_clients_that_know_only_prompts_draw_it(
+    service: Embedded, http: httpx.Client, tmp_path: Path
+) -> None:
+    answer = http.post("/v1/images/generations", json={"prompt": "fox", "model": "classes"})
+    assert answer.status_code == 200, answer.text
+    assert answer.json()["data"][0]["b64_json"]
+
+    target = tmp_path / "fox.png"
+    command = [sys.executable, "-m", "service.cli", "generate", "fox", "--server", service.url]
+    result = subprocess.run(
+        [*command, "--output", str(target)], capture_output=True, text=True, check=False
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    with Image.open(target) as picture:
+        assert picture.size == (SIDE, SIDE)
 
 
 @pytest.mark.slow

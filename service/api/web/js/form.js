@@ -13,6 +13,7 @@ const DRAFT = "hidiffusion.draft";
 const NUMBERS = ["width", "height", "num_inference_steps", "guidance_scale", "seed", "strength"];
 const TEXTS = ["prompt", "negative_prompt", "model", "method", "scheduler", "output_format"];
 const MAX_DRAWN_SEED = 2 ** 32;
+const LISTED_CLASSES = 40;
 
 const form = byId("request");
 const multiple = Number(byId("width").step);
@@ -126,9 +127,18 @@ function offer(model) {
   }
   segments("shapes", SHAPES.map((shape, index) => [index, shape.name, drawing(shape)]));
   segments("sizes", sidesOf(model).map((side) => [side, String(side)]));
+  offerClasses(model);
   offerStyle(model);
   offerGuides(model);
   showChoice();
+}
+
+/** Say what a model can draw that takes no words. */
+function offerClasses({ classes }) {
+  byId("classes").hidden = !classes.length;
+  const names = classes.slice(0, LISTED_CLASSES).map((each) => each.split(",")[0]);
+  const more = classes.length - names.length;
+  byId("classes").textContent = `One of ${names.join(", ")}${more ? ` and ${more} others` : ""}`;
 }
 
 function fill(id, options, chosen) {
