@@ -87,7 +87,7 @@ class WarmPipeline:
         return network_of(self.pipe)
 
     def use_scheduler(self, name: str) -> None:
-        """Give the pipeline a fresh scheduler: a diffusers class or DiMR's, with variants or without.
+        """Give the pipeline a fresh scheduler: of diffusers or DiMR's, with variants or without.
 
         Raises:
             UnsupportedRequest: diffusers has no such class, or it does not fit the model.
