@@ -28,6 +28,7 @@ FROM build AS build-api
 RUN pip install ".[service,tracing]" -c constraints.txt
 COPY hidiffusion hidiffusion
 COPY hidiffusion_api hidiffusion_api
+COPY hidiffusion_client hidiffusion_client
 COPY service service
 RUN pip install --no-deps --force-reinstall .
 
@@ -38,6 +39,7 @@ RUN pip install torch -c constraints.txt ${TORCH_INDEX_URL:+--index-url "$TORCH_
 RUN pip install ".[worker,tracing]" -c constraints.txt
 COPY hidiffusion hidiffusion
 COPY hidiffusion_api hidiffusion_api
+COPY hidiffusion_client hidiffusion_client
 COPY service service
 RUN pip install --no-deps --force-reinstall .
 

@@ -1,5 +1,6 @@
 """The OpenAPI document: the schemas that FastAPI does not find by itself."""
 
+import json
 import re
 from typing import Any
 
@@ -14,6 +15,7 @@ from service.api.http.problems import PROBLEM_TYPES, Problem
 REFERENCE = "#/components/schemas/{model}"
 _REFERENCE = {"$ref": REFERENCE.format(model="Problem")}
 _IMAGE_REFERENCE = {"$ref": REFERENCE.format(model="ImageError")}
+_NAME = re.compile(r"#/components/schemas/(\w+)")
 _VALIDATION_ERROR = "HTTPValidationError"
 _DEFAULT_SCHEMAS = (_VALIDATION_ERROR, "ValidationError")
 
@@ -72,6 +74,28 @@ def _describe_events(operation: dict[str, Any]) -> None:
             data |= {"contentMediaType": "application/json", "contentSchema": stream.pop("schema")}
 
 
+def _make_defaults_optional(document: dict[str, Any]) -> None:
+    """Tell the defaults of what clients send in words.
+
+    By the keyword `default` generators take a field for one that is always there, and have clients
+    send it: openapi-typescript refuses `{prompt: "a fox"}`.
+    """
+    schemas = document["components"]["schemas"]
+    operations = [each for methods in document["paths"].values() for each in methods.values()]
+    left = [str(each.get("requestBody")) for each in operations]
+    seen: set[str] = set()
+    while left:
+        for name in set(_NAME.findall(left.pop())) - seen:
+            seen.add(name)
+            left.append(str(schemas[name]))
+            for field in schemas[name].get("properties", {}).values():
+                if "default" in field:
+                    default = json.dumps(field.pop("default"), ensure_ascii=False)
+                    field["description"] = (
+                        f"{field.get('description', '')} Default: {default}.".strip()
+                    )
+
+
 def _add_links(document: dict[str, Any]) -> None:
     """Say which operations take the id that an answer to a request holds, and nothing else."""
     made_by = {"generation_id": "create_generation", "upload_id": "create_upload"}
@@ -110,5 +134,6 @@ def _with_problems(document: dict[str, Any]) -> dict[str, Any]:
         schema = model.model_json_schema(ref_template=REFERENCE)
         schemas.update(schema.pop("$defs"))
         schemas[model.__name__] = schema
+    _make_defaults_optional(document)
     _add_links(document)
     return document

@@ -231,7 +231,7 @@ def test_the_client_reads_only_what_the_service_writes(
 
 
 def test_the_client_loads_nothing_of_the_service() -> None:
-    program = "import service.client, sys; print(*sys.modules)"
+    program = "import hidiffusion_client, sys; print(*sys.modules)"
     loaded = subprocess.run(
         [sys.executable, "-c", program], capture_output=True, text=True, check=True
     ).stdout.split()

@@ -70,7 +70,7 @@ def test_a_change_that_breaks_clients_is_found(tmp_path: Path) -> None:
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> list[str]:
     """Names of the files in a wheel that is built from a copy of the sources."""
     root, copy = PROTO_FOLDER.parent, tmp_path_factory.mktemp("sources")
-    for name in ("hidiffusion", "hidiffusion_api", "service"):
+    for name in ("hidiffusion", "hidiffusion_api", "hidiffusion_client", "service"):
         shutil.copytree(root / name, copy / name, ignore=shutil.ignore_patterns("__pycache__"))
     for name in ("pyproject.toml", "README.md", "LICENSE", "NOTICE"):
         shutil.copy(root / name, copy)

@@ -75,6 +75,17 @@ def test_every_route_is_in_the_documentation(stack: Stack) -> None:
             assert f"`{method.upper()} {path}`" in text
 
 
+def test_what_may_be_left_out_is_optional_for_generators_too(stack: Stack) -> None:
+    schemas = _document(stack)["components"]["schemas"]
+
+    for name in ("GenerationRequest", "BatchRequest", "ImageRequest", "LoraChoice", "Webhook"):
+        fields = schemas[name]["properties"]
+        assert [field for field, schema in fields.items() if "default" in schema] == []
+    assert schemas["GenerationRequest"]["required"] == ["prompt"]
+    told = schemas["GenerationRequest"]["properties"]["output_format"]["description"]
+    assert told.endswith('Default: "png".')
+
+
 def test_webhooks_are_described_with_what_they_hold(stack: Stack) -> None:
     document = _document(stack)
 
