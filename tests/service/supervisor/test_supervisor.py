@@ -2,6 +2,7 @@
 
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -388,8 +389,10 @@ class TestWorkerDeath:
 class TestRedisDeath:
     def test_a_worker_may_be_there_before_redis_is(self, own_redis, start_worker):
         own_redis.stop()
-        worker = start_worker(own_redis.url)
-        wait_until(lambda: len(worker.children) == 1, "a pipeline process")
+        with socket.create_server(("127.0.0.1", own_redis.port)) as in_its_place:
+            in_its_place.settimeout(60)
+            start_worker(own_redis.url)
+            in_its_place.accept()[0].close()
         own_redis.start()
         assert Desk(own_redis.url).wait_for_end_of("paint").status is Status.SUCCEEDED
 
