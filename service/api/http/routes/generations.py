@@ -55,7 +55,6 @@ _LOCATION = {"Location": {"description": "Path of the record.", "schema": {"type
             "description": "Final within the preferred wait; with `Accept: image/png`, or another "
             "type of picture, the picture itself.",
             "model": GenerationView,
-            "content": {"image/*": {"schema": {"type": "string", "format": "binary"}}},
         },
         202: {"description": "Accepted durably.", "headers": _LOCATION},
         **problem_responses(400, 413, 415, 422, 503, 507),

@@ -82,6 +82,8 @@ def test_what_may_be_left_out_is_optional_for_generators_too(stack: Stack) -> No
         fields = schemas[name]["properties"]
         assert [field for field, schema in fields.items() if "default" in schema] == []
     assert schemas["GenerationRequest"]["required"] == ["prompt"]
+    created = _document(stack)["paths"]["/v1/generations"]["post"]["responses"]["200"]
+    assert list(created["content"]) == ["application/json"]  # two types make a union of each answer
     told = schemas["GenerationRequest"]["properties"]["output_format"]["description"]
     assert told.endswith('Default: "png".')
 
