@@ -209,9 +209,9 @@ def fit_preview(vae: AutoencoderKL, latents: Tensor) -> PreviewFactors:
     if pixels <= latents.shape[1]:
         raise ValueError(f"{pixels!r} latent pixels cannot determine the map; pass whole pictures")
     scaled = latents.to(traits.device, traits.dtype)
-    whole = traits.factor * max(latents.shape[2:])
-    (picture,) = decode_tiles(vae, unscale(vae, scaled), tile=whole)
-    targets = functional.avg_pool2d(picture.pixels, traits.factor)
+    plain = unscale(vae, scaled)
+    (picture,) = decode_tiles(vae, plain, tile=traits.factor * max(plain.shape[2:]))
+    targets = functional.adaptive_avg_pool2d(picture.pixels, (scaled.shape[2], scaled.shape[3]))
     inputs = functional.pad(scaled.float(), (0, 0, 0, 0, 0, 1), value=1.0)
     solution = torch.linalg.lstsq(_table(inputs), _table(targets)).solution.tolist()
     rows = tuple(_triple(row) for row in solution)

@@ -154,7 +154,8 @@ class Generation:
         arguments = self._sized_arguments() | changes
         if self._table is None:  # the first pass was left by an earlier generation
             first = {**arguments, "width": self.passes[0].width, "height": self.passes[0].height}
-            self._table = table_of(self.pipe, first)
+            known = parameters(self.pipe)
+            self._table = table_of(self.pipe, {n: each for n, each in first.items() if n in known})
         table = self._table.last(self.now.calls)
         generator = self.call.generator(self.index)
         noise = randn_tensor(latents.shape, generator, latents.device, latents.dtype)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hidiffusion.errors import InvalidConfigError
-from hidiffusion.transformer.families import Family, family_of, find_transformer
+from hidiffusion.transformer.families import Family, family_of, find_transformer, is_transformer
 
 
 @dataclass(frozen=True)
@@ -83,6 +83,16 @@ class Layout:
 
 def _bicubic(latents: Tensor, height: int, width: int) -> Tensor:
     return functional.interpolate(latents, (height, width), mode="bicubic", align_corners=False)
+
+
+def layout_like(pipe: Any, latents: Tensor) -> Layout:
+    """Return how a pipeline holds latents that are [B, C, h, w]; of U-Nets that is so already."""
+    if not is_transformer(pipe):
+        return Layout("plain", latents.shape[-2], latents.shape[-1])
+    family = family_of(find_transformer(pipe))
+    return Layout(
+        family.latents, latents.shape[-2] // family.patch, latents.shape[-1] // family.patch
+    )
 
 
 def token_pixels(pipe: Any) -> int:

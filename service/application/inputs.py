@@ -19,9 +19,6 @@ PICTURES = ("image", "mask")
 DEFAULT_STRENGTH = 0.8
 DEFAULT_MASK_STRENGTH = 1.0
 
-#: Latents are an eighth of the picture on each side in every supported family.
-SIZE_MULTIPLE = 8
-
 
 def references(request: GenerationRequest) -> dict[str, str]:
     """The pictures that a request names, by field."""
@@ -95,10 +92,9 @@ def _fitting(picture: Given, model: Model) -> float:
 
 
 def _side(pixels: float, model: Model) -> int:
-    sides = range(
-        math.ceil(model.min_size / SIZE_MULTIPLE), math.floor(model.max_size / SIZE_MULTIPLE) + 1
-    )
-    return min(max(round(pixels / SIZE_MULTIPLE), sides[0]), sides[-1]) * SIZE_MULTIPLE
+    multiple = model.size_multiple
+    least, most = math.ceil(model.min_size / multiple), math.floor(model.max_size / multiple)
+    return min(max(round(pixels / multiple), least), most) * multiple
 
 
 def method_for(model: Model, width: int, height: int, given: Mapping[str, Given]) -> str:

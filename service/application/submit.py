@@ -11,7 +11,6 @@ from ulid import ULID
 
 from service.application.classes import class_violations, resolved_class
 from service.application.inputs import (
-    SIZE_MULTIPLE,
     input_violations,
     method_for,
     references,
@@ -219,11 +218,11 @@ def resolve(
 
 def _violations(request: ResolvedRequest, model: Model) -> Iterator[FieldViolation]:
     for field, pixels in (("width", request.width), ("height", request.height)):
-        if pixels % SIZE_MULTIPLE or not model.min_size <= pixels <= model.max_size:
+        if pixels % model.size_multiple or not model.min_size <= pixels <= model.max_size:
             yield FieldViolation(
                 field,
                 repr(pixels),
-                f"{model.name} makes multiples of {SIZE_MULTIPLE} from {model.min_size} "
+                f"{model.name} makes multiples of {model.size_multiple} from {model.min_size} "
                 f"to {model.max_size} pixels",
             )
     yield from scheduler_violations(request.scheduler, model.schedulers)

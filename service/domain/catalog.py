@@ -50,6 +50,8 @@ class Model(BaseModel):
     native_size: int
     min_size: int = 64
     max_size: int = 4096
+    #: Sides are multiples of this many pixels: 8 of U-Nets, 16 of transformers.
+    size_multiple: int = 8
     default_size: int
     default_steps: int = 25
     default_guidance_scale: float = 5.0

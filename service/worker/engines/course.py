@@ -2,7 +2,7 @@
 
 A pipeline call cannot be entered in the middle, but it can be made to hurry: given the same
 request, it prepares everything as it did the first time, and then, for the steps that are done,
-the U-Net is not called and the scheduler hands the latents on as they are. At the last of them the
+the model is not called and the scheduler hands the latents on as they are. At the last of them the
 scheduler, the generator and the latents get the state they had. No code of a pipeline is copied,
 and what is prepared before the first step (embeddings, timesteps, plans of a method) is real.
 """
@@ -16,8 +16,10 @@ import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook
 
 from hidiffusion.methods.passes import PassRun, Progress
+from hidiffusion.transformer.latents import layout_like
 from service.worker.job.snapshot import Snapshot
 from service.worker.weights.compiling import uncompiled
+from service.worker.weights.pipelines import network_of
 
 _HOOK = "hidiffusion_service_fast_forward"
 
@@ -56,7 +58,7 @@ class Course:
         step = self._scheduler.step
         self._scheduler.step = functools.wraps(step)(functools.partial(self._step, step))
         if self._begin is not None:
-            self._pass_over(self._pipe.unet, _SkipUNet())  # type: ignore[no-untyped-call]
+            self._pass_over(network_of(self._pipe), _SkipDenoiser())  # type: ignore[no-untyped-call]
             if isinstance(control := getattr(self._pipe, "controlnet", None), torch.nn.Module):
                 self._pass_over(control, _SkipControlNet())  # type: ignore[no-untyped-call]
             self._hurry.enter_context(uncompiled())
@@ -101,7 +103,7 @@ class Course:
         for name, value in self._begin.scheduler.items():
             setattr(self._scheduler, name, value)
         self._generator.set_state(self._begin.generator)
-        return (self._begin.latents,)
+        return (layout_like(self._pipe, self._begin.latents).pack(self._begin.latents),)
 
 
 def changed(scheduler: Any, initial: Mapping[str, Any]) -> dict[str, Any]:
@@ -113,11 +115,15 @@ def changed(scheduler: Any, initial: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-class _SkipUNet(ModelHook):
-    """Answers for a U-Net whose prediction nobody will look at: with zeros of its shape."""
+class _SkipDenoiser(ModelHook):
+    """Answers for a model whose prediction nobody will look at: with zeros of its shape."""
 
-    def new_forward(self, module: torch.nn.Module, sample: Any, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
+    def new_forward(self, module: torch.nn.Module, *args: Any, **kwargs: Any) -> Any:  # noqa: ARG002
         """Compute nothing."""
+        names = ("hidden_states", "x", "sample")
+        sample = args[0] if args else next(kwargs[name] for name in names if name in kwargs)
+        if isinstance(sample, list):
+            return ([torch.zeros_like(each) for each in sample],)
         return (torch.zeros_like(sample),)
 
 

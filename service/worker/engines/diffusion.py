@@ -8,10 +8,11 @@ import torch
 
 from hidiffusion.methods import registry
 from hidiffusion.methods.passes import PassRun, Progress
+from hidiffusion.transformer.latents import layout_of
 from service.domain.request import ResolvedRequest
 from service.worker.engines.course import Course
 from service.worker.engines.engine import OnStep
-from service.worker.engines.prompts import texts
+from service.worker.engines.prompts import guidance, texts
 from service.worker.job.snapshot import Snapshot
 from service.worker.weights.adapters import use_loras
 from service.worker.weights.inputs import Pictures, arguments, encoding_in_tiles, sibling
@@ -43,8 +44,8 @@ def denoise(
         mates: requests of the same `batch_key`, drawn with it. There are no snapshots then.
 
     Returns:
-        `[1, C, height / 8, width / 8]`, scaled as the pipeline holds them; a row more for each of
-        the mates.
+        `[1, C, h, w]`, scaled as the pipeline holds them: a latent for 8 pixels along an axis, of
+        Flux.2 for 16; a row more for each of the mates.
 
     Raises:
         UnsupportedRequest: the scheduler is unknown here, or the model cannot use the pictures.
@@ -70,12 +71,14 @@ def denoise(
             earlier=() if begin is None else begin.earlier,
             **texts(warm.pipe, request, mates),
             num_inference_steps=request.num_inference_steps,
-            guidance_scale=request.guidance_scale,
+            **guidance(warm.pipe, request),
             output_type="latent",
             **arguments(pictures, request),
         )
     latents: torch.Tensor = result.images
-    return latents
+    if latents.dim() == 4:
+        return latents
+    return layout_of(warm.pipe, request.width, request.height).unpack(latents)
 
 
 def _prompted_by_picture(

@@ -1,26 +1,56 @@
 """From the words of requests to what a pipeline takes of them."""
 
+import inspect
 from collections.abc import Sequence
 from typing import Any
 
 import torch
 from compel import CompelForSD, CompelForSDXL, DiffusersTextualInversionManager
+from diffusers import FluxPipeline, QwenImagePipeline
 
 from service.domain.request import ResolvedRequest
+from service.worker.job.failures import UnsupportedRequest
+
+_QWEN: Any = QwenImagePipeline
 
 
 def texts(pipe: Any, request: ResolvedRequest, mates: Sequence[ResolvedRequest]) -> dict[str, Any]:
     """The prompts of a request, or of several that are drawn together, as arguments of `pipe`."""
     if request.prompt_weighting:
         return _weighted(pipe, request)
-    if not mates:
-        return {"prompt": request.prompt, "negative_prompt": request.negative_prompt or None}
     rows = (request, *mates)
     negative = [row.negative_prompt for row in rows]
+    if not _guided_by_two_calls(pipe):
+        if any(negative):
+            raise UnsupportedRequest(
+                f"negative_prompt is {next(filter(None, negative))!r}, but {request.model} is "
+                "guided by a number that it is told, not by a second prompt; leave it out"
+            )
+        return {"prompt": [row.prompt for row in rows] if mates else request.prompt}
+    if not mates:
+        return {"prompt": request.prompt, "negative_prompt": request.negative_prompt or None}
     return {
         "prompt": [row.prompt for row in rows],
         "negative_prompt": negative if any(negative) else None,
     }
+
+
+def guidance(pipe: Any, request: ResolvedRequest) -> dict[str, Any]:
+    """The strength of guidance, as an argument of `pipe`.
+
+    Qwen-Image's pipeline has a word of its own for guidance by two calls, and does it only where it
+    is given a negative prompt.
+    """
+    if isinstance(pipe, _QWEN) and not pipe.transformer.config.guidance_embeds:
+        empty = {} if request.negative_prompt else {"negative_prompt": " "}
+        return {"true_cfg_scale": request.guidance_scale, **empty}
+    return {"guidance_scale": request.guidance_scale}
+
+
+def _guided_by_two_calls(pipe: Any) -> bool:
+    """Whether a negative prompt acts; Flux takes one, and uses it only where it is told so."""
+    names = inspect.signature(type(pipe).__call__).parameters
+    return "negative_prompt" in names and not isinstance(pipe, FluxPipeline)
 
 
 def _weighted(pipe: Any, request: ResolvedRequest) -> dict[str, torch.Tensor]:

@@ -1,10 +1,11 @@
-"""Compiled U-Nets: what a worker does where `HIDIFFUSION_WORKER__COMPILE` names a backend."""
+"""Compiled models: what a worker does where `HIDIFFUSION_WORKER__COMPILE` names a backend."""
 
 from typing import Any
 
 import torch
 import torch._dynamo
-from torch import nn
+
+from hidiffusion.transformer.families import is_transformer
 
 #: Graphs of one U-Net. Each size takes one for every stage of a method's schedule; torch's limit of
 #: 8 is meant for models that see one kind of input. Beyond the limit, calls are not compiled.
@@ -26,10 +27,16 @@ def checked_backend(name: str | None) -> str | None:
     )
 
 
-def compile_unet(unet: nn.Module, backend: str) -> None:
-    """Have a U-Net compiled at its first call for each size and stage, in place."""
+def compile_denoiser(denoiser: Any, backend: str) -> None:
+    """Have a model compiled at its first call for each size and stage, in place.
+
+    Transformers are dozens of equal blocks, which are compiled once for all.
+    """
     torch._dynamo.config.recompile_limit = GRAPHS
-    unet.compile(backend=backend, dynamic=False)
+    if is_transformer(denoiser):
+        denoiser.compile_repeated_blocks(backend=backend, dynamic=False)
+    else:
+        denoiser.compile(backend=backend, dynamic=False)
 
 
 def uncompiled() -> Any:

@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook
 
+from hidiffusion.transformer.families import is_transformer
 from service.worker.weights.compiling import uncompiled
 
 _HOOK = "hidiffusion_service_one_by_one"
@@ -23,7 +24,15 @@ DECODER_TILE = 256
 
 @contextlib.contextmanager
 def frugal_denoising(pipe: Any) -> Iterator[None]:
-    """Denoise inside the block with one sample at a time and the autoencoder parked."""
+    """Denoise inside the block with one sample at a time and the autoencoder parked.
+
+    Diffusion transformers of the library's families keep their batch: most are guided without a
+    second sample.
+    """
+    if is_transformer(pipe):
+        with parked(pipe.vae), uncompiled():
+            yield
+        return
     network = getattr(pipe, "unet", None) or pipe.transformer
     registry = HookRegistry.check_if_exists_or_initialize(network)
     registry.register_hook(_OneByOne(), _HOOK)

@@ -12,6 +12,7 @@ import torch
 from torch import nn
 
 from hidiffusion.decode import PreviewFactors, fit_preview, known_preview
+from hidiffusion.decode.autoencoder import require_kind
 from hidiffusion.dimr import DiMRPipeline, DPMSolverFastScheduler
 from hidiffusion.inf_dit import InfDiTUpscalePipeline
 from service.catalog.file import CatalogFile
@@ -25,7 +26,7 @@ from service.worker.job.failures import (
     device_is_lost,
     is_out_of_memory,
 )
-from service.worker.weights.compiling import checked_backend, compile_unet
+from service.worker.weights.compiling import checked_backend, compile_denoiser
 from service.worker.weights.controls import (
     WarmControlNet,
     check_fits,
@@ -231,7 +232,7 @@ class Pipelines:
             self._controlnets[net.source] = load_controlnet(net, self.device, self.dtype)
             self.loads += 1
         self._use(net.source)
-        check_fits(net, self._controlnets[net.source], warm.pipe.unet)
+        check_fits(net, self._controlnets[net.source], network_of(warm.pipe))
         return self._controlnets[net.source].module
 
     def _ip_adapter(self, warm: WarmPipeline) -> WarmIpAdapter:
@@ -297,6 +298,8 @@ class Pipelines:
                 model.source, dtype=self.dtype, local_files_only=Path(model.source).is_dir()
             )
         self.loads += 1
+        if model.engine == "latent-diffusion":
+            require_kind(pipe.vae)
         pipe.to(self.device)
         # Torch multiplies in another order where a weight could be learned, and the first LoRA
         # freezes what it acts on: frozen from the start, the rounding never changes.
@@ -305,10 +308,10 @@ class Pipelines:
         pipe.set_progress_bar_config(disable=True)
         if model.kind == "upscaler":
             return WarmPipeline(model, pipe, {}, None)
-        if self.dtype is torch.float16 and pipe.vae.config.force_upcast:
+        if self.dtype is torch.float16 and pipe.vae.config.get("force_upcast"):
             pipe.vae.to(torch.float32)
         if self._compile is not None:
-            compile_unet(network_of(pipe), self._compile)
+            compile_denoiser(network_of(pipe), self._compile)
         scheduler, preview = dict(pipe.scheduler.config), _preview(model, pipe.vae)
         return WarmPipeline(model, pipe, scheduler, preview, compiled=self._compile is not None)
 
@@ -357,5 +360,7 @@ def _preview(model: Model, vae: Any) -> PreviewFactors:
 def _smooth_noise(vae: Any) -> torch.Tensor:
     """Latents `[4, C, 16, 16]` that vary slowly, as those of pictures do, for an unknown model."""
     generator = torch.Generator().manual_seed(0)
-    coarse = torch.randn(4, vae.config.latent_channels, 4, 4, generator=generator)
+    # Flux.2 holds squares of four latents, normalised, as the channels of one.
+    channels = vae.config.latent_channels * (4 if hasattr(vae, "bn") else 1)
+    coarse = torch.randn(4, channels, 4, 4, generator=generator)
     return torch.nn.functional.interpolate(coarse, scale_factor=4, mode="bilinear")
