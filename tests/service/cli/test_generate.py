@@ -98,7 +98,7 @@ def _picture(file: Path, colour: str) -> Path:
 
 def test_a_picture_from_a_picture_over_mutual_tls(certified: Certified, tmp_path: Path) -> None:
     image = _picture(tmp_path / "fox.jpg", "orange")
-    mask = _picture(tmp_path / "mask.png", "white")
+    mask = _picture(tmp_path / "mask.png", "grey")
     target = tmp_path / "made.png"
     stream = io.BytesIO()
     Image.new("RGB", (8, 8)).save(stream, "PNG")
