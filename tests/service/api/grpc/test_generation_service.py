@@ -90,7 +90,8 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
     ids = dict.fromkeys(("image", "mask"), by_grpc.request.image)
     guided = {"controls": [fields["controls"][0] | {"image": ids["image"]}]}
     guided["image_prompt"] = fields["image_prompt"] | {"image": ids["image"]}
-    resolved = fields | formats | {"method_options": {}, "scale": None} | ids | guided
+    unset = {"method_options": {}, "scale": None, "class_label": None}
+    resolved = fields | formats | unset | ids | guided
     assert first["request"] == second["request"] == resolved
     assert first["priority"] == second["priority"] == "high"
     for record in (first, second):

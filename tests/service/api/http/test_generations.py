@@ -47,6 +47,7 @@ def test_accepted_request_is_queued_with_every_default_filled_in(stack: Stack) -
         "metadata": True,
         "image": None,
         "scale": None,
+        "class_label": None,
         "mask": None,
         "strength": None,
         "controls": [],
