@@ -66,10 +66,12 @@ def test_hires_fix_is_one_picture_at_the_enlarged_size(stack: Stack, client: Web
 
 
 def test_a_picture_starts_from_another(stack: Stack, client: WebUIApi) -> None:
+    mask = Image.new("L", (256, 256), 255)
+    mask.paste(0, (0, 0, 128, 256))
     with working(stack, partial(_paint, stack)):
         client.img2img(
             images=[Image.new("RGB", (256, 256), "red")],
-            mask_image=Image.new("L", (256, 256), 255),
+            mask_image=mask,
             prompt="a fox",
             denoising_strength=0.5,
             width=256,
