@@ -28,7 +28,7 @@ from google.protobuf import timestamp_pb2 as google_dot_protobuf_dot_timestamp__
 from hidiffusion_api.v1 import artifacts_pb2 as hidiffusion__api_dot_v1_dot_artifacts__pb2
 
 
-DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#hidiffusion_api/v1/generation.proto\x12\x12hidiffusion_api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"hidiffusion_api/v1/artifacts.proto\":\n\nLoraChoice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x06weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"\x82\x01\n\rControlChoice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\t\x12\x12\n\x05scale\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05start\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03\x65nd\x18\x05 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_scaleB\x08\n\x06_startB\x06\n\x04_end\":\n\x0bImagePrompt\x12\r\n\x05image\x18\x01 \x01(\t\x12\x12\n\x05scale\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_scale\"\x9e\x06\n\x0fResolvedRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x17\n\x0fnegative_prompt\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12\x1b\n\x13num_inference_steps\x18\x06 \x01(\x05\x12\x16\n\x0eguidance_scale\x18\x07 \x01(\x01\x12\x0c\n\x04seed\x18\x08 \x01(\x03\x12\x11\n\tscheduler\x18\t \x01(\t\x12\x0e\n\x06method\x18\n \x01(\t\x12\x37\n\routput_format\x18\x0b \x01(\x0e\x32 .hidiffusion_api.v1.OutputFormat\x12\x11\n\tbit_depth\x18\x14 \x01(\x05\x12\x14\n\x07quality\x18\x15 \x01(\x05H\x00\x88\x01\x01\x12\x33\n\x0btile_format\x18\x16 \x01(\x0e\x32\x1e.hidiffusion_api.v1.TileFormat\x12\x10\n\x08metadata\x18\x17 \x01(\x08\x12/\n\x0emethod_options\x18( \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\x05loras\x18P \x03(\x0b\x32\x1e.hidiffusion_api.v1.LoraChoice\x12\x18\n\x10prompt_weighting\x18Q \x01(\x08\x12\x12\n\x05scale\x18x \x01(\x05H\x01\x88\x01\x01\x12\r\n\x05tiles\x18R \x01(\x08\x12\x33\n\x08\x63ontrols\x18U \x03(\x0b\x32!.hidiffusion_api.v1.ControlChoice\x12\x35\n\x0cimage_prompt\x18V \x01(\x0b\x32\x1f.hidiffusion_api.v1.ImagePrompt\x12\x12\n\x05image\x18\x46 \x01(\tH\x02\x88\x01\x01\x12\x11\n\x04mask\x18G \x01(\tH\x03\x88\x01\x01\x12\x15\n\x08strength\x18H \x01(\x01H\x04\x88\x01\x01\x12\x18\n\x0b\x63lass_label\x18n \x01(\tH\x05\x88\x01\x01\x42\n\n\x08_qualityB\x08\n\x06_scaleB\x08\n\x06_imageB\x07\n\x05_maskB\x0b\n\t_strengthB\x0e\n\x0c_class_label\"a\n\x08Progress\x12(\n\x05phase\x18\x01 \x01(\x0e\x32\x19.hidiffusion_api.v1.Phase\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05total\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18# \x01(\t\"<\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\"Q\n\nQueuePlace\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\x31\n\x0e\x65stimated_wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"&\n\x07Webhook\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06\x65vents\x18\x02 \x03(\t\"\xc3\x06\n\nGeneration\x12\n\n\x02id\x18\x01 \x01(\t\x12\x34\n\x06status\x18\x02 \x01(\x0e\x32$.hidiffusion_api.v1.GenerationStatus\x12\x34\n\x07request\x18\x03 \x01(\x0b\x32#.hidiffusion_api.v1.ResolvedRequest\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12.\n\x08progress\x18\x05 \x01(\x0b\x32\x1c.hidiffusion_api.v1.Progress\x12\x18\n\x10\x63\x61ncel_requested\x18\x06 \x01(\x08\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06result\x18\n \x01(\x0b\x32\x1a.hidiffusion_api.v1.Result\x12*\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x1b.hidiffusion_api.v1.Failure\x12-\n\x05queue\x18\x0c \x01(\x0b\x32\x1e.hidiffusion_api.v1.QueuePlace\x12.\n\x08priority\x18\x1e \x01(\x0e\x32\x1c.hidiffusion_api.v1.Priority\x12\x1c\n\x0ftimeout_seconds\x18\x1f \x01(\x05H\x00\x88\x01\x01\x12K\n\x0f\x63lient_metadata\x18  \x03(\x0b\x32\x32.hidiffusion_api.v1.Generation.ClientMetadataEntry\x12,\n\x07webhook\x18Z \x01(\x0b\x32\x1b.hidiffusion_api.v1.Webhook\x12\x1f\n\x12\x65xpires_in_seconds\x18[ \x01(\x05H\x01\x88\x01\x01\x1a\x35\n\x13\x43lientMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x12\n\x10_timeout_secondsB\x15\n\x13_expires_in_seconds*\xd2\x01\n\x10GenerationStatus\x12!\n\x1dGENERATION_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n\x18GENERATION_STATUS_QUEUED\x10\x01\x12\x1d\n\x19GENERATION_STATUS_RUNNING\x10\x02\x12\x1f\n\x1bGENERATION_STATUS_SUCCEEDED\x10\x03\x12\x1c\n\x18GENERATION_STATUS_FAILED\x10\x04\x12\x1f\n\x1bGENERATION_STATUS_CANCELLED\x10\x05*\x8c\x01\n\x0cOutputFormat\x12\x1d\n\x19OUTPUT_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTPUT_FORMAT_PNG\x10\x01\x12\x16\n\x12OUTPUT_FORMAT_WEBP\x10\x02\x12\x16\n\x12OUTPUT_FORMAT_JPEG\x10\x03\x12\x16\n\x12OUTPUT_FORMAT_AVIF\x10\x04*j\n\nTileFormat\x12\x1b\n\x17TILE_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0fTILE_FORMAT_PNG\x10\x01\x12\x14\n\x10TILE_FORMAT_WEBP\x10\x02\x12\x14\n\x10TILE_FORMAT_JPEG\x10\x03*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03*\x87\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_WAITING\x10\x01\x12\x13\n\x0fPHASE_DENOISING\x10\x02\x12\x12\n\x0ePHASE_DECODING\x10\x03\x12\x0e\n\nPHASE_DONE\x10\x04\x12\x1b\n\x17PHASE_WAITING_FOR_STORE\x10\x05\x62\x06proto3')
+DESCRIPTOR = _descriptor_pool.Default().AddSerializedFile(b'\n#hidiffusion_api/v1/generation.proto\x12\x12hidiffusion_api.v1\x1a\x1egoogle/protobuf/duration.proto\x1a\x1cgoogle/protobuf/struct.proto\x1a\x1fgoogle/protobuf/timestamp.proto\x1a\"hidiffusion_api/v1/artifacts.proto\":\n\nLoraChoice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\x13\n\x06weight\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\t\n\x07_weight\"v\n\rUpscaleChoice\x12\r\n\x05model\x18\x01 \x01(\t\x12\x12\n\x05scale\x18\x02 \x01(\x05H\x00\x88\x01\x01\x12 \n\x13num_inference_steps\x18\x03 \x01(\x05H\x01\x88\x01\x01\x42\x08\n\x06_scaleB\x16\n\x14_num_inference_steps\"\x82\x01\n\rControlChoice\x12\x0c\n\x04name\x18\x01 \x01(\t\x12\r\n\x05image\x18\x02 \x01(\t\x12\x12\n\x05scale\x18\x03 \x01(\x01H\x00\x88\x01\x01\x12\x12\n\x05start\x18\x04 \x01(\x01H\x01\x88\x01\x01\x12\x10\n\x03\x65nd\x18\x05 \x01(\x01H\x02\x88\x01\x01\x42\x08\n\x06_scaleB\x08\n\x06_startB\x06\n\x04_end\":\n\x0bImagePrompt\x12\r\n\x05image\x18\x01 \x01(\t\x12\x12\n\x05scale\x18\x02 \x01(\x01H\x00\x88\x01\x01\x42\x08\n\x06_scale\"\xe3\x06\n\x0fResolvedRequest\x12\x0e\n\x06prompt\x18\x01 \x01(\t\x12\x17\n\x0fnegative_prompt\x18\x02 \x01(\t\x12\r\n\x05model\x18\x03 \x01(\t\x12\r\n\x05width\x18\x04 \x01(\x05\x12\x0e\n\x06height\x18\x05 \x01(\x05\x12\x1b\n\x13num_inference_steps\x18\x06 \x01(\x05\x12\x16\n\x0eguidance_scale\x18\x07 \x01(\x01\x12\x0c\n\x04seed\x18\x08 \x01(\x03\x12\x11\n\tscheduler\x18\t \x01(\t\x12\x0e\n\x06method\x18\n \x01(\t\x12\x37\n\routput_format\x18\x0b \x01(\x0e\x32 .hidiffusion_api.v1.OutputFormat\x12\x11\n\tbit_depth\x18\x14 \x01(\x05\x12\x14\n\x07quality\x18\x15 \x01(\x05H\x00\x88\x01\x01\x12\x33\n\x0btile_format\x18\x16 \x01(\x0e\x32\x1e.hidiffusion_api.v1.TileFormat\x12\x10\n\x08metadata\x18\x17 \x01(\x08\x12/\n\x0emethod_options\x18( \x01(\x0b\x32\x17.google.protobuf.Struct\x12-\n\x05loras\x18P \x03(\x0b\x32\x1e.hidiffusion_api.v1.LoraChoice\x12\x18\n\x10prompt_weighting\x18Q \x01(\x08\x12\x12\n\x05scale\x18x \x01(\x05H\x01\x88\x01\x01\x12\x37\n\x07upscale\x18y \x01(\x0b\x32!.hidiffusion_api.v1.UpscaleChoiceH\x02\x88\x01\x01\x12\r\n\x05tiles\x18R \x01(\x08\x12\x33\n\x08\x63ontrols\x18U \x03(\x0b\x32!.hidiffusion_api.v1.ControlChoice\x12\x35\n\x0cimage_prompt\x18V \x01(\x0b\x32\x1f.hidiffusion_api.v1.ImagePrompt\x12\x12\n\x05image\x18\x46 \x01(\tH\x03\x88\x01\x01\x12\x11\n\x04mask\x18G \x01(\tH\x04\x88\x01\x01\x12\x15\n\x08strength\x18H \x01(\x01H\x05\x88\x01\x01\x12\x18\n\x0b\x63lass_label\x18n \x01(\tH\x06\x88\x01\x01\x42\n\n\x08_qualityB\x08\n\x06_scaleB\n\n\x08_upscaleB\x08\n\x06_imageB\x07\n\x05_maskB\x0b\n\t_strengthB\x0e\n\x0c_class_label\"a\n\x08Progress\x12(\n\x05phase\x18\x01 \x01(\x0e\x32\x19.hidiffusion_api.v1.Phase\x12\x0c\n\x04step\x18\x02 \x01(\x05\x12\r\n\x05total\x18\x03 \x01(\x05\x12\x0e\n\x06reason\x18# \x01(\t\"<\n\x07\x46\x61ilure\x12\x0e\n\x06reason\x18\x01 \x01(\t\x12\x0e\n\x06\x64\x65tail\x18\x02 \x01(\t\x12\x11\n\tretryable\x18\x03 \x01(\x08\"Q\n\nQueuePlace\x12\x10\n\x08position\x18\x01 \x01(\x05\x12\x31\n\x0e\x65stimated_wait\x18\x02 \x01(\x0b\x32\x19.google.protobuf.Duration\"&\n\x07Webhook\x12\x0b\n\x03url\x18\x01 \x01(\t\x12\x0e\n\x06\x65vents\x18\x02 \x03(\t\"\xc3\x06\n\nGeneration\x12\n\n\x02id\x18\x01 \x01(\t\x12\x34\n\x06status\x18\x02 \x01(\x0e\x32$.hidiffusion_api.v1.GenerationStatus\x12\x34\n\x07request\x18\x03 \x01(\x0b\x32#.hidiffusion_api.v1.ResolvedRequest\x12\x0f\n\x07\x61ttempt\x18\x04 \x01(\x05\x12.\n\x08progress\x18\x05 \x01(\x0b\x32\x1c.hidiffusion_api.v1.Progress\x12\x18\n\x10\x63\x61ncel_requested\x18\x06 \x01(\x08\x12.\n\ncreated_at\x18\x07 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12.\n\nstarted_at\x18\x08 \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12/\n\x0b\x66inished_at\x18\t \x01(\x0b\x32\x1a.google.protobuf.Timestamp\x12*\n\x06result\x18\n \x01(\x0b\x32\x1a.hidiffusion_api.v1.Result\x12*\n\x05\x65rror\x18\x0b \x01(\x0b\x32\x1b.hidiffusion_api.v1.Failure\x12-\n\x05queue\x18\x0c \x01(\x0b\x32\x1e.hidiffusion_api.v1.QueuePlace\x12.\n\x08priority\x18\x1e \x01(\x0e\x32\x1c.hidiffusion_api.v1.Priority\x12\x1c\n\x0ftimeout_seconds\x18\x1f \x01(\x05H\x00\x88\x01\x01\x12K\n\x0f\x63lient_metadata\x18  \x03(\x0b\x32\x32.hidiffusion_api.v1.Generation.ClientMetadataEntry\x12,\n\x07webhook\x18Z \x01(\x0b\x32\x1b.hidiffusion_api.v1.Webhook\x12\x1f\n\x12\x65xpires_in_seconds\x18[ \x01(\x05H\x01\x88\x01\x01\x1a\x35\n\x13\x43lientMetadataEntry\x12\x0b\n\x03key\x18\x01 \x01(\t\x12\r\n\x05value\x18\x02 \x01(\t:\x02\x38\x01\x42\x12\n\x10_timeout_secondsB\x15\n\x13_expires_in_seconds*\xd2\x01\n\x10GenerationStatus\x12!\n\x1dGENERATION_STATUS_UNSPECIFIED\x10\x00\x12\x1c\n\x18GENERATION_STATUS_QUEUED\x10\x01\x12\x1d\n\x19GENERATION_STATUS_RUNNING\x10\x02\x12\x1f\n\x1bGENERATION_STATUS_SUCCEEDED\x10\x03\x12\x1c\n\x18GENERATION_STATUS_FAILED\x10\x04\x12\x1f\n\x1bGENERATION_STATUS_CANCELLED\x10\x05*\x8c\x01\n\x0cOutputFormat\x12\x1d\n\x19OUTPUT_FORMAT_UNSPECIFIED\x10\x00\x12\x15\n\x11OUTPUT_FORMAT_PNG\x10\x01\x12\x16\n\x12OUTPUT_FORMAT_WEBP\x10\x02\x12\x16\n\x12OUTPUT_FORMAT_JPEG\x10\x03\x12\x16\n\x12OUTPUT_FORMAT_AVIF\x10\x04*j\n\nTileFormat\x12\x1b\n\x17TILE_FORMAT_UNSPECIFIED\x10\x00\x12\x13\n\x0fTILE_FORMAT_PNG\x10\x01\x12\x14\n\x10TILE_FORMAT_WEBP\x10\x02\x12\x14\n\x10TILE_FORMAT_JPEG\x10\x03*^\n\x08Priority\x12\x18\n\x14PRIORITY_UNSPECIFIED\x10\x00\x12\x10\n\x0cPRIORITY_LOW\x10\x01\x12\x13\n\x0fPRIORITY_NORMAL\x10\x02\x12\x11\n\rPRIORITY_HIGH\x10\x03*\x87\x01\n\x05Phase\x12\x15\n\x11PHASE_UNSPECIFIED\x10\x00\x12\x11\n\rPHASE_WAITING\x10\x01\x12\x13\n\x0fPHASE_DENOISING\x10\x02\x12\x12\n\x0ePHASE_DECODING\x10\x03\x12\x0e\n\nPHASE_DONE\x10\x04\x12\x1b\n\x17PHASE_WAITING_FOR_STORE\x10\x05\x62\x06proto3')
 
 _globals = globals()
 _builder.BuildMessageAndEnumDescriptors(DESCRIPTOR, _globals)
@@ -37,34 +37,36 @@ if not _descriptor._USE_C_DESCRIPTORS:
   DESCRIPTOR._loaded_options = None
   _globals['_GENERATION_CLIENTMETADATAENTRY']._loaded_options = None
   _globals['_GENERATION_CLIENTMETADATAENTRY']._serialized_options = b'8\001'
-  _globals['_GENERATIONSTATUS']._serialized_start=2367
-  _globals['_GENERATIONSTATUS']._serialized_end=2577
-  _globals['_OUTPUTFORMAT']._serialized_start=2580
-  _globals['_OUTPUTFORMAT']._serialized_end=2720
-  _globals['_TILEFORMAT']._serialized_start=2722
-  _globals['_TILEFORMAT']._serialized_end=2828
-  _globals['_PRIORITY']._serialized_start=2830
-  _globals['_PRIORITY']._serialized_end=2924
-  _globals['_PHASE']._serialized_start=2927
-  _globals['_PHASE']._serialized_end=3062
+  _globals['_GENERATIONSTATUS']._serialized_start=2556
+  _globals['_GENERATIONSTATUS']._serialized_end=2766
+  _globals['_OUTPUTFORMAT']._serialized_start=2769
+  _globals['_OUTPUTFORMAT']._serialized_end=2909
+  _globals['_TILEFORMAT']._serialized_start=2911
+  _globals['_TILEFORMAT']._serialized_end=3017
+  _globals['_PRIORITY']._serialized_start=3019
+  _globals['_PRIORITY']._serialized_end=3113
+  _globals['_PHASE']._serialized_start=3116
+  _globals['_PHASE']._serialized_end=3251
   _globals['_LORACHOICE']._serialized_start=190
   _globals['_LORACHOICE']._serialized_end=248
-  _globals['_CONTROLCHOICE']._serialized_start=251
-  _globals['_CONTROLCHOICE']._serialized_end=381
-  _globals['_IMAGEPROMPT']._serialized_start=383
-  _globals['_IMAGEPROMPT']._serialized_end=441
-  _globals['_RESOLVEDREQUEST']._serialized_start=444
-  _globals['_RESOLVEDREQUEST']._serialized_end=1242
-  _globals['_PROGRESS']._serialized_start=1244
-  _globals['_PROGRESS']._serialized_end=1341
-  _globals['_FAILURE']._serialized_start=1343
-  _globals['_FAILURE']._serialized_end=1403
-  _globals['_QUEUEPLACE']._serialized_start=1405
-  _globals['_QUEUEPLACE']._serialized_end=1486
-  _globals['_WEBHOOK']._serialized_start=1488
-  _globals['_WEBHOOK']._serialized_end=1526
-  _globals['_GENERATION']._serialized_start=1529
-  _globals['_GENERATION']._serialized_end=2364
-  _globals['_GENERATION_CLIENTMETADATAENTRY']._serialized_start=2268
-  _globals['_GENERATION_CLIENTMETADATAENTRY']._serialized_end=2321
+  _globals['_UPSCALECHOICE']._serialized_start=250
+  _globals['_UPSCALECHOICE']._serialized_end=368
+  _globals['_CONTROLCHOICE']._serialized_start=371
+  _globals['_CONTROLCHOICE']._serialized_end=501
+  _globals['_IMAGEPROMPT']._serialized_start=503
+  _globals['_IMAGEPROMPT']._serialized_end=561
+  _globals['_RESOLVEDREQUEST']._serialized_start=564
+  _globals['_RESOLVEDREQUEST']._serialized_end=1431
+  _globals['_PROGRESS']._serialized_start=1433
+  _globals['_PROGRESS']._serialized_end=1530
+  _globals['_FAILURE']._serialized_start=1532
+  _globals['_FAILURE']._serialized_end=1592
+  _globals['_QUEUEPLACE']._serialized_start=1594
+  _globals['_QUEUEPLACE']._serialized_end=1675
+  _globals['_WEBHOOK']._serialized_start=1677
+  _globals['_WEBHOOK']._serialized_end=1715
+  _globals['_GENERATION']._serialized_start=1718
+  _globals['_GENERATION']._serialized_end=2553
+  _globals['_GENERATION_CLIENTMETADATAENTRY']._serialized_start=2457
+  _globals['_GENERATION_CLIENTMETADATAENTRY']._serialized_end=2510
 # @@protoc_insertion_point(module_scope)

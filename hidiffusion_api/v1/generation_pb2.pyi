@@ -212,6 +212,43 @@ class LoraChoice(_message.Message):
 Global___LoraChoice: _TypeAlias = LoraChoice  # noqa: Y015
 
 @_typing.final
+class UpscaleChoice(_message.Message):
+    """Enlarging what is drawn, as a second stage."""
+
+    DESCRIPTOR: _descriptor.Descriptor
+
+    MODEL_FIELD_NUMBER: _builtins.int
+    SCALE_FIELD_NUMBER: _builtins.int
+    NUM_INFERENCE_STEPS_FIELD_NUMBER: _builtins.int
+    model: _builtins.str
+    """An upscaler of ListModels."""
+    scale: _builtins.int
+    """How many times larger; default: the most it has."""
+    num_inference_steps: _builtins.int
+    """Steps of the upscaler; default: its own."""
+    def __init__(
+        self,
+        *,
+        model: _builtins.str = ...,
+        scale: _builtins.int | None = ...,
+        num_inference_steps: _builtins.int | None = ...,
+    ) -> None: ...
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_num_inference_steps", b"_num_inference_steps", "_scale", b"_scale", "num_inference_steps", b"num_inference_steps", "scale", b"scale"]  # noqa: Y015
+    def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_num_inference_steps", b"_num_inference_steps", "_scale", b"_scale", "model", b"model", "num_inference_steps", b"num_inference_steps", "scale", b"scale"]  # noqa: Y015
+    def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
+    _WhichOneofReturnType__num_inference_steps: _TypeAlias = _typing.Literal["num_inference_steps"]  # noqa: Y015
+    _WhichOneofArgType__num_inference_steps: _TypeAlias = _typing.Literal["_num_inference_steps", b"_num_inference_steps"]  # noqa: Y015
+    _WhichOneofReturnType__scale: _TypeAlias = _typing.Literal["scale"]  # noqa: Y015
+    _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__num_inference_steps) -> _WhichOneofReturnType__num_inference_steps | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__scale) -> _WhichOneofReturnType__scale | None: ...
+
+Global___UpscaleChoice: _TypeAlias = UpscaleChoice  # noqa: Y015
+
+@_typing.final
 class ControlChoice(_message.Message):
     """One ControlNet of the model, what it looks at, and how much it has to say."""
 
@@ -315,6 +352,7 @@ class ResolvedRequest(_message.Message):
     LORAS_FIELD_NUMBER: _builtins.int
     PROMPT_WEIGHTING_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
+    UPSCALE_FIELD_NUMBER: _builtins.int
     TILES_FIELD_NUMBER: _builtins.int
     CONTROLS_FIELD_NUMBER: _builtins.int
     IMAGE_PROMPT_FIELD_NUMBER: _builtins.int
@@ -375,6 +413,10 @@ class ResolvedRequest(_message.Message):
         """LoRAs it is drawn with, added up."""
 
     @_builtins.property
+    def upscale(self) -> Global___UpscaleChoice:
+        """The second stage, with nothing left open; absent where there is none."""
+
+    @_builtins.property
     def controls(self) -> _containers.RepeatedCompositeFieldContainer[Global___ControlChoice]:
         """ControlNets that guide it, added up."""
 
@@ -404,6 +446,7 @@ class ResolvedRequest(_message.Message):
         loras: _abc.Iterable[Global___LoraChoice] | None = ...,
         prompt_weighting: _builtins.bool = ...,
         scale: _builtins.int | None = ...,
+        upscale: Global___UpscaleChoice | None = ...,
         tiles: _builtins.bool = ...,
         controls: _abc.Iterable[Global___ControlChoice] | None = ...,
         image_prompt: Global___ImagePrompt | None = ...,
@@ -412,9 +455,9 @@ class ResolvedRequest(_message.Message):
         strength: _builtins.float | None = ...,
         class_label: _builtins.str | None = ...,
     ) -> None: ...
-    _HasFieldArgType: _TypeAlias = _typing.Literal["_class_label", b"_class_label", "_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_scale", b"_scale", "_strength", b"_strength", "class_label", b"class_label", "image", b"image", "image_prompt", b"image_prompt", "mask", b"mask", "method_options", b"method_options", "quality", b"quality", "scale", b"scale", "strength", b"strength"]  # noqa: Y015
+    _HasFieldArgType: _TypeAlias = _typing.Literal["_class_label", b"_class_label", "_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_scale", b"_scale", "_strength", b"_strength", "_upscale", b"_upscale", "class_label", b"class_label", "image", b"image", "image_prompt", b"image_prompt", "mask", b"mask", "method_options", b"method_options", "quality", b"quality", "scale", b"scale", "strength", b"strength", "upscale", b"upscale"]  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["_class_label", b"_class_label", "_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_scale", b"_scale", "_strength", b"_strength", "bit_depth", b"bit_depth", "class_label", b"class_label", "controls", b"controls", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "image_prompt", b"image_prompt", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scale", b"scale", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "width", b"width"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["_class_label", b"_class_label", "_image", b"_image", "_mask", b"_mask", "_quality", b"_quality", "_scale", b"_scale", "_strength", b"_strength", "_upscale", b"_upscale", "bit_depth", b"bit_depth", "class_label", b"class_label", "controls", b"controls", "guidance_scale", b"guidance_scale", "height", b"height", "image", b"image", "image_prompt", b"image_prompt", "loras", b"loras", "mask", b"mask", "metadata", b"metadata", "method", b"method", "method_options", b"method_options", "model", b"model", "negative_prompt", b"negative_prompt", "num_inference_steps", b"num_inference_steps", "output_format", b"output_format", "prompt", b"prompt", "prompt_weighting", b"prompt_weighting", "quality", b"quality", "scale", b"scale", "scheduler", b"scheduler", "seed", b"seed", "strength", b"strength", "tile_format", b"tile_format", "tiles", b"tiles", "upscale", b"upscale", "width", b"width"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     _WhichOneofReturnType__class_label: _TypeAlias = _typing.Literal["class_label"]  # noqa: Y015
     _WhichOneofArgType__class_label: _TypeAlias = _typing.Literal["_class_label", b"_class_label"]  # noqa: Y015
@@ -428,6 +471,8 @@ class ResolvedRequest(_message.Message):
     _WhichOneofArgType__scale: _TypeAlias = _typing.Literal["_scale", b"_scale"]  # noqa: Y015
     _WhichOneofReturnType__strength: _TypeAlias = _typing.Literal["strength"]  # noqa: Y015
     _WhichOneofArgType__strength: _TypeAlias = _typing.Literal["_strength", b"_strength"]  # noqa: Y015
+    _WhichOneofReturnType__upscale: _TypeAlias = _typing.Literal["upscale"]  # noqa: Y015
+    _WhichOneofArgType__upscale: _TypeAlias = _typing.Literal["_upscale", b"_upscale"]  # noqa: Y015
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__class_label) -> _WhichOneofReturnType__class_label | None: ...
     @_typing.overload
@@ -440,6 +485,8 @@ class ResolvedRequest(_message.Message):
     def WhichOneof(self, oneof_group: _WhichOneofArgType__scale) -> _WhichOneofReturnType__scale | None: ...
     @_typing.overload
     def WhichOneof(self, oneof_group: _WhichOneofArgType__strength) -> _WhichOneofReturnType__strength | None: ...
+    @_typing.overload
+    def WhichOneof(self, oneof_group: _WhichOneofArgType__upscale) -> _WhichOneofReturnType__upscale | None: ...
 
 Global___ResolvedRequest: _TypeAlias = ResolvedRequest  # noqa: Y015
 

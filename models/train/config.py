@@ -172,7 +172,7 @@ class UpscalerConfig:
     block: int = 32
     crop: int = 96
     batch_size: int = 4
-    stage: StageConfig = field(default_factory=lambda: StageConfig(22, 1e-3))
+    stage: StageConfig = field(default_factory=lambda: StageConfig(60, 1e-3))
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""The small Inf-DiT that ships: four times larger pictures, learnt from emoji pictures.
+"""A small Inf-DiT: four times larger pictures, learnt from emoji pictures.
 
 The recipe is the reference's (Inf-DiT, arXiv 2405.04312: EDM weighting, noise levels from
 exp(N(-1.0, 1.4))) with two things left out: its degradation is one light pass here (one of three

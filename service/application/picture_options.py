@@ -25,7 +25,7 @@ def picture_violations(request: ResolvedRequest) -> Iterator[FieldViolation]:
             f"of {', '.join(DEFAULT_QUALITY)}",
         )
     limit = MAX_SIDES.get(output_format)
-    if limit is not None and max(request.width, request.height) > limit:
+    if limit is not None and max(request.output_width, request.output_height) > limit:
         yield FieldViolation(
             "output_format",
             repr(output_format),

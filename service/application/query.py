@@ -143,8 +143,8 @@ class Query:
         if generation.attempt == 0:
             raise ArtifactNotFound(generation_id, "tiles.dzi", generation.status)
         return Tiling(
-            request.width,
-            request.height,
+            request.output_width,
+            request.output_height,
             self._tile_size,
             self._tile_overlap,
             request.tile_format,

@@ -22,7 +22,7 @@ from service.application.parse import shortened, what_can_be_read
 from service.application.picture_options import picture_violations, resolved_quality
 from service.application.ports import CatalogSource, Clock, IdempotencyClaim, Records
 from service.application.uploads import Given, Uploads
-from service.application.upscaling import resolve_upscaling
+from service.application.upscaling import resolve_upscaling, resolved_upscale
 from service.application.webhooks import WebhookRules
 from service.domain.adapters import MAX_LORA_WEIGHT, LoraChoice, lora_violations
 from service.domain.catalog import Catalog, Model
@@ -197,6 +197,7 @@ def resolve(
         prompt_weighting=request.prompt_weighting or (weighted and model.prompt_weighting),
         loras=[*request.loras, *(_lora(name, weight) for name, weight in prompt.loras)],
         strength=strength_of(request, given),
+        upscale=resolved_upscale(request.upscale, catalog, width, height),
         **resolved_pictures(request, given),
     )
     if violations := [

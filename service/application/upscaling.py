@@ -5,9 +5,10 @@ from collections.abc import Iterator, Mapping
 
 from service.application.picture_options import picture_violations, resolved_quality
 from service.application.uploads import Given
-from service.domain.catalog import Model
+from service.domain.catalog import Catalog, Model
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.request import MAX_SEED, GenerationRequest, ResolvedRequest
+from service.domain.upscaling import Upscale, UpscaleChoice
 
 #: What a request to an upscaler may say beside its picture, its scale and what it is delivered as.
 _DRAWING = (
@@ -25,6 +26,7 @@ _DRAWING = (
     "strength",
     "controls",
     "image_prompt",
+    "upscale",
 )
 
 
@@ -69,6 +71,42 @@ def resolve_upscaling(
     if violations := [*_violations(request, resolved, model), *picture_violations(resolved)]:
         raise InvalidRequest(violations)
     return resolved
+
+
+def resolved_upscale(
+    choice: UpscaleChoice | None, catalog: Catalog, width: int, height: int
+) -> Upscale | None:
+    """Fill in an upscaler's defaults where it is the second stage.
+
+    Args:
+        choice: what a client asks for.
+        catalog: the models there are.
+        width: of the picture that is drawn, in pixels.
+        height: likewise.
+
+    Raises:
+        InvalidRequest: there is no such upscaler, or it does not make such a picture.
+    """
+    if choice is None:
+        return None
+    upscalers = [each for each in catalog.models if each.kind == "upscaler"]
+    model = next((each for each in upscalers if each.name == choice.model), None)
+    if model is None:
+        names = ", ".join(each.name for each in upscalers) or "none: this service has no upscaler"
+        rule = f"allowed are {names}"
+        raise InvalidRequest([FieldViolation("upscale.model", repr(choice.model), rule)])
+    scale = max(model.scales) if choice.scale is None else choice.scale
+    if scale not in model.scales:
+        rule = f"{model.name} takes {', '.join(map(str, model.scales))}"
+        raise InvalidRequest([FieldViolation("upscale.scale", repr(scale), rule)])
+    if scale * max(width, height) > model.max_size:
+        rule = (
+            f"{scale} times {width} x {height} is more than the {model.max_size} pixels a side that"
+            f" {model.name} makes; draw up to {model.max_size // scale} pixels a side"
+        )
+        raise InvalidRequest([FieldViolation("upscale.scale", repr(scale), rule)])
+    steps = choice.num_inference_steps or model.default_steps
+    return Upscale(model=model.name, scale=scale, num_inference_steps=steps)
 
 
 def _violations(

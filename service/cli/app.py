@@ -159,6 +159,9 @@ def generate(
     strength: Annotated[
         float | None, typer.Option(help="How far to go from the image, 0 to 1.")
     ] = None,
+    upscale_by: Annotated[
+        str | None, typer.Option("--upscale", help="An upscaler to enlarge the picture by.")
+    ] = None,
     negative: Annotated[str, typer.Option(help="What the picture should not show.")] = "",
     seed: Annotated[int | None, typer.Option(help="Seed; drawn when left out.")] = None,
     output_format: Annotated[str, typer.Option("--format", help="png, webp, jpeg, avif.")] = "png",
@@ -190,6 +193,7 @@ def generate(
         "scheduler": scheduler,
         "seed": seed,
         "strength": strength,
+        "upscale": {"model": upscale_by} if upscale_by else None,
         "output_format": output_format,
         "bit_depth": bit_depth,
         "quality": quality,

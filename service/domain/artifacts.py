@@ -133,6 +133,11 @@ class ArtifactKeys:
         """The newest state that a later attempt could go on from."""
         return f"{self.prefix}checkpoint.safetensors"
 
+    @property
+    def native(self) -> str:
+        """The picture that was drawn, where it was enlarged afterwards."""
+        return f"{self.prefix}native.png"
+
     def image(self, image_format: str) -> str:
         """The full-size picture."""
         return f"{self.prefix}image.{EXTENSIONS[image_format]}"

@@ -25,7 +25,7 @@ def batch_key(request: ResolvedRequest) -> str | None:
     padded to the length of its neighbour is another picture.
     """
     pictured = request.image is not None or request.controls or request.image_prompt
-    if pictured or request.prompt_weighting:
+    if pictured or request.prompt_weighting or request.upscale:
         return None
     shared = request.model_dump_json(exclude=_OWN)
     return f"{bool(request.negative_prompt)} {shared}"

@@ -9,6 +9,7 @@ from service.domain.artifacts import BitDepth, OutputFormat, TileFormat
 from service.domain.controls import MAX_CONTROLS, ControlChoice
 from service.domain.image_prompts import ImagePrompt
 from service.domain.methods import OptionValue
+from service.domain.upscaling import Upscale, UpscaleChoice
 from service.domain.webhooks import Webhook
 
 #: Version of the records that this code writes, and the newest it can read. A new field of
@@ -161,6 +162,10 @@ class GenerationRequest(BaseModel):
             "left out then. Default: the largest that the model has.",
         ),
     ] = None
+    upscale: Annotated[
+        UpscaleChoice | None,
+        Field(description="Enlarge the picture that is drawn, as a second stage."),
+    ] = None
     mask: Annotated[
         str | None,
         Field(
@@ -291,6 +296,7 @@ class ResolvedRequest(BaseModel):
     image: str | None = None
     #: Of an upscaler: sides of the picture in sides of `image`.
     scale: int | None = None
+    upscale: Upscale | None = None
     mask: str | None = None
     strength: float | None = None
     controls: list[ControlChoice] = Field(default_factory=list)
@@ -300,5 +306,20 @@ class ResolvedRequest(BaseModel):
 
     @property
     def pixels(self) -> int:
-        """Pixels of the picture."""
+        """Pixels of the picture that the model makes."""
         return self.width * self.height
+
+    @property
+    def output_width(self) -> int:
+        """Width of the result, behind the last stage."""
+        return self.width * (1 if self.upscale is None else self.upscale.scale)
+
+    @property
+    def output_height(self) -> int:
+        """Height of the result, behind the last stage."""
+        return self.height * (1 if self.upscale is None else self.upscale.scale)
+
+    @property
+    def output_pixels(self) -> int:
+        """Pixels of the result."""
+        return self.output_width * self.output_height

@@ -176,10 +176,10 @@ class RedisLimiter:
 
 def _megapixels(generations: Sequence[Generation], quota: float) -> float:
     request = generations[0].request
-    megapixels = len(generations) * request.pixels / 1e6
+    megapixels = len(generations) * request.output_pixels / 1e6
     if megapixels > quota:
         rule = f"the key allows {quota:g} megapixels a minute; {megapixels:.2f} never fit"
-        alone = request.pixels / 1e6 > quota
+        alone = request.output_pixels / 1e6 > quota
         field, value = ("width", request.width) if alone else ("n", len(generations))
         raise InvalidRequest([FieldViolation(field, repr(value), rule)])
     return megapixels

@@ -60,6 +60,8 @@ def request_fields(message: rpc.CreateGenerationRequest) -> dict[str, Any]:
         fields["controls"] = [_sent(control) for control in message.controls]
     if "image_prompt" in fields:
         fields["image_prompt"] = _sent(message.image_prompt)
+    if "upscale" in fields:
+        fields["upscale"] = _sent(message.upscale)
     if "webhook" in fields:
         fields["webhook"] = MessageToDict(message.webhook, preserving_proto_field_name=True)
     if "method_options" in fields:

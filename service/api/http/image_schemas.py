@@ -257,7 +257,7 @@ class ImageError(BaseModel):
 
 def size_text(generation: Generation) -> str:
     """Width and height as OpenAI's API writes them."""
-    return f"{generation.request.width}x{generation.request.height}"
+    return f"{generation.request.output_width}x{generation.request.output_height}"
 
 
 def unix_time(moment: datetime) -> int:

@@ -8,6 +8,7 @@ from torch.nn import functional
 
 from hidiffusion.inf_dit import HeunState
 from hidiffusion.inf_dit.run import Upscaling
+from service.domain.request import ResolvedRequest
 from service.worker.engines.engine import Job
 from service.worker.job.region import Region
 from service.worker.job.snapshot import Snapshot
@@ -40,13 +41,22 @@ class InfDiT:
                     ticks.tell(run.place(chunk), clean)
                 ticks.evaluation_done()
         with job.stopwatch.phase("decode"):
-            # All are wanted: what follows a chunk is computed from it.
-            job.missing(run.chunk_pixels)
+            wanted = job.missing(run.chunk_pixels)
+            if not wanted:
+                return
+            # Each is computed, because what follows a chunk is computed from it.
             for chunk, clean in run.evaluate():
                 job.attempt.stop_if_cancelled()
                 top, left, height, width = run.place(chunk)
-                if height and width:
+                if height and width and (top, left) in wanted:
                     yield Region(top, left, clean[..., :height, :width])
+
+    def steps(self, request: ResolvedRequest) -> int:
+        """How many steps it tells of for a request, whose width and height are the result's."""
+        block: int = self._pipe.transformer.config.block_size
+        rows, columns = (-(-side // block) for side in (request.height, request.width))
+        chunks = -(-rows // CHUNK_BLOCKS) * -(-columns // CHUNK_BLOCKS)
+        return chunks * 2 * (request.num_inference_steps - 1)
 
     def _started(self, job: Job) -> Upscaling:
         request, begin = job.request, job.begin

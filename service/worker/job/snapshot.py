@@ -11,7 +11,7 @@ from typing import Any
 import safetensors.torch
 import torch
 
-_VERSION = 2
+_VERSION = 3
 
 #: A safetensors file begins with the length of its JSON header, 8 bytes, little-endian.
 _LENGTH_BYTES = 8
@@ -33,6 +33,7 @@ class Snapshot:
         scheduler: what its scheduler has changed in itself since the pass began, by attribute.
         generator: state of the pass's random generator.
         earlier: what the passes before it left, a tensor each.
+        before: steps of the stages before the one it stands in; None in the first.
     """
 
     step: int
@@ -42,6 +43,7 @@ class Snapshot:
     scheduler: dict[str, Any]
     generator: torch.Tensor
     earlier: tuple[torch.Tensor, ...]
+    before: int | None = None
 
 
 def to_bytes(snapshot: Snapshot, recipe: dict[str, Any]) -> bytes:
@@ -58,6 +60,7 @@ def to_bytes(snapshot: Snapshot, recipe: dict[str, Any]) -> bytes:
         "step": snapshot.step,
         "stage": snapshot.stage,
         "stage_step": snapshot.stage_step,
+        "before": snapshot.before,
         "earlier": [_pack(tensor, tensors) for tensor in snapshot.earlier],
         "scheduler": scheduler,
         "on_host": snapshot.latents.device.type == "cpu",
@@ -94,6 +97,7 @@ def from_bytes(data: bytes, recipe: dict[str, Any], device: torch.device) -> Sna
         latents=latents,
         scheduler=scheduler,
         generator=tensors["generator"],
+        before=header["before"],
         earlier=tuple(_unpack(packed, tensors, device) for packed in header["earlier"]),
     )
 

@@ -33,7 +33,7 @@ class Previews:
     Args:
         attempt: told of each preview once it is stored.
         store: takes the previews.
-        factors: the map from the model's latents to RGB; None: they are RGB.
+        factors: the map from the model's latents to RGB; None, or latents of three channels: RGB.
     """
 
     def __init__(
@@ -75,7 +75,10 @@ class Previews:
 
     def _submit(self, step: int, latents: torch.Tensor, pixels_along: int) -> None:
         factors = self._factors
-        rgb = latents[:1] if factors is None else latents_to_rgb(latents[:1], factors)
+        if factors is None or latents.shape[1] == 3:  # pixels, of an upscaler
+            rgb = latents[:1]
+        else:
+            rgb = latents_to_rgb(latents[:1], factors)
         scale = pixels_along / max(rgb.shape[2:])
         size = [max(1, round(side * scale)) for side in rgb.shape[2:]]
         resized = functional.interpolate(rgb, size, mode="bilinear", antialias=True)

@@ -70,8 +70,8 @@ def render(
     """
     request = attempt.generation.request
     pyramid = deep_zoom(
-        request.width,
-        request.height,
+        request.output_width,
+        request.output_height,
         settings.tile_size,
         settings.tile_overlap,
         request.tile_format,
@@ -86,7 +86,7 @@ def render(
     reusable = earlier if deep is None and checker is None and request.tiles else None
     salvage = Salvage(store, reusable, pyramid) if reusable else None
     with PyramidWriter(store, attempt.keys, pyramid, on_tile, threads=_ENCODER_THREADS) as writer:
-        into = writer if checker is None else HeldBack(request.width, request.height)
+        into = writer if checker is None else HeldBack(request.output_width, request.output_height)
         regions = draw(lambda tile: _salvaged_into(writer, salvage, attempt, tile))
         with closing(regions):
             for region in regions:
@@ -103,8 +103,8 @@ def render(
     manifest = Manifest(
         generation_id=attempt.generation.id,
         attempt=attempt.generation.attempt,
-        width=request.width,
-        height=request.height,
+        width=request.output_width,
+        height=request.output_height,
         image=image,
         thumbnail=thumbnail,
         pyramid=pyramid if request.tiles else None,
@@ -122,7 +122,7 @@ def _deep_pixels(request: ResolvedRequest) -> NDArray[np.uint16] | None:
     """Room for the picture at 16 bits per channel, when its file is to hold more than 8."""
     if request.bit_depth == 8:
         return None
-    return np.empty((request.height, request.width, 3), np.uint16)
+    return np.empty((request.output_height, request.output_width, 3), np.uint16)
 
 
 def _salvaged_into(

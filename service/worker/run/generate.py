@@ -13,6 +13,7 @@ from service.settings import WorkerSettings
 from service.worker.engines.choice import engine_of
 from service.worker.engines.decoding import decoded
 from service.worker.engines.engine import Job
+from service.worker.engines.inf_dit import InfDiT
 from service.worker.job.attempt import Attempt, CancelSignal
 from service.worker.job.checking import Checker
 from service.worker.job.failures import device_is_lost, failure_of, is_out_of_memory, out_of_memory
@@ -24,6 +25,7 @@ from service.worker.result.recipe import recipe_of
 from service.worker.result.render import render
 from service.worker.run.batch import Drawn, Rows, draw_together
 from service.worker.run.checkpoint import Checkpoints, newest_checkpoint
+from service.worker.run.stages import upscaled
 from service.worker.run.steps import Steps
 from service.worker.weights.inputs import load_pictures
 from service.worker.weights.memory import free_memory
@@ -135,6 +137,9 @@ class Studio:
         patient = PatientStore(self._store, attempt, self._settings.store_wait_seconds)
         with stopwatch.phase("load"):
             warm = self._pipelines.get(request.model, request.pixels, **needs_of(request))
+            upscaler = None
+            if request.upscale is not None:
+                upscaler = self._pipelines.get(request.upscale.model, request.output_pixels)
             pictures = load_pictures(patient, attempt.generation)
         recipe = recipe_of(request, self._pipelines) | ({"low_memory": True} if frugal else {})
         if frugal:  # the first try's checkpoint and tiles belong to another recipe
@@ -156,7 +161,11 @@ class Studio:
                     begin=begin,
                     frugal=frugal,
                 )
-                return engine_of(warm).regions(job)
+                if upscaler is None:
+                    return engine_of(warm).regions(job)
+                earlier = None if found is None else found.keys
+                second = InfDiT(upscaler)
+                return upscaled(job, engine_of(warm), second, store=patient, earlier=earlier)
 
             with previews.running():
                 manifest = render(

@@ -79,3 +79,25 @@ def test_what_does_not_fit_is_named(catalog: Catalog, fields, given, named, rule
 def test_an_upscaler_without_scales_is_no_upscaler(catalog: Catalog) -> None:
     with pytest.raises(ValueError, match="scales"):
         Model.model_validate(catalog.models[1].model_dump() | {"scales": ()})
+
+
+def test_a_second_stage_is_resolved_and_counts_in_the_results_size(catalog: Catalog) -> None:
+    fields = {"model": "draws", "prompt": "a fox", "upscale": {"model": "enlarges"}}
+    request = resolved(catalog, {}, **fields)
+    assert request.upscale is not None
+    assert (request.upscale.scale, request.upscale.num_inference_steps) == (4, 5)
+    assert (request.width, request.output_width, request.output_height) == (256, 1024, 1024)
+
+
+@pytest.mark.parametrize(
+    ("upscale", "named"),
+    [
+        ({"model": "draws"}, "upscale.model"),
+        ({"model": "enlarges", "scale": 3}, "upscale.scale"),
+        ({"model": "enlarges", "scale": 4}, "upscale.scale"),
+    ],
+)
+def test_a_second_stage_that_does_not_fit_is_named(catalog: Catalog, upscale, named) -> None:
+    with pytest.raises(InvalidRequest) as refused:
+        resolved(catalog, {}, model="draws", prompt="a", width=512, upscale=upscale)
+    assert [violation.field for violation in refused.value.violations] == [named]

@@ -22,7 +22,7 @@ let wishedMethod = null;
 
 /** Offer `offered`, restore what was typed before, and call `onSubmit` with each request. */
 export function startForm(offered, onSubmit) {
-  models = offered;
+  models = offered.filter((each) => each.kind !== "upscaler");
   fill("model", models.map((each) => [each.name, each.title]));
   startPictures(takeShape, complain);
   startGuides(takeMap, complain);

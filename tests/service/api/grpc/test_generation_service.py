@@ -90,7 +90,7 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
     ids = dict.fromkeys(("image", "mask"), by_grpc.request.image)
     guided = {"controls": [fields["controls"][0] | {"image": ids["image"]}]}
     guided["image_prompt"] = fields["image_prompt"] | {"image": ids["image"]}
-    unset = {"method_options": {}, "scale": None, "class_label": None}
+    unset = {"method_options": {}, "scale": None, "class_label": None, "upscale": None}
     resolved = fields | formats | unset | ids | guided
     assert first["request"] == second["request"] == resolved
     assert first["priority"] == second["priority"] == "high"

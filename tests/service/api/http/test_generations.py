@@ -48,6 +48,7 @@ def test_accepted_request_is_queued_with_every_default_filled_in(stack: Stack) -
         "image": None,
         "scale": None,
         "class_label": None,
+        "upscale": None,
         "mask": None,
         "strength": None,
         "controls": [],

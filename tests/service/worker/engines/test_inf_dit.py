@@ -12,12 +12,14 @@ from PIL import Image
 
 from hidiffusion.inf_dit import InfDiTTransformer, InfDiTUpscalePipeline
 from service.channel import Run
+from service.domain.artifacts import ArtifactKeys
 from service.domain.events import Event, Previewed, Stepped, Succeeded, TileStored
 from service.domain.generation import Generation
 from service.settings import StoreSettings
 from service.storage.store import open_store
 from service.supervisor.process import PipelineProcess
 from service.supervisor.supervisor import PIPELINE_COMMAND
+from tests.hidiffusion import tiny_models
 from tests.service.worker.conftest import Child, child_settings
 
 NewGeneration = Callable[..., Generation]
@@ -58,7 +60,19 @@ def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
         "methods": ["direct"],
     }
     path = folder / "catalog.json"
-    path.write_text(json.dumps({"models": [model]}))
+    draws = {
+        "name": "tiny",
+        "title": "tiny",
+        "source": "tiny",
+        "native_size": 64,
+        "default_size": 64,
+        "default_scheduler": "DDIMScheduler",
+        "schedulers": ["DDIMScheduler"],
+        "default_method": "direct",
+        "methods": ["direct"],
+    }
+    tiny_models.sd_pipeline().save_pretrained(folder / "tiny")
+    path.write_text(json.dumps({"models": [model, draws]}))
     return path
 
 
@@ -73,7 +87,7 @@ def start(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
         catalog,
         tmp_path_factory.mktemp("unused"),
         store,
-        models=("large",),
+        models=("large", "tiny"),
         checkpoint_every_steps=1,
         checkpoint_every_seconds=0,
     )
@@ -155,3 +169,45 @@ def test_after_kill_9_the_next_attempt_goes_on_and_makes_the_same_picture(
     steps = [event.step for event in events if isinstance(event, Stepped)]
     assert steps[0] in {6, 12, 18}, "it goes on between two evaluations"
     assert np.array_equal(picture(child, events), picture(child, unharmed))
+
+
+def drawn_and_upscaled(new_generation: NewGeneration) -> Generation:
+    upscale = {"model": "large", "scale": 2, "num_inference_steps": STEPS}
+    return new_generation(width=64, height=40, num_inference_steps=4, upscale=upscale)
+
+
+def test_a_picture_is_drawn_and_enlarged_in_one_generation(
+    child: Child, catalog: Path, new_generation: NewGeneration
+) -> None:
+    generation = drawn_and_upscaled(new_generation)
+    events = child.run(generation)
+    steps = [(event.step, event.total) for event in events if isinstance(event, Stepped)]
+    # 4 steps of drawing; 5 x 8 blocks are 2 x 2 chunks, and four evaluations before the last.
+    assert steps == [(step, 4 + 4 * 4) for step in range(1, 21)]
+    native = np.asarray(Image.open(io.BytesIO(child.store.get(keys_of(generation).native))))
+    pipe = InfDiTUpscalePipeline.from_pretrained(catalog.parent / "large", local_files_only=True)
+    pipe.set_progress_bar_config(disable=True)
+    generator = torch.Generator().manual_seed(7)
+    expected = pipe(native, 2, num_inference_steps=STEPS, generator=generator).images[0]
+    assert np.abs(picture(child, events).astype(int) - np.asarray(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("killed_at", [3, 14])
+def test_after_kill_9_in_either_stage_the_picture_is_the_same(
+    start: Callable[[], Child], child: Child, new_generation: NewGeneration, killed_at: int
+) -> None:
+    unharmed = child.run(drawn_and_upscaled(new_generation))
+    generation, victim = drawn_and_upscaled(new_generation), start()
+    victim.process.send(Run(generation=generation))
+    for event in victim.events():
+        if isinstance(event, Stepped) and event.step == killed_at:
+            break
+    victim.process.kill()
+    events = child.run(generation.model_copy(update={"attempt": 2}))
+    steps = [event.step for event in events if isinstance(event, Stepped)]
+    assert 0 < steps[0] - 1 < killed_at, "it goes on and does not begin again"
+    assert np.array_equal(picture(child, events), picture(child, unharmed))
+
+
+def keys_of(generation: Generation) -> ArtifactKeys:
+    return ArtifactKeys(generation.id, generation.attempt)
