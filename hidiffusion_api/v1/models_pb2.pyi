@@ -175,6 +175,7 @@ class Model(_message.Message):
     IMAGE_PROMPT_FIELD_NUMBER: _builtins.int
     ALIASES_FIELD_NUMBER: _builtins.int
     CLASSES_FIELD_NUMBER: _builtins.int
+    SIZE_MULTIPLE_FIELD_NUMBER: _builtins.int
     name: _builtins.str
     """Name to use in requests."""
     title: _builtins.str
@@ -205,6 +206,8 @@ class Model(_message.Message):
     """What it makes pictures from: "text-to-image", "class-to-image" or "upscaler"."""
     image_prompt: _builtins.bool
     """Whether requests can have a picture as a prompt."""
+    size_multiple: _builtins.int
+    """Sides of pictures are multiples of this many pixels."""
     @_builtins.property
     def schedulers(self) -> _containers.RepeatedScalarFieldContainer[_builtins.str]:
         """Schedulers that may be asked for, by diffusers class name."""
@@ -268,10 +271,11 @@ class Model(_message.Message):
         image_prompt: _builtins.bool = ...,
         aliases: _abc.Iterable[_builtins.str] | None = ...,
         classes: _abc.Iterable[_builtins.str] | None = ...,
+        size_multiple: _builtins.int = ...,
     ) -> None: ...
     _HasFieldArgType: _TypeAlias = _Never  # noqa: Y015
     def HasField(self, field_name: _HasFieldArgType) -> _builtins.bool: ...
-    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "classes", b"classes", "controls", b"controls", "default_guidance_scale", b"default_guidance_scale", "default_method", b"default_method", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "embeddings", b"embeddings", "image_prompt", b"image_prompt", "kind", b"kind", "loras", b"loras", "max_size", b"max_size", "method_details", b"method_details", "methods", b"methods", "min_size", b"min_size", "name", b"name", "native_size", b"native_size", "prompt_weighting", b"prompt_weighting", "queued", b"queued", "scales", b"scales", "schedulers", b"schedulers", "title", b"title", "warm_workers", b"warm_workers"]  # noqa: Y015
+    _ClearFieldArgType: _TypeAlias = _typing.Literal["aliases", b"aliases", "classes", b"classes", "controls", b"controls", "default_guidance_scale", b"default_guidance_scale", "default_method", b"default_method", "default_scheduler", b"default_scheduler", "default_size", b"default_size", "default_steps", b"default_steps", "embeddings", b"embeddings", "image_prompt", b"image_prompt", "kind", b"kind", "loras", b"loras", "max_size", b"max_size", "method_details", b"method_details", "methods", b"methods", "min_size", b"min_size", "name", b"name", "native_size", b"native_size", "prompt_weighting", b"prompt_weighting", "queued", b"queued", "scales", b"scales", "schedulers", b"schedulers", "size_multiple", b"size_multiple", "title", b"title", "warm_workers", b"warm_workers"]  # noqa: Y015
     def ClearField(self, field_name: _ClearFieldArgType) -> None: ...
     def WhichOneof(self, oneof_group: _Never) -> None: ...
 

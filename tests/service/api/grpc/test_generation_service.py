@@ -11,6 +11,7 @@ from grpc_status import rpc_status
 from hidiffusion_api.v1 import generation_pb2 as pb
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.domain.request import EXAMPLE_PICTURE
+from tests.service.api.http.test_uploads import picture, url
 from tests.service.api.played_worker import IMAGE
 from tests.service.api.stack import Stack
 
@@ -65,7 +66,7 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
         "quality": 55,
         "metadata": False,
         "image": EXAMPLE_PICTURE,
-        "mask": EXAMPLE_PICTURE,
+        "mask": url(picture(8, 8)),
         "strength": 0.5,
         "image_prompt": {"image": EXAMPLE_PICTURE, "scale": 0.5},
         "controls": [
@@ -87,7 +88,7 @@ def test_both_front_ends_accept_the_same_request(stack: Stack) -> None:
 
     first = stack.http.get(f"/v1/generations/{by_grpc.id}").json()
     second = stack.http.get(f"/v1/generations/{by_http}").json()
-    ids = dict.fromkeys(("image", "mask"), by_grpc.request.image)
+    ids = {"image": by_grpc.request.image, "mask": by_grpc.request.mask}
     guided = {"controls": [fields["controls"][0] | {"image": ids["image"]}]}
     guided["image_prompt"] = fields["image_prompt"] | {"image": ids["image"]}
     unset = {"method_options": {}, "scale": None, "class_label": None, "upscale": None}
