@@ -98,8 +98,9 @@ def count(family: str, height: int, width: int, method: str, step: int) -> int:
     pipe = meta_pipeline(family)
     options = METHODS[method]
     if options is not None:
-        apply_hidiffusion(pipe, **options)
-    timestep = pipe.scheduler.timesteps[step]
+        # Windows need a seed where no pipeline's run gives one; the counts do not depend on it.
+        apply_hidiffusion(pipe, config=HiDiffusionConfig(seed=0), **options)
+    timestep = pipe.scheduler.timesteps[step].item()  # a number: no run begins with it
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         pipe.unet(timestep=timestep, **models.arguments(pipe.unet, height, width))
     remove_hidiffusion(pipe)

@@ -9,6 +9,7 @@ exception only the type: its text may quote what a client sent.
 """
 
 import contextlib
+import math
 import os
 import threading
 import time
@@ -195,9 +196,15 @@ class Laps:
         self._begin = time.time()
 
     def record(self, name: str, attributes: Attributes) -> None:
-        """A span from the end of the last one until now."""
-        record_span(name, self._begin, self._within, attributes)
+        """A span from the end of the last one until now; the first begins with its parent."""
+        record_span(name, max(self._begin, _begin_of_current()), self._within, attributes)
         self._begin = time.time()
+
+
+def _begin_of_current() -> float:
+    """When the span that is open here began, in seconds since 1970; 0 where there is none."""
+    nanoseconds: int = getattr(trace.get_current_span(), "start_time", None) or 0
+    return math.nextafter(nanoseconds / 1e9, math.inf)
 
 
 def _named_by_environment() -> bool:

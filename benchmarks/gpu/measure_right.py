@@ -70,7 +70,7 @@ def _moved(arguments: dict[str, Any], device: torch.device, dtype: torch.dtype) 
 def _call(model: Any, arguments: dict[str, Any], step: int) -> torch.Tensor:
     pipe = Alone.of(model)
     apply_hidiffusion(pipe)
-    sample: torch.Tensor = model(timestep=pipe.scheduler.timesteps[step], **arguments).sample
+    sample: torch.Tensor = model(timestep=pipe.scheduler.timesteps[step].item(), **arguments).sample
     remove_hidiffusion(pipe)
     return sample
 

@@ -35,7 +35,7 @@ def what_can_be_read(fields: Mapping[str, Any]) -> GenerationRequest | None:
 
     A prompt that is missing is put in, so that the rest can be held against the catalogue.
     """
-    left = dict(fields)
+    left = {name: fields[name] for name in fields.keys() & GenerationRequest.model_fields.keys()}
     for _ in range(2):
         try:
             return GenerationRequest.model_validate(left)

@@ -93,6 +93,7 @@ class Model(_Answer):
     title: str
     kind: str = "text-to-image"
     scales: tuple[int, ...] = ()
+    size_multiple: int = 8
     native_size: int
     min_size: int
     max_size: int

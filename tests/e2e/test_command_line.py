@@ -112,7 +112,7 @@ def test_a_refused_request_says_what_is_allowed(service: Embedded) -> None:
 
 
 def test_models_lists_a_running_services_models(service: Embedded) -> None:
-    result = run("models", "--server", service.url)
+    result = run("models", "list", "--server", service.url)
     assert result.returncode == 0
     assert "fluent-emoji-256" in result.stdout
 

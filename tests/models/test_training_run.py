@@ -28,6 +28,7 @@ from models.train.config import (
     StageConfig,
     TrainConfig,
     UNetConfig,
+    UpscalerConfig,
     VaeConfig,
 )
 from models.train.dataset import Noun
@@ -87,7 +88,14 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     return TrainConfig(
         size=SIDE,
         seeds=1,
-        paths=Paths(cache, tmp_path / "model", tmp_path / "classifier", tmp_path / "images", nouns),
+        paths=Paths(
+            cache,
+            model=tmp_path / "model",
+            classifier=tmp_path / "classifier",
+            upscaler=tmp_path / "upscaler",
+            images=tmp_path / "images",
+            nouns=nouns,
+        ),
         vae=VaeConfig((8, 8, 16, 16), 1, ((32, 2), (64, 1)), stage=moment, decoder_stage=moment),
         unet=UNetConfig(
             channels=(32, 32, 32, 32),
@@ -104,6 +112,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
             captions=4,
             stage=moment,
         ),
+        upscaler=UpscalerConfig(layers=1, heads=4, width=128, crop=32, batch_size=2, stage=moment),
         classifier=ClassifierConfig(nouns, batch_size=12, rounds=2, stage=moment),
     )
 

@@ -228,6 +228,7 @@ class ModelView(View):
     scales: tuple[int, ...] = Field(
         description="Of an upscaler: how many times larger it makes a picture."
     )
+    size_multiple: int = Field(description="Sides of pictures are multiples of so many pixels.")
     warm_workers: int = Field(description="Workers that hold it ready.")
     queued: int = Field(description="Generations waiting for it.")
 

@@ -120,7 +120,7 @@ def test_a_picture_from_a_picture_over_mutual_tls(certified: Certified, tmp_path
 
 
 def _models(*options: str) -> tuple[int, str]:
-    result = CliRunner().invoke(app, ["models", *options])
+    result = CliRunner().invoke(app, ["models", "list", *options])
     return result.exit_code, " ".join(result.output.split())
 
 

@@ -192,7 +192,7 @@ def test_a_cancel_that_comes_before_the_run_begins_counts(
         ({"scheduler": "UNet2DModel"}, "UNSUPPORTED_REQUEST"),
         ({"method": "unheard-of"}, "UNSUPPORTED_REQUEST"),
         ({"model": "nan"}, "NON_FINITE_LATENTS"),
-        ({"width": 129}, "GENERATION_FAILED"),
+        ({"width": 129}, "UNSUPPORTED_REQUEST"),
     ],
 )
 def test_failures_have_reasons_and_leave_the_process_usable(
