@@ -10,7 +10,7 @@ class UpscaleChoice(BaseModel):
 
     model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
 
-    model: Annotated[str, Field(description="An upscaler of `GET /v1/models`.")]
+    model: Annotated[str, Field(min_length=1, description="An upscaler of `GET /v1/models`.")]
     scale: Annotated[
         int | None,
         Field(ge=1, le=8, description="How many times larger; default: the most it has."),
