@@ -51,6 +51,8 @@ export const cancel = (generation) => call("DELETE", generation.links.self);
 export const purge = (generation) => call("DELETE", `${generation.links.self}?purge=true`);
 export const upload = async (file) => (await ask("/v1/uploads", { method: "POST", body: file })).json();
 export const create = (request) => call("POST", "/v1/generations", request);
+export const createBatch = async (request) =>
+  (await call("POST", "/v1/generations/batch", request)).generations;
 
 export function list(limit, cursor) {
   const query = new URLSearchParams({ limit });

@@ -5,6 +5,7 @@ import * as api from "./api.js";
 import { announce, byId } from "./elements.js";
 import { complain, startForm, useRequest } from "./form.js";
 import { Gallery } from "./gallery.js";
+import { knowModels } from "./models.js";
 import { useSession } from "./recipe.js";
 import { startSession } from "./session.js";
 import { Stage } from "./stage.js";
@@ -25,9 +26,11 @@ function reuse(request) {
   announce("The settings are in the form.");
 }
 
-async function ask(request) {
-  const generation = await api.create(request);
-  location.hash = `#/${generation.id}`;
+/** Ask for as many pictures as the form says, and show the first. */
+async function ask({ n = 1, ...request }) {
+  const generations = n === 1 ? [await api.create(request)] : await api.createBatch({ ...request, n });
+  location.hash = `#/${generations[0].id}`;
+  if (n > 1) announce(`${n} pictures are asked for.`);
   gallery.refresh();
 }
 
@@ -74,7 +77,8 @@ addEventListener("hashchange", async () => {
 
 useSession(await startSession());
 try {
-  startForm(await api.listModels(), ask);
+  knowModels(await api.listModels());
+  startForm(ask);
 } catch (problem) {
   tellProblem(problem);
 }

@@ -2,6 +2,7 @@
 
 import { byId, make } from "./elements.js";
 import { guideControl, offerGuides, readGuides, startGuides, useGuides } from "./guides.js";
+import { drawingModels, modelNamed } from "./models.js";
 import { offerOptions, optionControl, readOptions, useOptions } from "./options.js";
 import { isUploading, uploadsDone } from "./pictures.js";
 import { dimensions, dimensionsLike, SHAPES, sidesOf } from "./sizes.js";
@@ -10,20 +11,19 @@ import { offerStyle, readStyle, styleControl, useStyle } from "./style.js";
 import { methodTitle, pixels, schedulerTitle } from "./wording.js";
 
 const DRAFT = "hidiffusion.draft";
-const NUMBERS = ["width", "height", "num_inference_steps", "guidance_scale", "seed", "strength"];
+const NUMBERS = ["width", "height", "num_inference_steps", "guidance_scale", "seed", "strength", "n"];
 const TEXTS = ["prompt", "negative_prompt", "model", "method", "scheduler", "output_format"];
 const MAX_DRAWN_SEED = 2 ** 32;
 const LISTED_CLASSES = 40;
 
 const form = byId("request");
 const multiple = Number(byId("width").step);
-let models = [];
 let wishedMethod = null;
 
-/** Offer `offered`, restore what was typed before, and call `onSubmit` with each request. */
-export function startForm(offered, onSubmit) {
-  models = offered.filter((each) => each.kind !== "upscaler");
-  fill("model", models.map((each) => [each.name, each.title]));
+/** Offer the models, restore what was typed before, and call `onSubmit` with each request. */
+export function startForm(onSubmit) {
+  const models = drawingModels();
+  fill("model", models.map((each) => [each.name, each.title || each.name]));
   startPictures(takeShape, complain);
   startGuides(takeMap, complain);
   offer(models[0]);
@@ -56,14 +56,11 @@ export function startForm(offered, onSubmit) {
   });
 }
 
-/** The model called `name`; undefined when it is not on offer (any more). */
-export const modelNamed = (name) => models.find((model) => model.name === name);
-
 const chosenModel = () => modelNamed(byId("model").value);
 
 /** Put a request's values into the form; fields it leaves out stay as they are. */
 export function useRequest(request) {
-  if (modelNamed(request.model)) {
+  if (drawingModels().some(({ name }) => name === request.model)) {
     byId("model").value = request.model;
     offer(chosenModel());
   }

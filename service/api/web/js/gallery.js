@@ -74,7 +74,7 @@ export class Gallery {
     const text = progress.total && status === "running"
       ? `${Math.round((100 * progress.step) / progress.total)} %` : STATES[status] ?? "Begun";
     card.generation = generation;
-    card.facts.textContent = `${pixels(request)} · ${methodTitle(request.method)}`;
+    card.facts.textContent = `${pixels(generation.result ?? request)}\n${methodTitle(request.method)}`;
     card.element.dataset.shown = generation.id === this.shown;
     if (card.status === status && card.text === text) return;
     Object.assign(card, { status, text });

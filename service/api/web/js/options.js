@@ -1,6 +1,7 @@
 // The options of a method, as the service describes them. What is left empty is left to the service.
 
 import { byId, make } from "./elements.js";
+import { capital, optionTitle } from "./wording.js";
 
 const PREFIX = "method_options.";
 const box = byId("method_options");
@@ -36,6 +37,9 @@ export function optionControl(name) {
   return controls().find((control) => PREFIX + control.name === name) ?? null;
 }
 
+/** Schemas speak of null, the fields of automatic. */
+const described = ({ description }) => description.replace(/\bnull is\b/, "automatic is");
+
 const parsed = (text) => (Number.isFinite(Number(text)) ? Number(text) : text);
 const written = (value) => (value === null ? "automatic" : String(value));
 
@@ -47,13 +51,13 @@ function field(name, entry) {
   if (!entry.enum) control.placeholder = written(entry.default);
   control.setAttribute("aria-describedby", `${id}-hint`);
   return make("div", { className: "field" },
-    make("label", { htmlFor: id, textContent: name.replaceAll("_", " ") }),
+    make("label", { htmlFor: id, title: name, textContent: optionTitle(name) }),
     control,
-    make("p", { id: `${id}-hint`, className: "hint", textContent: entry.description }));
+    make("p", { id: `${id}-hint`, className: "hint", textContent: described(entry) }));
 }
 
 function choice(entry) {
-  const empty = new Option(`${written(entry.default)} (standard)`, "");
+  const empty = new Option(`${capital(written(entry.default))} (standard)`, "");
   const others = entry.enum.filter((value) => value !== entry.default);
-  return make("select", {}, empty, ...others.map((value) => new Option(value, value)));
+  return make("select", {}, empty, ...others.map((value) => new Option(capital(value), value)));
 }

@@ -45,7 +45,7 @@ function rows({ request, result, started_at: start, finished_at: end }) {
   }
   rows.push(
     ["Model", request.model],
-    ["Size", pixels(request)],
+    ["Size", pixels(result ?? request)],
     ["Method", methodTitle(request.method)],
     ["Steps", request.num_inference_steps],
     ["Guidance", request.guidance_scale],
@@ -66,7 +66,7 @@ function tabs(request) {
   const pre = make("pre", { tabIndex: 0 }, text);
   pre.setAttribute("aria-label", "Code");
   pre.setAttribute("role", "region");
-  const panel = make("div", { className: "code", id: "code" }, pre, copyButton(text));
+  const panel = make("div", { className: "code", id: "code" }, pre);
   panel.setAttribute("role", "tabpanel");
   const row = make("div", { className: "tabs" });
   row.setAttribute("role", "tablist");
@@ -92,7 +92,7 @@ function tabs(request) {
     choose((now + step + CLIENTS.length) % CLIENTS.length, true);
   });
   choose(0);
-  return [row, panel];
+  return [make("div", { className: "code-head" }, row, copyButton(text)), panel];
 }
 
 function tab(name, index) {

@@ -2,9 +2,10 @@
 
 import * as api from "./api.js";
 import { Comparison } from "./compare.js";
+import { distinctNames } from "./differences.js";
 import { announce, byId, icon, make } from "./elements.js";
 import { follow } from "./events.js";
-import { modelNamed } from "./form.js";
+import { modelNamed } from "./models.js";
 import { Progress } from "./progress.js";
 import { hideRecipe, showRecipe } from "./recipe.js";
 import { Viewer } from "./viewer.js";
@@ -53,7 +54,7 @@ export class Stage {
     const generation = await readPatiently(id);
     if (turn !== this.turn) return;
     const { request } = generation;
-    this.#head(request.prompt, `${pixels(request)} · ${methodTitle(request.method)} · seed ${request.seed}`,
+    this.#head(request.prompt, `${pixels(generation.result ?? request)} · ${methodTitle(request.method)} · seed ${request.seed}`,
       "started");
     if (FINAL.has(generation.status)) await this.#finish(generation);
     else this.#follow(generation);
@@ -65,7 +66,7 @@ export class Stage {
     const turn = this.turn;
     const [left, right] = await Promise.all([leftId, rightId].map(readPatiently));
     if (turn !== this.turn) return;
-    const [leftName, rightName] = distinctNames(left.request, right.request);
+    const [leftName, rightName] = distinctNames(left, right);
     this.#head(left.request.prompt, `${leftName} beside ${rightName}`, "started");
     const finished = await Promise.all([this.#finished(left), this.#finished(right)]);
     if (turn !== this.turn) return;
@@ -254,11 +255,4 @@ async function twinOf(request) {
     (name) => JSON.stringify(other[name]) === JSON.stringify(request[name]));
   return generations.find((each) => same(each.request) && !each.error && each.status !== "cancelled")
     ?? api.create(request);
-}
-
-/** What tells two requests apart, in the fewest words. */
-function distinctNames(left, right) {
-  if (left.method !== right.method) return [methodTitle(left.method), methodTitle(right.method)];
-  if (left.seed !== right.seed) return [`Seed ${left.seed}`, `Seed ${right.seed}`];
-  return ["Left", "Right"];
 }

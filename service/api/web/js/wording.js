@@ -14,6 +14,44 @@ const METHODS = {
   direct: "Direct",
 };
 
+const OPTIONS = {
+  aggressive_ratio: "Steps of the aggressive stage",
+  attention_weight: "Native attention",
+  axes: "Axes",
+  band_end: "Low band held until",
+  band_fade: "Low band let go",
+  band_steps: "Steps with the low band held",
+  band_weight: "Low band held",
+  control_ratio: "RAU-Net under a ControlNet",
+  denoiser: "Drawn with",
+  eta: "Guided share of the steps",
+  extra_window_levels: "Further levels with windows",
+  full_share: "Steps with full attention",
+  guidance_scale: "Guidance of the method",
+  noising_steps: "Steps of a stage",
+  num_stages: "Stages",
+  reference: "Reference",
+  refresh_at: "First refresh at",
+  scale: "Pooled by",
+  sharpening: "Sharpening",
+  sharpening_sigma: "Radius of sharpening",
+  space: "Enlarged in",
+  splitter: "Low band",
+  strength: "Share drawn at full size",
+  t1_ratio: "RAU-Net, first mechanism",
+  t2_ratio: "RAU-Net, second mechanism",
+  temperature: "Sharpness of attention",
+  theta: "Weight of upsample guidance",
+  time_shift: "Shift of the schedule",
+  wavelet_level: "Wavelet levels",
+  window_grid: "Windows along a side",
+};
+
+export const capital = (text) => text.charAt(0).toUpperCase() + text.slice(1);
+
+/** An option's name in words; one this page does not know keeps its own. */
+export const optionTitle = (name) => OPTIONS[name] ?? capital(name.replaceAll("_", " "));
+
 /** A method's name; one this page does not know keeps its own. */
 export const methodTitle = (name) => METHODS[name] ?? name;
 

@@ -116,14 +116,14 @@ def test_options_of_a_method_are_asked_for_and_come_back(screen: Screen, stack: 
     screen.open()
     page.get_by_label("Method").select_option("hidiffusion")
     page.get_by_text("Options of the method").click()
-    page.get_by_label("t1 ratio").fill("1.5")
-    page.get_by_label("window grid").fill("native")
+    page.get_by_label("RAU-Net, first mechanism").fill("1.5")
+    page.get_by_label("Windows along a side").fill("native")
     page.get_by_label("Prompt", exact=True).fill("a fox")
     page.get_by_role("button", name="Generate").click()
-    expect(page.get_by_label("t1 ratio")).to_have_attribute("aria-invalid", "true")
+    expect(page.get_by_label("RAU-Net, first mechanism")).to_have_attribute("aria-invalid", "true")
     assert stack.count() == 0
 
-    page.get_by_label("t1 ratio").fill("0.7")
+    page.get_by_label("RAU-Net, first mechanism").fill("0.7")
     painter = Painter(stack.worker, screen.ask("a fox", "512"))
     options = painter.generation.request.method_options
     assert (options["t1_ratio"], options["window_grid"], options["t2_ratio"]) == (
@@ -136,9 +136,9 @@ def test_options_of_a_method_are_asked_for_and_come_back(screen: Screen, stack: 
     page.get_by_label("Method").select_option("direct")
     expect(page.get_by_text("Options of the method")).to_be_hidden()
     page.get_by_role("button", name="Use settings").click()
-    expect(page.get_by_label("t1 ratio")).to_have_value("0.7")
-    expect(page.get_by_label("window grid")).to_have_value("native")
-    expect(page.get_by_label("t2 ratio")).to_have_value("")
+    expect(page.get_by_label("RAU-Net, first mechanism")).to_have_value("0.7")
+    expect(page.get_by_label("Windows along a side")).to_have_value("native")
+    expect(page.get_by_label("RAU-Net, second mechanism")).to_have_value("")
 
 
 def test_words_and_loras_are_asked_for_and_come_back(screen: Screen, stack: Stack) -> None:
@@ -166,3 +166,16 @@ def test_words_and_loras_are_asked_for_and_come_back(screen: Screen, stack: Stac
     expect(page.get_by_label("Ink, weight")).to_have_value("0.5")
     expect(page.get_by_label("Oil, weight")).to_have_value("")
     expect(page.get_by_label("Weigh words")).to_be_checked()
+
+
+def test_compared_pictures_are_named_by_what_tells_them_apart(screen: Screen, stack: Stack) -> None:
+    first = _finished(stack, prompt="a fox")
+    for fields, names in (
+        ({"num_inference_steps": 9}, ("25 steps", "9 steps")),
+        ({"method_options": {"t1_ratio": 0.5}}, ("automatic", "0.5")),
+        ({}, ("Made earlier", "Made later")),
+    ):
+        screen.open(f"compare/{first}/{_finished(stack, prompt='a fox', **fields)}")
+        expect(screen.page.get_by_role("slider")).to_be_visible()
+        expect(screen.page.locator("#slider-left")).to_contain_text(names[0])
+        expect(screen.page.locator("#slider-right")).to_contain_text(names[1])

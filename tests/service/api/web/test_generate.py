@@ -200,3 +200,22 @@ def test_a_picture_without_tiles_is_shown_whole(screen: Screen, stack: Stack) ->
     screen.open(painter.generation.id)
     for quarter, (x, y) in enumerate([(0.25, 0.25), (0.75, 0.25), (0.25, 0.75), (0.75, 0.75)]):
         screen.wait_for_colour(x, y, QUARTERS[quarter])
+
+
+def test_several_pictures_are_asked_for_at_once(screen: Screen, stack: Stack) -> None:
+    screen.open()
+    pictures = screen.page.get_by_label("Pictures", exact=True)
+    pictures.fill("17")
+    screen.page.get_by_label("Prompt", exact=True).fill("a fox")
+    screen.page.get_by_role("button", name="Generate").click()
+    expect(screen.page.locator("#n-wrong")).to_contain_text("16")
+    assert stack.count() == 0
+
+    pictures.fill("3")
+    screen.page.get_by_label("Seed", exact=True).fill("7")
+    first = screen.ask("a fox", "512")
+
+    expect(screen.cards).to_have_count(3)
+    made = stack.http.get("/v1/generations").json()["generations"]
+    assert sorted(each["request"]["seed"] for each in made) == [7, 8, 9]
+    assert min(made, key=lambda each: each["request"]["seed"])["id"] == first
