@@ -4,8 +4,9 @@ A pipeline iterates over a tensor of timesteps, so the timestep that it gives to
 whose storage *is* the table of the run, whichever pipeline or scheduler runs: table and entry are
 known without waiting for a device. A new table is a new run, and the first entry seen is its begin,
 so image to image and split schedules need no care. A timestep that is no view of a table, such as a
-plain number, is looked up in the scheduler's, and the whole table is the run. Nothing is counted,
-so a run that is cancelled or fails leaves nothing behind.
+plain number, is looked up in the scheduler's, and the whole table is the run. A model that is given
+something computed from the timestep, as diffusion transformers are, is told by the scheduler that
+steps its run. Nothing is counted, so a run that is cancelled or fails leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -159,6 +160,31 @@ class Clock:
             if entry is not None:
                 return self._remember(run).tick(entry)
         return self._looked_up(as_number(timestep), known)
+
+    def of_step(self, scheduler: Any) -> Tick:
+        """Tell where a call stands by the scheduler that steps its run.
+
+        For models that are given something computed from the timestep, such as a thousandth of it
+        in half precision: that is no view, and too coarse to be looked up.
+
+        Args:
+            scheduler: a diffusers scheduler whose timesteps are set.
+
+        Raises:
+            UnknownTimestepError: it does not keep the index of its step.
+        """
+        if not hasattr(scheduler, "step_index"):
+            raise UnknownTimestepError(
+                f"{type(scheduler).__name__} does not tell the index of its step, so the place of "
+                "a call in the run is unknown; use one that does, such as "
+                "FlowMatchEulerDiscreteScheduler"
+            )
+        table = scheduler.timesteps
+        run = next((run for run in self._runs if run.walks(table)), None) or Run(table)
+        run.begin = getattr(scheduler, "begin_index", None) or 0
+        # Schedulers set their index in the first `step`, so the first call finds none.
+        entry = run.begin if scheduler.step_index is None else int(scheduler.step_index)
+        return self._remember(run).tick(min(entry, len(run.timesteps) - 1))
 
     def _run_of(self, timestep: Tensor, known: Sequence[Tensor]) -> Run:
         for run in self._runs:

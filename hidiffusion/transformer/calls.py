@@ -1,7 +1,6 @@
 """What one call of a transformer knows: its grid of tokens, its windows and its scales.
 
-Made anew before every call from the call's own arguments and the scheduler's place in its table,
-and gone after it.
+Made anew before every call from the call's own arguments and the clock, and gone after it.
 """
 
 from __future__ import annotations
@@ -15,7 +14,7 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hidiffusion.clock import Position
+from hidiffusion.clock import Position, Tick
 from hidiffusion.errors import InvalidConfigError, UnsupportedPipelineError
 from hidiffusion.transformer.attention import Cut
 from hidiffusion.transformer.config import TransformerConfig
@@ -141,42 +140,6 @@ class CallReader:
         )
 
 
-class Clock:
-    """Tells where a call stands, from the scheduler that steps the run.
-
-    Args:
-        owner: a pipeline, whose scheduler it follows also when that is exchanged; or a scheduler.
-    """
-
-    def __init__(self, owner: Any) -> None:
-        self._pipeline = weakref.ref(owner) if hasattr(owner, "scheduler") else None
-        self._scheduler = None if self._pipeline else owner
-        self._table: tuple[Tensor, int, list[float]] | None = None
-
-    @property
-    def scheduler(self) -> Any:
-        """The scheduler, or None where the pipeline is gone."""
-        pipeline = self._pipeline() if self._pipeline else None
-        return self._scheduler if pipeline is None else pipeline.scheduler
-
-    def now(self) -> tuple[float, Position]:
-        """Return the timestep of the call and its position in the run."""
-        scheduler = self.scheduler
-        table = self._host(scheduler.timesteps)
-        begin = scheduler.begin_index or 0
-        # Schedulers set their index in the first `step`, so the first call finds none.
-        index = begin if scheduler.step_index is None else int(scheduler.step_index)
-        index = min(index, len(table) - 1)
-        return table[index], Position(index - begin, len(table) - begin)
-
-    def _host(self, table: Tensor) -> list[float]:
-        """Copy the table to the host once for each table, not once for each call."""
-        known = self._table
-        if known is None or known[0] is not table or known[1] != table._version:
-            self._table = known = (table, table._version, table.tolist())
-        return known[2]
-
-
 def plan(config: TransformerConfig, native: int, call: Call, position: Position) -> Plan | None:
     """Tell what acts on a call.
 
@@ -214,7 +177,7 @@ def cuts(
     config: TransformerConfig,
     call: Call,
     planned: Plan,
-    moment: tuple[float, int],
+    tick: Tick,
     blocks: int,
     *,
     places: bool,
@@ -225,16 +188,15 @@ def cuts(
         config: what was asked for.
         call: the call.
         planned: its plan.
-        moment: its timestep and step.
+        tick: where it stands.
         blocks: number of blocks.
         places: whether positions are looked up by the processor.
     """
     size = (call.rows, call.columns)
     found = _places(call, planned) if places else None
-    time, step = moment
     for block in range(blocks):
         shifts = tuple(
-            config.shifts(seed=seed, block=block, step=step, timestep=time)
+            config.shifts(seed=seed, block=block, step=tick.position.step, timestep=tick.timestep)
             for seed in _seeds(config, call.batch)
         )
         made = window_indices(size, planned.grid, shifts, batch=call.batch, device=call.device)

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import inspect
-from collections.abc import Iterator
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from typing import Any, TypeVar
@@ -11,10 +12,10 @@ from typing import Any, TypeVar
 import torch
 from torch import nn
 
-from hidiffusion.clock import Position
+from hidiffusion.clock import Clock, Position
 from hidiffusion.errors import AlreadyAppliedError, MissingSchedulerError, UnsupportedPipelineError
 from hidiffusion.transformer.attention import WindowedProcessor
-from hidiffusion.transformer.calls import CallReader, Clock, cuts, plan
+from hidiffusion.transformer.calls import CallReader, cuts, plan
 from hidiffusion.transformer.config import TransformerConfig
 from hidiffusion.transformer.families import family_of, find_transformer, native_tokens
 from hidiffusion.transformer.processors import windowed
@@ -28,7 +29,7 @@ Model = TypeVar("Model")
 _RECORD = "_hidiffusion_transformer"
 
 #: Where no scheduler runs, every call is the only one.
-_ALONE = (0.0, Position(0, 1))
+_ALONE = Position(0, 1)
 
 
 @dataclass
@@ -137,7 +138,7 @@ def _attach(undo: ExitStack, transformer: Any, config: TransformerConfig, owner:
         config=config,
         native=native,
         reader=CallReader(family, family.patch),
-        clock=None if owner is None else Clock(owner),
+        scheduler=_followed(owner),
         processors=processors,
         positions=positions,
         looked_up=family.positions == "tables",
@@ -150,6 +151,14 @@ def _attach(undo: ExitStack, transformer: Any, config: TransformerConfig, owner:
     scheduler = getattr(owner, "scheduler", owner)
     if scheduler is not None:
         undo.enter_context(time_shift(scheduler, family, config.time_shift, native))
+
+
+def _followed(owner: Any) -> Callable[[], Any]:
+    """Return what gives the scheduler: the pipeline's also after it is exchanged there."""
+    if not hasattr(owner, "scheduler"):
+        return lambda: owner
+    link = weakref.ref(owner)
+    return lambda: getattr(link(), "scheduler", None)
 
 
 def _attentions(transformer: Any) -> Iterator[tuple[str, Any]]:
@@ -180,21 +189,23 @@ class CallHooks:
         config: what was asked for.
         native: side of the training pictures in tokens.
         reader: reads the arguments of a call.
-        clock: tells where a call stands, or None.
+        scheduler: gives the scheduler that steps the run, or None.
         processors: those of all blocks, in order.
         positions: the hooks of the position module.
         looked_up: whether positions are looked up by the processors.
         names: of the arguments of a call, in order.
+        clock: tells where a call stands.
     """
 
     config: TransformerConfig
     native: int
     reader: CallReader
-    clock: Clock | None
+    scheduler: Callable[[], Any]
     processors: list[WindowedProcessor]
     positions: Positions
     looked_up: bool
     names: tuple[str, ...]
+    clock: Clock = field(default_factory=Clock)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def before(
@@ -204,15 +215,21 @@ class CallHooks:
         del module
         arguments = dict(zip(self.names, args, strict=False)) | kwargs
         call = self.reader.read(arguments)
-        time, position = _ALONE if self.clock is None else self.clock.now()
+        scheduler = self.scheduler()
+        tick = None if scheduler is None else self.clock.of_step(scheduler)
+        position = _ALONE if tick is None else tick.position
         planned = plan(self.config, self.native, call, position)
         if planned is None:
             return None
         if planned.windowed and self.processors:
             self._refuse_parallel()
-            moment = (time, position.step)
+            if tick is None:
+                raise MissingSchedulerError(
+                    "the pipeline whose scheduler told windows where a step stands is gone; apply "
+                    "to the pipeline that runs"
+                )
             made = cuts(
-                self.config, call, planned, moment, len(self.processors), places=self.looked_up
+                self.config, call, planned, tick, len(self.processors), places=self.looked_up
             )
             for processor, cut in zip(self.processors, made, strict=True):
                 processor.cut = cut

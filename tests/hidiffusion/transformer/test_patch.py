@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 import torch
-from diffusers import FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
 from torch import Tensor
 
 from hidiffusion import transformer
@@ -12,6 +12,7 @@ from hidiffusion.errors import (
     AlreadyAppliedError,
     InvalidConfigError,
     MissingSchedulerError,
+    UnknownTimestepError,
     UnsupportedModelError,
     UnsupportedPipelineError,
 )
@@ -193,6 +194,30 @@ def test_full_attention_in_the_first_share_of_the_steps(model: Any, tiny: Tiny) 
         for step, timestep in enumerate(scheduler.timesteps):
             assert torch.equal(output(model, arguments), full) == (step < 2)
             scheduler.step(sample, timestep, sample)
+
+
+def test_a_run_that_was_left_does_not_reach_the_next() -> None:
+    tiny, model = FAMILIES["flux"], FAMILIES["flux"].build()
+    arguments = tiny.arguments(16, 16)
+    scheduler = FlowMatchEulerDiscreteScheduler()
+    full = _under(model, arguments, POSITIONS)
+    sample = torch.zeros(1, 1, 1, 1)
+    with transformer.patched(model, TransformerConfig(full_share=0.5), scheduler=scheduler):
+        for begin in (0, 0, 2):  # the first is left after two of four steps, the last begins there
+            scheduler.set_timesteps(4)
+            scheduler.set_begin_index(begin)
+            for step, timestep in enumerate(scheduler.timesteps[begin:][:2]):
+                acts = (begin + step) * (begin > 0) >= 3
+                assert torch.equal(output(model, arguments), full) != acts
+                scheduler.step(sample, timestep, sample)
+
+
+def test_refuses_a_scheduler_that_does_not_tell_its_step() -> None:
+    tiny, model = FAMILIES["flux"], FAMILIES["flux"].build()
+    scheduler = DDIMScheduler()
+    scheduler.set_timesteps(4)
+    with pytest.raises(UnknownTimestepError, match="DDIMScheduler does not tell"):
+        _under(model, tiny.arguments(16, 16), WINDOWS, scheduler=scheduler)
 
 
 def test_shifts_follow_the_seed(model: Any, tiny: Tiny, scheduler: Any) -> None:
