@@ -22,12 +22,16 @@ from service.cli.embedded import Embedded, embedded_service
 from service.settings import ApiSettings, Settings
 from tests.browser import PATIENCE_MILLISECONDS, chromium
 from tests.class_models import SIDE, write_catalog
+from tests.upscaler_models import write_upscaler
 
 
 @pytest.fixture(scope="module")
 def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Embedded]:
-    """A running service whose only model draws classes."""
+    """A running service whose models draw classes and enlarge them."""
     catalog = write_catalog(tmp_path_factory.mktemp("models"))
+    upscaler = write_upscaler(catalog.parent, "larger")
+    (classes,) = json.loads(catalog.read_text())["models"]
+    catalog.write_text(json.dumps({"models": [classes, upscaler]}))
     settings = Settings(catalog=catalog, api=ApiSettings(http_port=0, grpc_port=0))
     with embedded_service(tmp_path_factory.mktemp("service"), settings) as running:
         running.wait_until_ready()
@@ -43,7 +47,7 @@ def http(service: Embedded) -> Iterator[httpx.Client]:
 
 @pytest.mark.slow
 def test_both_interfaces_draw_the_class(service: Embedded, http: httpx.Client) -> None:
-    (model,) = http.get("/v1/models").json()["models"]
+    model = http.get("/v1/models").json()["models"][0]
     assert model["kind"] == "class-to-image"
     assert model["classes"][2] == "fox"
 
@@ -73,6 +77,16 @@ def test_both_interfaces_draw_the_class(service: Embedded, http: httpx.Client) -
     assert (offered[0].kind, offered[0].classes[2]) == ("class-to-image", "fox")
     twin = http.get(f"/v1/generations/{created.id}/image", follow_redirects=True)
     assert twin.content == image
+
+
+@pytest.mark.slow
+def test_what_is_drawn_is_enlarged_as_a_second_stage(http: httpx.Client) -> None:
+    asked = {"class_label": "fox", "seed": 7, "upscale": {"model": "larger", "scale": 2}}
+    made = http.post("/v1/generations", json=asked, headers={"Prefer": "wait=60"})
+    assert made.json()["status"] == "succeeded", made.text
+    path = f"/v1/generations/{made.json()['id']}/image"
+    image = Image.open(io.BytesIO(http.get(path, follow_redirects=True).content))
+    assert image.size == (2 * SIDE, 2 * SIDE)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ import pytest
 import torch
 from PIL import Image
 
-from hidiffusion.inf_dit import InfDiTTransformer, InfDiTUpscalePipeline
+from hidiffusion.inf_dit import InfDiTUpscalePipeline
 from service.channel import Run
 from service.domain.artifacts import ArtifactKeys
 from service.domain.events import Event, Previewed, Stepped, Succeeded, TileStored
@@ -21,9 +21,9 @@ from service.supervisor.process import PipelineProcess
 from service.supervisor.supervisor import PIPELINE_COMMAND
 from tests.hidiffusion import tiny_models
 from tests.service.worker.conftest import Child, child_settings
+from tests.upscaler_models import STEPS, write_upscaler
 
 NewGeneration = Callable[..., Generation]
-STEPS = 3
 KEY = "uploads/picture.png"
 
 
@@ -34,31 +34,7 @@ def pixels() -> np.ndarray:
 @pytest.fixture(scope="module")
 def catalog(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("upscalers")
-    torch.manual_seed(0)
-    network = InfDiTTransformer(
-        num_layers=2,
-        num_attention_heads=2,
-        attention_head_dim=16,
-        block_size=16,
-        image_embed_dim=None,
-    )
-    InfDiTUpscalePipeline(network).save_pretrained(folder / "large")
-    model = {
-        "name": "large",
-        "title": "large",
-        "source": "large",
-        "kind": "upscaler",
-        "engine": "inf-dit",
-        "scales": [2, 4],
-        "native_size": 64,
-        "min_size": 8,
-        "default_size": 64,
-        "default_steps": STEPS,
-        "default_scheduler": "EDMHeun",
-        "schedulers": ["EDMHeun"],
-        "default_method": "direct",
-        "methods": ["direct"],
-    }
+    model = write_upscaler(folder, "large")
     path = folder / "catalog.json"
     draws = {
         "name": "tiny",
