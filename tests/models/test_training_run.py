@@ -117,7 +117,7 @@ def config(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> TrainConfig:
     )
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_every_step_runs_and_the_cards_have_the_figures(
     config: TrainConfig, capsys: pytest.CaptureFixture[str]
 ) -> None:

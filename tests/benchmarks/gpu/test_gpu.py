@@ -10,6 +10,7 @@ from benchmarks.gpu.__main__ import main
 from benchmarks.gpu.sections import SECTIONS
 
 
+@pytest.mark.long
 def test_sections_report_row_by_row_and_one_that_runs_out_of_time_stops_nobody(tmp_path):
     budget = ["--budget", "40"]
     options = ["--tiny", "--device", "cpu", "--out", str(tmp_path), *budget]

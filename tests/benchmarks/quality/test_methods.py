@@ -13,7 +13,7 @@ GUIDED = Variant("hidiffusion-guided")
 HIDIFFUSION = Variant("hidiffusion", (("t1_ratio", 1.0),))
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.timeout(600)
 def test_twice_as_large_pictures_stay_whole_and_recognisable(tmp_path: Path) -> None:
     part = Part(Size(512, 512), prompts(6), 1, (DIRECT, HIDIFFUSION, GUIDED))
