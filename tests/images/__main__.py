@@ -5,16 +5,20 @@ import os
 import shutil
 import sys
 import time
+from contextlib import closing
 from pathlib import Path
 
 from tests.images import scenario, tools
 from tests.images.build import ROOT, Builder
-from tests.images.compose import Compose, configuration
+from tests.images.compose import Compose, configuration, scaled
 
 #: Set where this must not be skipped.
 REQUIRED = "HIDIFFUSION_TEST_IMAGES_REQUIRED"
 
 OVERRIDES = ("", "cpu.yml", "keys.yml", "proxy.yml", "metrics.yml")
+
+#: For several API processes behind a proxy, and clients with keys.
+SHARED = ("cpu.yml", "keys.yml", "proxy.yml")
 
 
 def check_files() -> None:
@@ -24,7 +28,7 @@ def check_files() -> None:
     for override in OVERRIDES:
         also = [f"deploy/compose/{override}"] if override else []
         configuration("docker-compose.yml", *also)
-    tools.run("haproxy", "-c", "-f", ROOT / "deploy/compose/haproxy.cfg")
+    tools.run("haproxy", "-c", "-f", ROOT / "deploy/compose/haproxy.cfg", quiet=True)
     print(f"  hadolint, docker-compose config ({len(OVERRIDES)} times) and haproxy -c accept them")
 
 
@@ -49,12 +53,13 @@ def main() -> None:
         print(f"  base: there after {time.monotonic() - started:.0f} s")
         images = {f"hidiffusion-{target}": builder.build(target) for target in ("api", "worker")}
         config = configuration("docker-compose.yml", "deploy/compose/cpu.yml")
-        shutil.rmtree(folder / "project", ignore_errors=True)
-        compose = Compose(config, images, base, folder / "project")
-        try:
+        shared = configuration("docker-compose.yml", *(f"deploy/compose/{n}" for n in SHARED))
+        project = folder / "project"
+        shutil.rmtree(project, ignore_errors=True)
+        with closing(Compose(config, images, base, project)) as compose:
             scenario.play(compose, images)
-        finally:
-            compose.close()
+        with closing(Compose(scaled(shared, "api", 3), images, base, project)) as compose:
+            scenario.play_shared(compose)
     finally:
         builder.close()
     print(f"make images: all of it in {time.monotonic() - started:.0f} s")

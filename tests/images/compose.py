@@ -1,6 +1,7 @@
 """What Compose does with a file: services in order, volumes kept from one `up` to the next."""
 
 import json
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,12 @@ _POLL_SECONDS = 0.2
 #: Where the programs that come as Python packages are in the containers that run them.
 _BUNDLED = "/opt/bundled"
 
+#: What the images of others start, where the file leaves it to them.
+_ENTRYPOINTS = {
+    "chrislusf/seaweedfs": ["weed"],
+    "haproxy": ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"],
+}
+
 
 def configuration(*files: str) -> dict[str, Any]:
     """The files as Compose itself reads and merges them."""
@@ -29,6 +36,19 @@ def configuration(*files: str) -> dict[str, Any]:
     return read
 
 
+def scaled(config: dict[str, Any], name: str, count: int) -> dict[str, Any]:
+    """The configuration with one service several times, as `up --scale` starts it."""
+    services = dict(config["services"])
+    service = services.pop(name)
+    names = [f"{name}-{number}" for number in range(1, count + 1)]
+    for other, what in services.items():
+        needed = dict(what.get("depends_on") or {})
+        if name in needed:
+            condition = needed.pop(name)
+            services[other] = what | {"depends_on": needed | dict.fromkeys(names, condition)}
+    return config | {"services": services | dict.fromkeys(names, service)}
+
+
 class Compose:
     """One project: `up`, `down`, and the containers in between.
 
@@ -36,7 +56,7 @@ class Compose:
         config: as `configuration` returns it.
         images: the built images, by the name that the file has for them.
         base: a Debian for the images of others; this machine's own programs run in it.
-        folder: where the volumes and the containers' files are kept.
+        folder: where the volumes are kept, also for other projects, and the containers' files.
     """
 
     def __init__(
@@ -48,6 +68,7 @@ class Compose:
         self._folder = folder
         self._started = 0
         folder.mkdir(parents=True, exist_ok=True)
+        shutil.rmtree(folder / "containers", ignore_errors=True)
         self.network = Network(folder)
         self.containers: dict[str, Container] = {}
         self.seconds: dict[str, float] = {}
@@ -58,16 +79,29 @@ class Compose:
         for name, service in services.items():
             if "network_mode" not in service:
                 self.network.add(name)
-        waiting = list(services)
-        while waiting:
-            for name in [name for name in waiting if self._may_start(services[name])]:
-                self._start(name, services[name])
-                waiting.remove(name)
-            time.sleep(_POLL_SECONDS)
-            self._look()
+        self._start_all(list(services))
         for name, service in services.items():
             if self.containers[name].spec.healthcheck and service.get("restart"):
                 self._wait_healthy(name)
+
+    def run(self, name: str, *command: str, entrypoint: str = "") -> str:
+        """`run --rm`: what a service depends on, and then it with this command; its output."""
+        service: dict[str, Any] = self.config["services"][name] | {"command": list(command)}
+        if entrypoint:
+            service["entrypoint"] = [entrypoint]
+        needed, found = [], list(service.get("depends_on", {}))
+        while found:
+            each = found.pop()
+            needed.append(each)
+            found += self.config["services"][each].get("depends_on", {})
+        self._start_all(list(dict.fromkeys(needed)))
+        while not self._may_start(service):
+            time.sleep(_POLL_SECONDS)
+            self._look()
+        self._start(name, service)
+        container = self.containers.pop(name)
+        assert container.wait(HEALTHY_SECONDS) == 0, container.tail()
+        return container.log.read_text()
 
     def down(self) -> None:
         """Stop everything, the last started first; the volumes stay."""
@@ -82,6 +116,16 @@ class Compose:
         for container in self.containers.values():
             container.kill()
         self.network.close()
+
+    def _start_all(self, names: list[str]) -> None:
+        waiting = [name for name in names if name not in self.containers]
+        services: dict[str, Any] = self.config["services"]
+        while waiting:
+            for name in [name for name in waiting if self._may_start(services[name])]:
+                self._start(name, services[name])
+                waiting.remove(name)
+            time.sleep(_POLL_SECONDS)
+            self._look()
 
     def _may_start(self, service: dict[str, Any]) -> bool:
         for other, how in service.get("depends_on", {}).items():
@@ -124,14 +168,20 @@ class Compose:
         mode = service.get("network_mode", "")
         shared = mode.removeprefix("service:") if mode.startswith("service:") else name
         network = None if mode == "none" else self.network.add(shared)
-        mounts = self._mounts(service) | {"/etc/hosts": (self.network.hosts, True)}
+        mounts = {
+            "/etc/hosts": (self.network.hosts, True),
+            "/etc/resolv.conf": (self.network.resolver, True),
+        }
         given = {key: value for key, value in service.get("environment", {}).items() if value}
         check = service.get("healthcheck", {})
         if image is None:
-            command = [*(service.get("entrypoint") or []), *(service.get("command") or [])]
-            if service["image"].startswith("chrislusf/seaweedfs") and not service.get("entrypoint"):
-                command = ["weed", *command]  # the entrypoint of their image
-            mounts |= {"/usr": (Path("/usr"), True), _BUNDLED: (bundled("weed").parent, True)}
+            entrypoint = service.get("entrypoint") or _ENTRYPOINTS.get(
+                service["image"].partition(":")[0], []
+            )
+            command = [*entrypoint, *(service.get("command") or [])]
+            programs = [Path("/usr", each) for each in ("bin", "sbin", "lib", "share")]
+            mounts |= {str(place): (place, True) for place in programs}
+            mounts |= {_BUNDLED: (bundled("weed").parent, True)}
             path = f"{_BUNDLED}:/usr/local/bin:/usr/bin:/bin:/usr/sbin"
             environment = {"PATH": path, "HOME": "/tmp"} | given
             healthcheck = check.get("test", [])[1:]
@@ -151,15 +201,19 @@ class Compose:
             user=user,
             read_only=service.get("read_only", False),
             tmpfs=tuple(service.get("tmpfs", ())),
-            mounts=mounts,
+            mounts=mounts | self._mounts(service),
             network=network,
             healthcheck=healthcheck,
         )
 
+    def volume(self, name: str) -> Path:
+        """The folder that is a volume."""
+        return self._folder / "volumes" / name
+
     def _mounts(self, service: dict[str, Any]) -> dict[str, tuple[Path, bool]]:
         mounts = {}
         for volume in service.get("volumes", ()):
-            source = self._folder / "volumes" / volume["source"]
+            source = self.volume(volume["source"])
             source.mkdir(parents=True, exist_ok=True)
             mounts[volume["target"]] = (source, volume.get("read_only", False))
         for config in service.get("configs", ()):

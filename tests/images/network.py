@@ -1,6 +1,9 @@
 """A bridge with a network namespace for each container, and the names they know each other by."""
 
-import contextlib
+import json
+import re
+import shlex
+import signal
 import subprocess
 from pathlib import Path
 
@@ -11,16 +14,29 @@ _PREFIX = "10.213.0"
 
 
 class Network:
-    """Each name that is asked for gets a namespace and an address; `close` takes all away."""
+    """Each name that is asked for gets a namespace and an address; `close` takes all away.
+
+    Containers of one service, such as api-1 and api-2, share the service's name in `hosts` and for
+    the name server of `resolver`, as in Docker's networks.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.hosts = folder / "hosts"
+        self.resolver = folder / "resolv.conf"
         self._addresses: dict[str, str] = {}
         self._remove_left_over()
         run("ip", "link", "add", BRIDGE, "type", "bridge")
         run("ip", "address", "add", f"{_PREFIX}.1/24", "dev", BRIDGE)
         run("ip", "link", "set", BRIDGE, "up")
+        self.resolver.write_text(f"nameserver {_PREFIX}.1\n")
         self._write()
+        self._names = subprocess.Popen(
+            shlex.split(
+                "setpriv --pdeath-signal KILL dnsmasq --keep-in-foreground --conf-file=/dev/null"
+                f" --user=root --pid-file --no-resolv --no-hosts --addn-hosts={self.hosts}"
+                f" --bind-interfaces --listen-address={_PREFIX}.1 --local-ttl=0"
+            )
+        )
 
     def add(self, name: str) -> str:
         """The namespace for the container of this name."""
@@ -39,6 +55,7 @@ class Network:
         run(*inside, "link", "set", "lo", "up")
         run(*inside, "link", "set", "eth0", "up")
         self._write()
+        self._names.send_signal(signal.SIGHUP)  # reads the file again
         return space
 
     def address(self, name: str) -> str:
@@ -47,10 +64,15 @@ class Network:
 
     def close(self) -> None:
         """Remove the bridge and every namespace."""
+        self._names.kill()
+        self._names.wait()
         self._remove_left_over()
 
     def _write(self) -> None:
-        lines = ["127.0.0.1 localhost", *(f"{ip} {name}" for name, ip in self._addresses.items())]
+        lines = ["127.0.0.1 localhost"]
+        for name, address in self._addresses.items():
+            service = re.sub(r"-\d+$", "", name)
+            lines.append(f"{address} {name} {service}")
         self.hosts.write_text("\n".join(lines) + "\n")
 
     def _remove_left_over(self) -> None:
@@ -58,5 +80,9 @@ class Network:
         for space in spaces:
             if space.startswith("hidiffusion-"):
                 run("ip", "netns", "delete", space)
-        with contextlib.suppress(OSError):
-            subprocess.run(["ip", "link", "delete", BRIDGE], stderr=subprocess.DEVNULL, check=False)
+        # A link outlives its namespace for as long as a killed run holds that open; others go by
+        # themselves, perhaps between these two commands.
+        for link in json.loads(run("ip", "-json", "link", "list")):
+            if link["ifname"] == BRIDGE or re.fullmatch(r"hidv\d+a", link["ifname"]):
+                delete = ["ip", "link", "delete", link["ifname"]]
+                subprocess.run(delete, stderr=subprocess.DEVNULL, check=False)

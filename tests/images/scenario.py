@@ -1,6 +1,7 @@
 """What is proven of the images, one function a claim."""
 
 import io
+import json
 import socket
 import time
 
@@ -37,7 +38,7 @@ def play(compose: Compose, images: dict[str, Image]) -> None:
     health_is_cheap(compose)
     uploads_fit_without_a_writable_root(http)
     made = picture_over_http(http)
-    picture_over_grpc(compose)
+    picture_over_grpc(compose.network.address("api"))
     waiting = drains_with_a_job_under_way(compose, http)
     http.close()
     compose.down()
@@ -49,6 +50,39 @@ def play(compose: Compose, images: dict[str, Image]) -> None:
     compose.down()
     print(
         "  up again on the same volumes: pictures are there, and the job that was drained is done"
+    )
+
+
+def play_shared(compose: Compose) -> None:
+    """Three API processes behind the proxy, for clients with keys, on the volumes there are."""
+    key = compose.run("api-1", "keys", "create", "somebody").splitlines()[-1]
+    compose.up()
+    address = compose.network.address("proxy")
+    with httpx.Client(base_url=f"http://{address}:8000", timeout=60) as http:
+        assert http.get("/v1/models").status_code == 401
+        http.headers["authorization"] = f"Bearer {key}"
+        picture_over_http(http)
+        picture_over_grpc(address, key)
+        for gone in ("api-1", "api-2"):
+            status, _ = compose.containers.pop(gone).stop(30)
+            assert status == 0
+            answered = [http.get("/v1/models").status_code for _ in range(20)]
+            assert set(answered) == {200}, answered
+        picture_over_grpc(address, key)
+    compose.down()
+    calibrates(compose)
+    print("  keys, and three API processes behind the proxy, of which two may go")
+
+
+def calibrates(compose: Compose) -> None:
+    """An operator who has the catalogue on its volume measures a model with `run --rm`."""
+    catalog = compose.volume("models") / "catalog.json"
+    models = json.loads(catalog.read_text())
+    name, models["models"][0]["max_size"] = models["models"][0]["name"], 256
+    catalog.write_text(json.dumps(models))
+    command = ("-m", "service.worker.process.calibrate", name)
+    assert f"written to /models/memory/{name}.json" in compose.run(
+        "worker", *command, entrypoint="python3"
     )
 
 
@@ -127,15 +161,17 @@ def picture_over_http(http: httpx.Client) -> str:
     return generation_id
 
 
-def picture_over_grpc(compose: Compose) -> None:
+def picture_over_grpc(address: str, key: str = "") -> None:
     """A picture, asked for and watched over gRPC, its tiles streamed."""
-    with grpc.insecure_channel(f"{compose.network.address('api')}:50051") as channel:
+    metadata = [("authorization", f"Bearer {key}")] if key else []
+    with grpc.insecure_channel(f"{address}:50051") as channel:
         stub = stubs.GenerationServiceStub(channel)
         request = rpc.CreateGenerationRequest(
             prompt="a panda", width=256, height=256, num_inference_steps=4
         )
-        made = stub.CreateGeneration(request, timeout=30).generation
-        tiles = list(stub.StreamTiles(rpc.StreamTilesRequest(id=made.id), timeout=PICTURE_SECONDS))
+        made = stub.CreateGeneration(request, timeout=30, metadata=metadata).generation
+        watch = rpc.StreamTilesRequest(id=made.id)
+        tiles = list(stub.StreamTiles(watch, timeout=PICTURE_SECONDS, metadata=metadata))
     assert tiles
     print(f"  a picture over gRPC, in {len(tiles)} messages of tiles")
 

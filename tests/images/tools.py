@@ -14,6 +14,7 @@ DEBIAN = {
     "redis-server": "redis-server",
     "ip": "iproute2",
     "haproxy": "haproxy",
+    "dnsmasq": "dnsmasq-base",
     "wget": "wget",
 }
 
@@ -86,8 +87,10 @@ def pip_mounts(folder: Path) -> Sequence[str]:
         if section not in {"global", ":env:"} or key == "constraint":
             continue
         settings.append(f"{key} = {value}")
-        places = (part.removeprefix("file://") for part in value.split())
-        mounted |= {place for place in places if place.startswith("/") and Path(place).exists()}
+        places = [Path(part.removeprefix("file://")) for part in value.split()]
+        # The pages of an index in a folder refer to files beside it.
+        places = [place.parent if key.endswith("index-url") else place for place in places]
+        mounted |= {str(place) for place in places if place.is_absolute() and place.exists()}
     file = folder / "pip.conf"
     # Of a name that is set twice the last, the environment's, holds; as with pip itself.
     file.write_text("\n".join({line.partition(" =")[0]: line for line in settings}.values()) + "\n")

@@ -1,5 +1,6 @@
 """Each extra, installed into an environment of its own, starts what it is for: `make extras`."""
 
+import json
 import os
 import signal
 import subprocess
@@ -163,13 +164,25 @@ def test_the_gpu_process(tmp_path: Path, redis_url: str) -> None:
 
 
 def test_everything(tmp_path: Path) -> None:
+    """The README's service: `hidiffusion up`, `hidiffusion generate` and curl."""
     everything = Environment(tmp_path / "env", "all")
-    file = tmp_path / "fox.png"
-    made = everything.hidiffusion(
-        *("generate", "a fox", "--size", "256", "--steps", "2", "--output", str(file)),
-        *("--data", str(tmp_path / "data")),
-        API__HTTP_PORT="0",
-        API__GRPC_PORT="0",
-    )
-    assert made.returncode == 0, made.stdout
-    assert file.read_bytes().startswith(b"\x89PNG")
+    port, file = free_port(), tmp_path / "guitar.png"
+    service = f"http://127.0.0.1:{port}"
+    settings = {"API__HTTP_PORT": str(port), "API__GRPC_PORT": "0"}
+
+    def warm() -> bool:
+        try:
+            return bool(httpx.get(f"{service}/v1/workers").json()["workers"])
+        except httpx.TransportError:
+            return False
+
+    with everything.running("up", "--data", str(tmp_path / "data"), **settings) as process:
+        _until(warm, process)
+        asked = ("a red guitar", "--size", "256", "--output", str(file))
+        made = everything.hidiffusion("generate", *asked, SERVER=service)
+        assert made.returncode == 0, made.stdout
+        assert file.read_bytes().startswith(b"\x89PNG")
+        body = '{"prompt": "a red guitar", "width": 1024, "height": 1024}'
+        curl = ("curl", "-s", f"{service}/v1/generations", "-H", "content-type: application/json")
+        told = subprocess.run([*curl, "-d", body], capture_output=True, check=True)
+        assert json.loads(told.stdout)["status"] == "queued"
