@@ -32,6 +32,11 @@ numerics: $(VENV)/.dev  ## Compare with the authors' numbers, also as other proc
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2 \
 	  $(BIN)/python -m pytest -q -n 2 $(NUMERICS)
 
+.PHONY: long
+long: export OMP_WAIT_POLICY = PASSIVE
+long: $(VENV)/.dev  ## Run the tests that take minutes and are rarely red
+	$(BIN)/python -m pytest -q -n 2 -m long tests
+
 .PHONY: extras
 extras: $(VENV)/.dev  ## Install each extra into an environment of its own and start what it is for
 	$(BIN)/python -m pytest -q -m installs tests/installs
