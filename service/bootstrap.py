@@ -10,11 +10,13 @@ from typing import Protocol
 
 import uvloop
 
+from service.api.fetching import PictureFetcher
 from service.api.serve import serve
 from service.api.webhooks.delivery import Courier
 from service.api.webhooks.worker import WebhookWorker
 from service.application.access import Access
 from service.application.cancel import CancelGeneration, PurgeGeneration
+from service.application.elsewhere import Elsewhere, fetch_nothing
 from service.application.ports import Records
 from service.application.query import Query
 from service.application.readiness import wait_for
@@ -36,7 +38,7 @@ from service.records.quarantine import Quarantined
 from service.records.records import RedisRecords
 from service.records.retention import RedisRetained
 from service.records.uploads import RedisUploads
-from service.settings import RetentionSettings, Settings
+from service.settings import ApiSettings, RetentionSettings, Settings
 from service.storage.key_file import KeyFile
 from service.storage.pictures import PictureReader
 from service.storage.secret_file import SecretFile
@@ -79,12 +81,14 @@ def use_cases_builder(settings: Settings) -> BuildUseCases:
     api = settings.api
     rules_for = webhook_rules(settings)
     read = PictureReader(api.max_upload_bytes, api.max_upload_pixels, api.upload_formats)
+    fetch = picture_fetcher(api)
 
     def build(records: Records, tenant: str = "") -> UseCases:
         lifetime = settings.retention.upload_ttl_seconds
         uploads = Uploads(
             known_uploads, store, read, clock, lifetime,
             tenant=tenant, check_storage=records.check_storage,
+            elsewhere=Elsewhere(records, store, fetch),
         )  # fmt: skip
         return UseCases(
             submit=SubmitGeneration(catalog, records, clock, uploads, rules_for(tenant)),
@@ -104,6 +108,14 @@ def use_cases_builder(settings: Settings) -> BuildUseCases:
         )
 
     return build
+
+
+def picture_fetcher(api: ApiSettings) -> Callable[[str], bytes]:
+    """What fetches the pictures that requests name by URL; raises ValueError for a wrong target."""
+    if not api.fetch_pictures:
+        return fetch_nothing
+    targets = Targets.parse(api.fetch_targets)
+    return PictureFetcher(targets, api.max_upload_bytes, api.fetch_seconds)
 
 
 def webhook_rules(settings: Settings) -> Callable[[str], WebhookRules]:

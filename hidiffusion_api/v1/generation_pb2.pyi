@@ -262,8 +262,8 @@ class ControlChoice(_message.Message):
     name: _builtins.str
     """A ControlNet of ListModels."""
     image: _builtins.str
-    """The map that it reads (edges, depth, a pose), finished, as an upload's id or a data URL in
-    base64; in a record, the upload's id.
+    """The map that it reads (edges, depth, a pose), finished, given in the ways of a request's
+    image; in a record, the upload's id.
     """
     scale: _builtins.float
     """What its residuals are multiplied by, 0 to 4; default: 1."""
@@ -308,7 +308,7 @@ class ImagePrompt(_message.Message):
     IMAGE_FIELD_NUMBER: _builtins.int
     SCALE_FIELD_NUMBER: _builtins.int
     image: _builtins.str
-    """The picture, as an upload's id or a data URL in base64; in a record, the upload's id."""
+    """The picture, given in the ways of a request's image; in a record, the upload's id."""
     scale: _builtins.float
     """0: nothing; 1: as it was trained; up to 2; default: 1."""
     def __init__(

@@ -136,7 +136,9 @@ class CreateGenerationRequest(_message.Message):
     its thumbnail alone; default: true.
     """
     image: _builtins.str
-    """A picture to start from: an upload's id, or a data URL in base64."""
+    """A picture to start from: the id of an upload, or of a generation whose picture it is; an https
+    URL; or a data URL in base64.
+    """
     mask: _builtins.str
     """White where `image` is to be drawn anew, black or transparent where it stays: luminance times
     alpha counts. Of the same size, and given in the same ways.

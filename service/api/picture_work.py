@@ -16,7 +16,7 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from service.application.inputs import holds_pictures
+from service.application.inputs import holds_pictures, names_urls
 from service.application.ports import ObjectInfo
 from service.application.query import Query
 from service.domain.errors import Unavailable
@@ -30,6 +30,12 @@ THREADS = 2
 #: Most that wait or are worked on, of everybody and of one tenant.
 PLACES = 32
 PLACES_OF_ONE = 16
+
+#: Pictures fetched at a time, and most that wait or are fetched, of everybody and of one tenant:
+#: whoever is asked for them may be slow, and that must keep nobody from decoding.
+FETCHERS = 4
+FETCHES = 16
+FETCHES_OF_ONE = 8
 
 #: Bytes of results that are kept, the last used ones.
 KEPT_BYTES = 64 * 1024 * 1024
@@ -57,12 +63,10 @@ class PictureWork:
         places_of_one: int = PLACES_OF_ONE,
         kept_bytes: int = KEPT_BYTES,
     ) -> None:
-        self._pool = ThreadPoolExecutor(threads, "pictures")
+        self._work = _Desk("pictures", threads, places, places_of_one)
+        self._fetches = _Desk("fetches", FETCHERS, FETCHES, FETCHES_OF_ONE)
         self._readers = anyio.CapacityLimiter(READERS)
-        self._places = places
-        self._places_of_one = places_of_one
         self._kept_bytes = kept_bytes
-        self._taken: Counter[str] = Counter()
         self._under_way: dict[Hashable, asyncio.Task[bytes]] = {}
         self._kept: OrderedDict[Hashable, bytes] = OrderedDict()
 
@@ -72,10 +76,7 @@ class PictureWork:
         Raises:
             Unavailable: too much waits already, of everybody or of this tenant.
         """
-        with self._place(tenant):
-            context = contextvars.copy_context()
-            loop = asyncio.get_running_loop()
-            return await loop.run_in_executor(self._pool, lambda: context.run(work))
+        return await self._work.run(tenant, work)
 
     async def made(self, tenant: str, name: Hashable, work: Callable[[], bytes]) -> bytes:
         """What `work` makes, or made before under this name; who asks meanwhile shares it.
@@ -97,11 +98,13 @@ class PictureWork:
     async def submitted(
         self, tenant: str, request: GenerationRequest, work: Callable[[], _T]
     ) -> _T:
-        """What `work`, which accepts a request, returns; it waits here if it decodes pictures.
+        """What `work`, which accepts a request, returns; it waits here if it needs pictures.
 
         Raises:
             Unavailable: it does, and too much waits already.
         """
+        if names_urls(request):
+            return await self._fetches.run(tenant, work)
         if holds_pictures(request):
             return await self.run(tenant, work)
         return await anyio.to_thread.run_sync(work)
@@ -112,7 +115,8 @@ class PictureWork:
 
     def close(self) -> None:
         """Begin nothing more."""
-        self._pool.shutdown(wait=False, cancel_futures=True)
+        self._work.close()
+        self._fetches.close()
 
     async def _make(self, tenant: str, name: Hashable, work: Callable[[], bytes]) -> bytes:
         made = await self.run(tenant, work)
@@ -121,6 +125,26 @@ class PictureWork:
         while kept > self._kept_bytes:
             kept -= len(self._kept.popitem(last=False)[1])
         return made
+
+
+class _Desk:
+    """Threads, and a queue in front of them with places for everybody and for one tenant."""
+
+    def __init__(self, name: str, threads: int, places: int, places_of_one: int) -> None:
+        self._pool = ThreadPoolExecutor(threads, name)
+        self._places = places
+        self._places_of_one = places_of_one
+        self._taken: Counter[str] = Counter()
+
+    async def run(self, tenant: str, work: Callable[[], _T]) -> _T:
+        """What `work` returns or raises, once it is its turn; raises `Unavailable` when full."""
+        with self._place(tenant):
+            context = contextvars.copy_context()
+            loop = asyncio.get_running_loop()
+            return await loop.run_in_executor(self._pool, lambda: context.run(work))
+
+    def close(self) -> None:
+        self._pool.shutdown(wait=False, cancel_futures=True)
 
     @contextmanager
     def _place(self, tenant: str) -> Iterator[None]:

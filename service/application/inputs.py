@@ -4,6 +4,7 @@ import math
 from collections.abc import Iterator, Mapping
 from typing import Any
 
+from service.application.elsewhere import is_generation_id, is_url
 from service.application.uploads import DATA, Given
 from service.domain.catalog import Model
 from service.domain.controls import picture_field
@@ -30,8 +31,14 @@ def references(request: GenerationRequest) -> dict[str, str]:
 
 
 def holds_pictures(request: GenerationRequest) -> bool:
-    """Whether a request has pictures inside, which have to be decoded before it is accepted."""
-    return any(reference.startswith(DATA) for reference in references(request).values())
+    """Whether a request has pictures that have to be decoded before it is accepted."""
+    named = references(request).values()
+    return any(each.startswith(DATA) or is_generation_id(each) for each in named)
+
+
+def names_urls(request: GenerationRequest) -> bool:
+    """Whether a request has pictures that have to be fetched before it is accepted."""
+    return any(is_url(each) for each in references(request).values())
 
 
 def resolved_pictures(request: GenerationRequest, given: Mapping[str, Given]) -> dict[str, Any]:

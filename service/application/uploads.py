@@ -1,7 +1,8 @@
 """Take pictures in, keep them for a while, and find those that requests name.
 
-A request names a picture by the id of an upload, or holds it as a data URL, which becomes an upload
-when the request is accepted. Nothing is stored before it was decoded, and each tenant has its own.
+A request names a picture by the id of an upload, by that of a generation whose result it is, by an
+https URL, or holds it as a data URL; all but the first become an upload when the request is
+accepted. Nothing is stored before it was decoded, and each tenant has its own.
 """
 
 import base64
@@ -13,9 +14,10 @@ from typing import Protocol
 
 from ulid import ULID
 
-from service.application.ports import Clock, ObjectStore
+from service.application.elsewhere import Elsewhere, is_generation_id, is_url
+from service.application.ports import Clock, ObjectInfo, ObjectStore
 from service.domain.artifacts import MEDIA_TYPES
-from service.domain.errors import FieldViolation, InvalidRequest, UploadNotFound
+from service.domain.errors import FieldViolation, InvalidRequest, NotFound, UploadNotFound
 from service.domain.uploads import BadPicture, Picture, Upload, is_upload_id, upload_key
 
 #: What a picture inside a request begins with.
@@ -42,8 +44,8 @@ class UploadRecords(Protocol):
 class Pictures(Protocol):
     """Reads pictures."""
 
-    def __call__(self, data: bytes) -> Picture:
-        """Decode and clean a file; raises `BadPicture`."""
+    def __call__(self, data: bytes, *, ours: bool = False) -> Picture:
+        """Decode and clean a file, of any length if it is `ours`; raises `BadPicture`."""
         ...
 
     def clear_parts(self, picture: Picture) -> Picture | None:
@@ -77,6 +79,7 @@ class Uploads:
         ttl_seconds: how long one is kept since it was last sent or used.
         tenant: whose they are.
         check_storage: raises `StorageFull` when no more may be stored.
+        elsewhere: where pictures come from that are named by where they are; None: nowhere.
     """
 
     def __init__(
@@ -89,6 +92,7 @@ class Uploads:
         *,
         tenant: str = "",
         check_storage: Callable[[], None] = lambda: None,
+        elsewhere: Elsewhere | None = None,
     ) -> None:
         self._records = records
         self._store = store
@@ -97,6 +101,7 @@ class Uploads:
         self._lifetime = timedelta(seconds=ttl_seconds)
         self._tenant = tenant
         self._check_storage = check_storage
+        self._elsewhere = elsewhere
 
     def add(self, data: bytes, field: str = "file") -> Upload:
         """Take a picture in; one that is there already is kept for longer.
@@ -142,6 +147,14 @@ class Uploads:
             raise UploadNotFound(upload_id)
         return upload
 
+    def file(self, upload_id: str) -> ObjectInfo:
+        """The stored picture; raises `UploadNotFound`."""
+        upload = self.get(upload_id)
+        try:
+            return self._store.head(upload.key)
+        except NotFound:
+            raise UploadNotFound(upload_id) from None
+
     def delete(self, upload_id: str) -> None:
         """Forget an upload; accepted generations keep the use of it. Raises `UploadNotFound`."""
         if not (is_upload_id(upload_id) and self._records.forget(self._tenant, upload_id)):
@@ -176,14 +189,32 @@ class Uploads:
         return kept
 
     def _open(self, field: str, reference: str) -> Given:
-        if reference.startswith(DATA):
-            picture = self._decoded(_bytes_of(reference, field), field)
+        picture = self._picture(field, reference)
+        if picture is not None:
             return Given(picture.id, picture.width, picture.height, picture)
         upload = self._find(reference)
         if upload is None:
-            rule = "no upload has this id, or it has expired; upload the picture again"
+            rule = (
+                "give an upload's id, a generation's, an https URL or a data URL; no upload has "
+                "this id, or it has expired: upload the picture again"
+            )
             raise InvalidRequest([FieldViolation(field, _shown(reference), rule)])
         return Given(upload.id, upload.width, upload.height, upload)
+
+    def _picture(self, field: str, reference: str) -> Picture | None:
+        """The picture that a reference holds or leads to; None where it names an upload."""
+        if reference.startswith(DATA):
+            return self._decoded(_bytes_of(reference, field), field)
+        if self._elsewhere is None:
+            return None
+        try:
+            if is_generation_id(reference):
+                return self._read(self._elsewhere.drawn(reference), ours=True)
+            if is_url(reference):
+                return self._read(self._elsewhere.fetch(reference))
+        except BadPicture as error:
+            raise InvalidRequest([FieldViolation(field, _shown(reference), str(error))]) from None
+        return None
 
     def _find(self, upload_id: str) -> Upload | None:
         return self._records.find(self._tenant, upload_id) if is_upload_id(upload_id) else None

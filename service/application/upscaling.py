@@ -45,7 +45,7 @@ def resolve_upscaling(
     """
     picture = given.get("image")
     if picture is None:
-        rule = f"{model.name} enlarges a picture: give its upload's id, or a data URL"
+        rule = f"{model.name} enlarges a picture: give it as an upload or otherwise"
         raise InvalidRequest([FieldViolation("image", "nothing", rule)])
     scale = max(model.scales) if request.scale is None else request.scale
     resolved = ResolvedRequest(

@@ -36,8 +36,8 @@ class ControlChoice(BaseModel):
         str,
         Field(
             min_length=1,
-            description="The map that it reads (edges, depth, a pose), finished, as an upload's id "
-            "or a data URL in base64; in a record, the upload's id.",
+            description="The map that it reads (edges, depth, a pose), finished, given "
+            "in the ways of a request's `image`; in a record, the upload's id.",
         ),
     ]
     scale: Annotated[

@@ -37,7 +37,7 @@ class ImagePrompt(BaseModel):
         str,
         Field(
             min_length=1,
-            description="The picture, as an upload's id or a data URL in base64; in a record, the "
+            description="The picture, given in the ways of a request's `image`; in a record, the "
             "upload's id.",
         ),
     ]

@@ -151,7 +151,10 @@ class GenerationRequest(BaseModel):
     ] = Field(default_factory=dict)
     image: Annotated[
         str | None,
-        Field(description="A picture to start from: an upload's id, or a data URL in base64."),
+        Field(
+            description="A picture to start from: the id of an upload, or of a generation whose "
+            "picture it is; an https URL; or a data URL in base64."
+        ),
     ] = None
     scale: Annotated[
         int | None,

@@ -173,6 +173,13 @@ class ApiSettings(_Section):
     upload_formats: tuple[str, ...] = Field(
         FORMATS, description="Formats of uploaded pictures: png, jpeg, webp."
     )
+    fetch_pictures: bool = Field(
+        True, description="Whether requests may name pictures by https URL, to be fetched."
+    )
+    fetch_targets: tuple[str, ...] = Field(
+        (), description="Hosts and networks besides public addresses that they are fetched from."
+    )
+    fetch_seconds: float = Field(10.0, description="Longest that fetching a picture may take.")
     max_wait_seconds: int = Field(60, description="Longest `Prefer: wait=N` honoured.")
     image_wait_seconds: float = Field(
         570.0, description="Longest that `POST /v1/images/generations` waits for its pictures."

@@ -45,13 +45,17 @@ class PictureReader:
         self._max_pixels = max_pixels
         self._formats = tuple(formats)
 
-    def __call__(self, data: bytes) -> Picture:
+    def __call__(self, data: bytes, *, ours: bool = False) -> Picture:
         """Decode a file, turn it upright, bring it to sRGB and write it anew.
+
+        Args:
+            data: the file.
+            ours: whether the service itself made it; its length is no matter then.
 
         Raises:
             BadPicture: it is no whole, still picture of a known format, or over a limit.
         """
-        if len(data) > self._max_bytes:
+        if len(data) > self._max_bytes and not ours:
             raise BadPicture(f"it has {len(data)} bytes; up to {self._max_bytes} are allowed")
         name = self._format_of(data)
         pyvips.cache_set_max(0)  # libvips would keep what nobody asks for again

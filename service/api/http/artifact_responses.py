@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from functools import partial
-from typing import cast
+from typing import Any, cast
 
 from starlette.exceptions import HTTPException
 from starlette.requests import Request
@@ -15,6 +15,7 @@ from service.api.http.headers import (
     matches_etag,
     range_still_valid,
 )
+from service.api.http.openapi import problem_responses
 from service.api.picture_work import PictureWork
 from service.application.ports import ObjectInfo
 from service.application.query import Query
@@ -24,6 +25,16 @@ _IMMUTABLE = "private, max-age=31536000, immutable"
 
 #: Viewers on other sites may show what a client gives them the address of.
 ANY_ORIGIN = {"access-control-allow-origin": "*"}
+
+_PICTURE = {"schema": {"type": "string", "format": "binary"}}
+
+#: What is documented of an answer that is a stored picture.
+PICTURE_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The bytes.", "content": {"image/*": _PICTURE}},
+    206: {"description": "The range asked for.", "content": {"image/*": _PICTURE}},
+    304: {"description": "If-None-Match names the current entity tag."},
+    **problem_responses(404, 416, 422, 503),
+}
 
 #: Few round trips to the store, and little memory per download.
 _CHUNK_BYTES = 4 * 1024 * 1024

@@ -11,9 +11,11 @@ import grpc
 import httpx
 
 from hidiffusion_api.v1 import generation_service_pb2_grpc as stubs
+from service.api.fetching import PictureFetcher
 from service.api.serve import Endpoints, front_ends
 from service.application.access import Access, Keys
 from service.application.cancel import CancelGeneration, PurgeGeneration
+from service.application.elsewhere import Elsewhere
 from service.application.ports import ObjectStore, Records, WorkerInfo
 from service.application.query import Query
 from service.application.submit import SubmitGeneration
@@ -73,6 +75,8 @@ UPLOAD_TTL_SECONDS = 60
 MAX_WAIT_SECONDS = 2
 IMAGE_WAIT_SECONDS = 1.5
 KEEP_ALIVE_SECONDS = 0.3
+FETCH_TARGETS = ("127.0.0.1", "pictures.test")
+FETCH_SECONDS = 5
 WEBHOOK_TARGETS = ("127.0.0.1", "127.0.0.2", "receiver.test")
 
 
@@ -122,12 +126,14 @@ def builder(redis_url: str, store: ObjectStore) -> BuildUseCases:
     clock, events = SystemClock(), RedisEventLog(redis_url)
     known_uploads, delivered = RedisUploads(connect(redis_url)), RedisWebhooks(connect(redis_url))
     webhooks = WebhookRules(Targets.parse(WEBHOOK_TARGETS), lambda: True)
+    fetch = PictureFetcher(Targets.parse(FETCH_TARGETS), MAX_UPLOAD_BYTES, FETCH_SECONDS)
     read = PictureReader(MAX_UPLOAD_BYTES, MAX_UPLOAD_PIXELS, ("png", "jpeg", "webp"))
 
     def build(records: Records, tenant: str = "") -> UseCases:
         uploads = Uploads(
             known_uploads, store, read, clock, UPLOAD_TTL_SECONDS,
             tenant=tenant, check_storage=records.check_storage,
+            elsewhere=Elsewhere(records, store, fetch),
         )  # fmt: skip
         return UseCases(
             submit=SubmitGeneration(lambda: CATALOG, records, clock, uploads, webhooks),

@@ -115,7 +115,7 @@ def test_over_budget_the_oldest_go_first_and_only_as_many_as_needed(scene: Scene
 class _Anything:
     """Takes any bytes for a picture: here only how long they are kept matters."""
 
-    def __call__(self, data: bytes) -> Picture:
+    def __call__(self, data: bytes, *, ours: bool = False) -> Picture:  # noqa: ARG002
         return Picture(data, 8, 8)
 
     def clear_parts(self, picture: Picture) -> None:

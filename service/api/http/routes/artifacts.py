@@ -1,13 +1,13 @@
 """Serve what a generation left: the picture, its thumbnail, previews and tiles."""
 
-from typing import Annotated, Any
+from typing import Annotated
 from xml.sax.saxutils import quoteattr
 
 from fastapi import APIRouter, Path, Request
 from fastapi.responses import RedirectResponse, Response
 
 from service.api.http import links
-from service.api.http.artifact_responses import ANY_ORIGIN, artifact_response
+from service.api.http.artifact_responses import ANY_ORIGIN, PICTURE_RESPONSES, artifact_response
 from service.api.http.dependencies import GenerationId, UseCasesDep
 from service.api.http.openapi import problem_responses
 from service.application.query import Tiling
@@ -18,14 +18,6 @@ router = APIRouter(prefix=f"{links.GENERATIONS}/{{generation_id}}", tags=["artif
 #: Time enough to begin a download from a presigned URL.
 _PRESIGNED_SECONDS = 300
 
-_PICTURE = {"schema": {"type": "string", "format": "binary"}}
-_RESPONSES: dict[int | str, dict[str, Any]] = {
-    200: {"description": "The bytes.", "content": {"image/*": _PICTURE}},
-    206: {"description": "The range asked for.", "content": {"image/*": _PICTURE}},
-    304: {"description": "If-None-Match names the current entity tag."},
-    **problem_responses(404, 416, 422, 503),
-}
-
 _Number = Annotated[int, Path(ge=0, le=2**31)]
 
 
@@ -33,7 +25,8 @@ _Number = Annotated[int, Path(ge=0, le=2**31)]
 @router.get(
     "/image",
     response_class=Response,
-    responses=_RESPONSES | {307: {"description": "The store serves it itself, at Location."}},
+    responses=PICTURE_RESPONSES
+    | {307: {"description": "The store serves it itself, at Location."}},
 )
 def get_image(generation_id: GenerationId, request: Request, use_cases: UseCasesDep) -> Response:
     """Fetch the full-size picture; 404 until the generation has succeeded."""
@@ -47,7 +40,7 @@ def get_image(generation_id: GenerationId, request: Request, use_cases: UseCases
 
 
 @router.head("/thumbnail", include_in_schema=False)
-@router.get("/thumbnail", response_class=Response, responses=_RESPONSES)
+@router.get("/thumbnail", response_class=Response, responses=PICTURE_RESPONSES)
 def get_thumbnail(
     generation_id: GenerationId, request: Request, use_cases: UseCasesDep
 ) -> Response:
@@ -56,7 +49,7 @@ def get_thumbnail(
 
 
 @router.head("/previews/{step}", include_in_schema=False)
-@router.get("/previews/{step}", response_class=Response, responses=_RESPONSES)
+@router.get("/previews/{step}", response_class=Response, responses=PICTURE_RESPONSES)
 def get_preview(
     generation_id: GenerationId, step: _Number, request: Request, use_cases: UseCasesDep
 ) -> Response:
@@ -84,7 +77,7 @@ def get_tiles_descriptor(generation_id: GenerationId, use_cases: UseCasesDep) ->
 @router.get(
     "/tiles_files/{level}/{column}_{row}.{extension}",
     response_class=Response,
-    responses=_RESPONSES,
+    responses=PICTURE_RESPONSES,
 )
 def get_tile(
     *,

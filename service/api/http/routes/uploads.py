@@ -6,6 +6,7 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Request, Response
 
 from service.api.http import links
+from service.api.http.artifact_responses import PICTURE_RESPONSES, artifact_response
 from service.api.http.dependencies import PicturesDep, UseCasesDep
 from service.api.http.forms import file_of, is_form, read_form
 from service.api.http.openapi import problem_responses
@@ -58,6 +59,12 @@ async def create_upload(
 def get_upload(upload_id: UploadId, use_cases: UseCasesDep) -> UploadView:
     """Read what is known of an upload."""
     return UploadView.of(use_cases.uploads.get(upload_id))
+
+
+@router.get("/{upload_id}/image", response_class=Response, responses=PICTURE_RESPONSES)
+def get_upload_image(upload_id: UploadId, http: Request, use_cases: UseCasesDep) -> Response:
+    """Fetch an upload as it is stored: upright, in sRGB, as a PNG."""
+    return artifact_response(http, use_cases.query, use_cases.uploads.file(upload_id))
 
 
 @router.delete("/{upload_id}", status_code=204, responses=problem_responses(404, 503))
