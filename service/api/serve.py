@@ -28,7 +28,7 @@ from service.settings import ApiSettings
 logger = logging.getLogger(__name__)
 
 #: Time that requests in progress get when the service stops.
-DRAIN_SECONDS = 10
+GRACE_SECONDS = 10
 
 #: Threads for what gRPC methods wait for, Redis and the store; as many as HTTP has (anyio's own).
 THREADS = 40
@@ -53,7 +53,11 @@ async def serve(
     on_ready: Callable[[Endpoints], None] | None = None,
     access: Access | None = None,
 ) -> None:
-    """Serve HTTP and gRPC until SIGTERM or SIGINT, then drain.
+    """Serve HTTP and gRPC until SIGTERM or SIGINT, then leave.
+
+    After SIGTERM it tells that it is unready and serves on for `settings.drain_seconds`, while
+    balancers learn to send nothing more; then streams end, and with them the service. SIGINT, or
+    a second signal, goes there at once.
 
     Args:
         settings: addresses, ports and limits.
@@ -66,16 +70,26 @@ async def serve(
         RuntimeError: the gRPC port is taken.
         ValueError: the certificate, its key or the clients' authority is no good.
     """
-    asked_to_stop = asyncio.Event()
+    leaving, at_once = asyncio.Event(), asyncio.Event()
     loop = asyncio.get_running_loop()
+
+    def stop(number: signal.Signals) -> None:
+        if leaving.is_set() or number is signal.SIGINT:
+            at_once.set()
+        leaving.set()
+
     for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, asked_to_stop.set)
-    async with front_ends(settings, use_cases, access) as endpoints:
+        loop.add_signal_handler(number, stop, number)
+    async with front_ends(settings, use_cases, access, leaving) as endpoints:
         with answering("api", lambda: _trouble(loop)):
             logger.info("serving HTTP at %s, gRPC at %s", *dataclasses.astuple(endpoints))
             if on_ready is not None:
                 on_ready(endpoints)
-            await asked_to_stop.wait()
+            await leaving.wait()
+            logger.info("unready; serving on for up to %g s", settings.drain_seconds)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(settings.drain_seconds):
+                    await at_once.wait()
             logger.info("stopping")
 
 
@@ -90,11 +104,17 @@ def _trouble(loop: asyncio.AbstractEventLoop) -> str:
 
 @contextlib.asynccontextmanager
 async def front_ends(
-    settings: ApiSettings, use_cases: UseCases, access: Access | None = None
+    settings: ApiSettings,
+    use_cases: UseCases,
+    access: Access | None = None,
+    leaving: asyncio.Event | None = None,
 ) -> AsyncIterator[Endpoints]:
-    """Both front ends, accepting connections for the length of the block."""
+    """Both front ends, accepting connections for the length of the block.
+
+    With `leaving` set they do so too, and tell everybody to ask elsewhere.
+    """
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(THREADS, "api"))
-    stopping = asyncio.Event()
+    leaving, stopping = leaving or asyncio.Event(), asyncio.Event()
     with listen(settings.host, settings.http_port) as listener:
         metrics = ApiMetrics(use_cases.query)
         certificates = Certificates.of(settings)
@@ -110,11 +130,18 @@ async def front_ends(
         )
         settings = settings.model_copy(update={"grpc_port": grpc_server.port})
         app = create_app(
-            use_cases, settings, stopping, access=access, metrics=metrics, pictures=pictures
+            use_cases,
+            settings,
+            stopping,
+            leaving=leaving,
+            access=access,
+            metrics=metrics,
+            pictures=pictures,
         )
         http_server = _http_server(app, settings, certificates)
         await grpc_server.start()
         http_task = asyncio.create_task(http_server.serve(sockets=[listener]))
+        farewell = asyncio.create_task(_leave(leaving, grpc_server))
         try:
             while not http_server.started and not http_task.done():
                 await asyncio.sleep(0.01)
@@ -123,10 +150,17 @@ async def front_ends(
             scheme = "http" if certificates is None else "https"
             yield Endpoints(f"{scheme}://{host}:{http_port}", f"{host}:{grpc_server.port}")
         finally:
+            leaving.set()
             stopping.set()
             http_server.should_exit = True
-            await asyncio.gather(grpc_server.stop(DRAIN_SECONDS), http_task)
+            await farewell
+            await asyncio.gather(grpc_server.stop(GRACE_SECONDS), http_task)
             pictures.close()
+
+
+async def _leave(leaving: asyncio.Event, grpc_server: GrpcServer) -> None:
+    await leaving.wait()
+    await grpc_server.leave()
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -171,7 +205,7 @@ def _http_server(
         log_config=None,
         access_log=False,
         server_header=False,
-        timeout_graceful_shutdown=DRAIN_SECONDS,
+        timeout_graceful_shutdown=GRACE_SECONDS,
         ssl_context_factory=None
         if certificates is None
         else lambda _config, _default: certificates.http_context(),

@@ -1,8 +1,8 @@
 """End long streams when the server stops, so that clients can resume elsewhere at once."""
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
-from typing import TypeVar, cast
+from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
+from typing import Any, TypeVar, cast
 
 import anyio
 
@@ -45,3 +45,18 @@ async def until(stopping: asyncio.Event, source: AsyncIterator[_T]) -> AsyncGene
             if isinstance(source, AsyncGenerator):
                 await source.aclose()
     raise Unavailable("server", "it is shutting down", retry_after=1)
+
+
+async def unless_stopping(
+    stopping: asyncio.Event, waiting: Coroutine[Any, Any, _T], otherwise: _T
+) -> _T:
+    """What `waiting` returns, or `otherwise` when `stopping` is set before that."""
+    result = asyncio.ensure_future(waiting)
+    stopped = asyncio.ensure_future(stopping.wait())
+    try:
+        await asyncio.wait((result, stopped), return_when=asyncio.FIRST_COMPLETED)
+        return result.result() if result.done() else otherwise
+    finally:
+        for task in (result, stopped):
+            task.cancel()
+        await asyncio.gather(result, stopped, return_exceptions=True)

@@ -166,6 +166,12 @@ class ApiSettings(_Section):
     max_connections_per_address: int = Field(
         200, ge=1, description="HTTP connections of one address; proxies and this host may more."
     )
+    drain_seconds: float = Field(
+        0.0,
+        ge=0,
+        description="Time from SIGTERM, while it serves on and `/readyz` says no, to the end of "
+        "streams; a second signal, or Ctrl+C, ends it. 0: none, for a service without a balancer.",
+    )
     a1111_api: bool = Field(True, description="Whether A1111's API is served under /sdapi/v1 too.")
     max_body_bytes: int = Field(1024 * 1024, description="Longest request body accepted.")
     max_upload_bytes: int = Field(20 * 1024 * 1024, description="Longest picture file accepted.")

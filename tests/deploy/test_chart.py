@@ -10,6 +10,8 @@ from typing import Any
 import pytest
 import yaml
 
+from service.api.grpc.server import CLEAN_UP_SECONDS
+from service.api.serve import GRACE_SECONDS
 from service.settings import Settings
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "hidiffusion"
@@ -101,6 +103,14 @@ def test_a_pool_gets_its_gpu_its_models_and_more_time_than_a_drain():
     assert "nvidia.com/gpu" not in cpu["containers"][0]["resources"]["limits"]
 
 
+def test_an_api_that_leaves_drains_within_its_pods_time():
+    pod = of_kind(rendered("full"), "Deployment")["pictures-api"]["spec"]["template"]["spec"]
+    environment = {e["name"]: e.get("value") for e in pod["containers"][0]["env"]}
+    drain = float(environment["HIDIFFUSION_API__DRAIN_SECONDS"])
+    assert drain > 0
+    assert pod["terminationGracePeriodSeconds"] > drain + GRACE_SECONDS + CLEAN_UP_SECONDS
+
+
 def test_secrets_of_the_store_come_as_a_file_and_pods_ask_their_own_processes():
     pod = of_kind(rendered("small"), "Deployment")["pictures-worker-gpu"]["spec"]["template"]
     container = pod["spec"]["containers"][0]
@@ -133,6 +143,7 @@ def test_keda_scales_on_what_waits_and_runs_and_owns_the_replicas():
         (["--set", "redis.url=http://redis"], "redis/url"),
         (["--set", "worker.terminationGracePeriodSeconds=10"], "minimum"),
         (["--set", "settings.FOO=1"], "settings"),
+        (["--set", "api.drainSeconds=60"], "set it to api.drainSeconds and 20 more"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(options, told):

@@ -121,13 +121,17 @@ class GrpcServer:
         await self._server.start()
         self._readiness = asyncio.create_task(self._follow_readiness())
 
-    async def stop(self, grace_seconds: float) -> None:
-        """Report NOT_SERVING, refuse new calls, and end those that outlast the grace."""
+    async def leave(self) -> None:
+        """Report NOT_SERVING from now on, and serve as before."""
         if self._readiness is not None:
             self._readiness.cancel()
             with contextlib.suppress(asyncio.CancelledError):
                 await self._readiness
         await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace_seconds: float) -> None:
+        """Report NOT_SERVING, refuse new calls, and end those that outlast the grace."""
+        await self.leave()
         await self._server.stop(grace_seconds)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLEAN_UP_SECONDS):

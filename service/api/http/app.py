@@ -14,7 +14,14 @@ from service.api.http.a1111 import routes as a1111
 from service.api.http.error_handlers import install_error_handlers
 from service.api.http.forms import OVERHEAD_BYTES
 from service.api.http.known_query import only_known_query
-from service.api.http.middleware import BodyLimit, KnownHost, Measure, Prefix, RequestId
+from service.api.http.middleware import (
+    BodyLimit,
+    Farewell,
+    KnownHost,
+    Measure,
+    Prefix,
+    RequestId,
+)
 from service.api.http.openapi import install_openapi
 from service.api.http.routes import (
     artifacts,
@@ -73,6 +80,7 @@ def create_app(
     settings: ApiSettings,
     stopping: asyncio.Event | None = None,
     *,
+    leaving: asyncio.Event | None = None,
     access: Access | None = None,
     metrics: ApiMetrics | None = None,
     pictures: PictureWork | None = None,
@@ -83,11 +91,13 @@ def create_app(
         use_cases: what the routes call.
         settings: limits on bodies and waiting.
         stopping: set it to end every event stream, so that the server can shut down.
+        leaving: set it to be asked no more: unready, and connections end with their answers.
         access: decides who may call; None: everybody may do everything.
         metrics: what to count with; None: figures of its own.
         pictures: where pictures are worked on; None: in threads of its own.
     """
     metrics = metrics or ApiMetrics(use_cases.query)
+    leaving = leaving or asyncio.Event()
     app = FastAPI(
         title="HiDiffusion service",
         version="1.0",
@@ -96,6 +106,7 @@ def create_app(
         license_info={"name": "Apache-2.0", "identifier": "Apache-2.0"},
         middleware=[
             Middleware(Prefix, prefix=links.prefix_of(settings.public_url)),
+            Middleware(Farewell, leaving=leaving),
             Middleware(Measure, metrics=metrics),
             *_cross_origin(settings.cors_origins),
             Middleware(RequestId),
@@ -114,6 +125,7 @@ def create_app(
     app.state.pictures = pictures or PictureWork()
     app.state.settings = settings
     app.state.stopping = stopping or asyncio.Event()
+    app.state.leaving = leaving
     for module in _ROUTES:
         app.include_router(module.router, dependencies=[Depends(only_known_query)])
     if settings.a1111_api:

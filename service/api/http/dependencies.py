@@ -32,6 +32,10 @@ async def _stopping(request: Request) -> asyncio.Event:
     return cast("asyncio.Event", request.app.state.stopping)
 
 
+async def _leaving(request: Request) -> asyncio.Event:
+    return cast("asyncio.Event", request.app.state.leaving)
+
+
 #: What the caller gets to work with; a route that takes it is closed to strangers.
 UseCasesDep = Annotated[UseCases, Depends(use_cases_of)]
 
@@ -45,6 +49,7 @@ MetricsDep = Annotated[ApiMetrics, Depends(_metrics)]
 SettingsDep = Annotated[ApiSettings, Depends(_settings)]
 PicturesDep = Annotated[PictureWork, Depends(_pictures)]
 StoppingDep = Annotated[asyncio.Event, Depends(_stopping)]
+LeavingDep = Annotated[asyncio.Event, Depends(_leaving)]
 GenerationId = Annotated[
     str, Path(description="Identifier of the generation.", examples=["01K9RZ5T3W8Y7V6X2QJ4N1M0BD"])
 ]

@@ -1,5 +1,6 @@
 """What every request passes through: it gets an id, and its body a limit."""
 
+import asyncio
 import ipaddress
 import re
 import time
@@ -77,6 +78,28 @@ class Prefix:
                 path = scope["path"].removeprefix(self._prefix)
                 scope = {**scope, "path": path, "raw_path": raw}
         await self._app(scope, receive, send)
+
+
+class Farewell:
+    """Ends connections with the answer they get once `leaving` is set, so that the next request
+    goes to another process."""
+
+    def __init__(self, app: ASGIApp, leaving: asyncio.Event) -> None:
+        self._app = app
+        self._leaving = leaving
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Say so in the response's head."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_farewell(message: Message) -> None:
+            if message["type"] == "http.response.start" and self._leaving.is_set():
+                MutableHeaders(scope=message)["connection"] = "close"
+            await send(message)
+
+        await self._app(scope, receive, send_farewell)
 
 
 class Measure:

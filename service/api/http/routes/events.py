@@ -1,5 +1,6 @@
 """Follow a generation as server-sent events."""
 
+import random
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import aclosing
 from typing import Annotated
@@ -23,8 +24,9 @@ from service.domain.events import StoredEvent
 
 router = APIRouter(prefix=links.GENERATIONS, tags=["generations"])
 
-#: How long a browser waits before it connects again after the stream broke off.
-_RECONNECT_MILLISECONDS = 2000
+#: How long a browser waits before it connects again after the stream broke off, from and to: the
+#: streams of a process that stops do not all come back in one moment.
+_RECONNECT_MILLISECONDS = (1000, 3000)
 
 _Stream = AsyncIterator[StoredEvent | None]
 
@@ -105,7 +107,7 @@ async def stream_events(
     stopping: StoppingDep,
 ) -> AsyncIterable[ServerSentEvent]:
     """Stream events from the first, or after Last-Event-ID, and end after the final one."""
-    yield ServerSentEvent(retry=_RECONNECT_MILLISECONDS)
+    yield ServerSentEvent(retry=random.randint(*_RECONNECT_MILLISECONDS))
     try:
         async with aclosing(until(stopping, stream)) as events:
             async for stored in events:

@@ -9,7 +9,13 @@ from fastapi.concurrency import run_in_threadpool
 from service.api.http import links
 from service.api.http.artifact_responses import artifact_response
 from service.api.http.batch_schemas import BatchRequest, BatchView
-from service.api.http.dependencies import GenerationId, PicturesDep, SettingsDep, UseCasesDep
+from service.api.http.dependencies import (
+    GenerationId,
+    PicturesDep,
+    SettingsDep,
+    StoppingDep,
+    UseCasesDep,
+)
 from service.api.http.headers import (
     idempotency_key,
     leaving_cancels,
@@ -19,6 +25,7 @@ from service.api.http.headers import (
 from service.api.http.openapi import problem_responses
 from service.api.http.presence import while_present
 from service.api.http.schemas import GenerationPage, GenerationView
+from service.api.streams import unless_stopping
 from service.application.batch import GenerateBatch
 from service.application.query import MAX_PAGE
 from service.application.wait import wait_until_final
@@ -68,6 +75,7 @@ async def create_generation(
     use_cases: UseCasesDep,
     settings: SettingsDep,
     pictures: PicturesDep,
+    stopping: StoppingDep,
     idempotency: IdempotencyHeader = None,
     prefer: PreferHeader = None,
 ) -> GenerationView | Response:
@@ -80,7 +88,8 @@ async def create_generation(
     wait = preferred_wait(prefer)
     if wait is not None:
         wait = min(wait, settings.max_wait_seconds)
-        waiting = wait_until_final(generation, use_cases.watch, use_cases.query, wait)
+        final = wait_until_final(generation, use_cases.watch, use_cases.query, wait)
+        waiting = unless_stopping(stopping, final, generation)
         if leaving_cancels(prefer):
             generation = await while_present(
                 http, waiting, partial(use_cases.cancel, generation.id)
@@ -114,6 +123,7 @@ async def create_batch(
     use_cases: UseCasesDep,
     settings: SettingsDep,
     pictures: PicturesDep,
+    stopping: StoppingDep,
     idempotency: IdempotencyHeader = None,
     prefer: PreferHeader = None,
 ) -> BatchView:
@@ -124,7 +134,7 @@ async def create_batch(
     wait = preferred_wait(prefer)
     if wait is not None:
         wait = min(wait, settings.max_wait_seconds)
-        waiting = batch.wait(generations, wait)
+        waiting = unless_stopping(stopping, batch.wait(generations, wait), generations)
         if leaving_cancels(prefer):
             generations = await while_present(http, waiting, partial(batch.cancel, generations))
         else:

@@ -6,9 +6,10 @@ from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
 from service.api.http.access import require_operator
-from service.api.http.dependencies import AllTenantsDep, MetricsDep, OperatorDep
+from service.api.http.dependencies import AllTenantsDep, LeavingDep, MetricsDep, OperatorDep
 from service.api.http.openapi import problem_responses
 from service.api.http.schemas import Health, Readiness, WorkerView
+from service.domain.errors import Unavailable
 
 router = APIRouter(tags=["operations"])
 
@@ -31,11 +32,14 @@ def get_metrics(metrics: MetricsDep) -> Response:
 
 
 @router.get("/readyz", responses=problem_responses(503))
-def readyz(use_cases: AllTenantsDep, operator: OperatorDep) -> Readiness:
+def readyz(use_cases: AllTenantsDep, operator: OperatorDep, leaving: LeavingDep) -> Readiness:
     """Answer when requests can be accepted: Redis and the store take writes.
 
-    What is accepted waits for a worker; operators see those that live in `workers`.
+    What is accepted waits for a worker; operators see those that live in `workers`. A process that
+    was told to go says no, and accepts requests all the same until nobody sends any.
     """
+    if leaving.is_set():
+        raise Unavailable("server", "it is shutting down", retry_after=1)
     use_cases.query.check_ready()
     seen = use_cases.query.workers() if operator else ()
     workers = [WorkerView(**asdict(worker)) for worker in seen]
