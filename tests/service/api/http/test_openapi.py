@@ -53,7 +53,7 @@ def test_answers_link_to_what_takes_their_id(stack: Stack) -> None:
     uploads = paths["/v1/uploads"]["post"]["responses"]["201"]["links"]
     generations = paths["/v1/generations"]["post"]["responses"]["202"]["links"]
 
-    assert set(uploads) == {"get_upload", "delete_upload"}
+    assert set(uploads) == {"get_upload", "get_upload_image", "delete_upload"}
     assert {"get_generation", "cancel_generation", "stream_events", "get_image"} <= set(generations)
     assert uploads["get_upload"]["parameters"] == {"path.upload_id": "$response.body#/id"}
     assert stack.http.get(f"/v1/uploads/{made.json()['id']}").status_code == 200
