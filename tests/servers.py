@@ -54,6 +54,7 @@ class RedisServer:
     def start(self) -> None:
         """Start the server and return once it answers."""
         options = ["--port", str(self.port), "--bind", "127.0.0.1", "--save", ""]
+        options += ["--repl-diskless-sync-delay", "0"]
         if self._append_only:
             options += ["--appendonly", "yes", "--appendfsync", self._fsync]
         self._process = subprocess.Popen(
@@ -78,6 +79,20 @@ class RedisServer:
             self._process.send_signal(signal_number)
             self._process.wait(timeout=10)
             self._process = None
+
+    def follow(self, primary: "RedisServer") -> None:
+        """Become a replica of `primary`; returns once it has its data."""
+        with redis.Redis(port=self.port) as client:
+            client.replicaof("127.0.0.1", primary.port)
+            while client.info("replication")["master_link_status"] != "up":
+                time.sleep(0.01)
+
+    def hand_over(self, replica: "RedisServer") -> None:
+        """Let a replica become the primary once it has everything, and follow it."""
+        with redis.Redis(port=self.port) as client:
+            client.execute_command("FAILOVER", "TO", "127.0.0.1", replica.port)
+            while client.info("replication")["role"] == "master":
+                time.sleep(0.01)
 
     def pause(self) -> None:
         """Stop answering while the connections stay open."""
@@ -122,6 +137,10 @@ class CuttingProxy:
         self._open.set()
         self._sockets: list[socket.socket] = []
         threading.Thread(target=self._accept, daemon=True).start()
+
+    def lead_to(self, port: int) -> None:
+        """Connect elsewhere from now on; connections there are stay what they are."""
+        self._target = port
 
     def lose_the_reply_to(self, command: bytes) -> None:
         """Cut the next connection that sends `command`, after passing it on."""

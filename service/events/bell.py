@@ -26,6 +26,12 @@ CHANNEL = "hidiffusion:bell"
 #: Seconds between attempts to hear again after the connection was lost.
 RECONNECT_SECONDS = 0.5
 
+#: Seconds between attempts to write, of one who only reads: what cannot be written to leads nobody.
+PRIMARY_SECONDS = 10.0
+
+#: A key that is never there, so that deleting it changes nothing.
+_NOTHING = "hidiffusion:nothing"
+
 
 @dataclass(frozen=True)
 class _Look:
@@ -133,8 +139,13 @@ class Tower:
             await asyncio.sleep(RECONNECT_SECONDS)
 
     async def _relay(self, channel: redis.asyncio.client.PubSub) -> None:
+        loop = asyncio.get_running_loop()
+        checked = loop.time()
         while True:
-            message = await channel.get_message(timeout=10.0)
+            message = await channel.get_message(timeout=PRIMARY_SECONDS)
+            if loop.time() - checked >= PRIMARY_SECONDS:
+                await self._client.delete(_NOTHING)
+                checked = loop.time()
             if message is None:
                 continue
             if message["type"] == "subscribe":

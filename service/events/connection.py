@@ -11,6 +11,7 @@ from redis.backoff import ExponentialBackoff
 from redis.retry import Retry
 
 from service.domain.errors import Unavailable
+from service.events.primary import AsyncPrimaryPool, PrimaryPool
 
 #: redis-py's annotations cannot tell a client that answers in text from one that answers in bytes,
 #: and so offer `bytes | str` everywhere; for us they are worse than none.
@@ -37,7 +38,7 @@ def connect(url: str, *, decode: bool = True) -> TextClient:
         url: `redis://`, `rediss://` or `unix://`.
         decode: answer in text; RQ's own connection needs bytes.
     """
-    return redis.Redis.from_url(
+    pool = PrimaryPool.of(
         url,
         decode_responses=decode,
         socket_connect_timeout=CONNECT_TIMEOUT,
@@ -45,11 +46,12 @@ def connect(url: str, *, decode: bool = True) -> TextClient:
         health_check_interval=15,
         retry=Retry(BACKOFF, RETRIES, RETRIED),
     )
+    return redis.Redis.from_pool(pool)
 
 
 def connect_async(url: str) -> redis.asyncio.Redis:
     """A client for the running event loop; callers queue for its connections."""
-    pool: redis.asyncio.BlockingConnectionPool = redis.asyncio.BlockingConnectionPool.from_url(
+    pool = AsyncPrimaryPool.of(
         url,
         decode_responses=True,
         max_connections=ASYNC_CONNECTIONS,

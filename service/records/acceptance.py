@@ -1,12 +1,13 @@
 """Accept generations: everything that makes one up is written in one step, by one round trip."""
 
+import contextlib
 import logging
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import cache, partial
 from typing import Any
 
 from service.application.ports import IdempotencyClaim
-from service.domain.errors import IdempotencyMismatch
+from service.domain.errors import IdempotencyMismatch, Unavailable
 from service.domain.events import Queued
 from service.domain.generation import Generation, Status
 from service.events.bell import CHANNEL
@@ -15,12 +16,15 @@ from service.events.connection import TextClient
 from service.events.stream import events_key
 from service.records.codec import from_fields, to_fields
 from service.records.enqueue import enqueue, model_queue
-from service.records.keys import ALL, STARTED_FROM, idempotency_key, index_key, record_key
+from service.records.keys import ALL, PROBE, STARTED_FROM, idempotency_key, index_key, record_key
 from service.records.lines import join
 from service.settings import RedisSettings
 from service.telemetry import bind_generation
 
 _log = logging.getLogger(__name__)
+
+#: How long an acceptance waits for replicas, below the time that a command has.
+_REPLICAS_MILLISECONDS = 2000
 
 #: Run commands, unless they were run before or a claim stands for others. RQ builds its part of
 #: them in Python; that is why they come as arguments. The first must be one that takes memory:
@@ -85,13 +89,33 @@ class Acceptance:
         keys = (record_key(generations[0].id), key, record_key(""))
         fingerprint = "" if claim is None else claim.fingerprint
         words = self._words(generations, claim)
-        while not self._accept(keys=keys, args=[fingerprint, *words]):
-            assert claim is not None
-            if earlier := claimed(self._redis, claim, tenant):
-                return earlier
+        with self._replicated() as client:
+            while not self._accept(keys=keys, args=[fingerprint, *words], client=client):
+                assert claim is not None
+                if earlier := claimed(self._redis, claim, tenant):
+                    return earlier
         for generation in generations:
             _log_acceptance(generation)
         return [*generations]
+
+    @contextlib.contextmanager
+    def _replicated(self) -> Iterator[TextClient]:
+        """A client for writes; what was written is with as many replicas as it must be, after.
+
+        Raises:
+            Unavailable: it is not; it may be accepted all the same, and a claim tells.
+        """
+        wanted = self._settings.replicas
+        if not wanted:
+            yield self._redis
+            return
+        with self._redis.client() as client:
+            yield client
+            # A claim may stand for what was accepted a moment ago by another connection.
+            client.set(PROBE, "written before replicas are waited for", ex=60)
+            reached = client.wait(wanted, _REPLICAS_MILLISECONDS)
+        if reached < wanted:
+            raise Unavailable("redis", f"{reached} of {wanted} replicas have what was accepted")
 
     def _words(
         self, generations: Sequence[Generation], claim: IdempotencyClaim | None

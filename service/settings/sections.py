@@ -18,6 +18,12 @@ class RedisSettings(_Section):
     """Where Redis is, and how long records live in it."""
 
     url: str = Field("redis://127.0.0.1:6379/0", description="redis:// or rediss:// URL.")
+    replicas: int = Field(
+        0,
+        ge=0,
+        description="Replicas that must have an accepted generation before its client is told; 0: "
+        "a crash of the primary may lose what its replica had not heard of.",
+    )
     record_ttl_seconds: int = Field(
         7 * 24 * 3600,
         description="Lifetime of a final generation's record and events, unless asked for less.",

@@ -115,9 +115,11 @@ class Stack:
         return len(self.records.list(status=None, cursor=None, limit=100).generations)
 
 
-def use_cases(redis_url: str, store: ObjectStore) -> tuple[UseCases, RedisRecords]:
+def use_cases(
+    redis_url: str, store: ObjectStore, redis_settings: RedisSettings | None = None
+) -> tuple[UseCases, RedisRecords]:
     """Every use case over the real adapters."""
-    records = RedisRecords(connect(redis_url), RedisSettings())
+    records = RedisRecords(connect(redis_url), redis_settings or RedisSettings())
     return builder(redis_url, store)(records), records
 
 
@@ -150,11 +152,14 @@ def builder(redis_url: str, store: ObjectStore) -> BuildUseCases:
 
 @contextmanager
 def running_stack(
-    redis_url: str, store_settings: StoreSettings, keys: Keys | None = None
+    redis_url: str,
+    store_settings: StoreSettings,
+    keys: Keys | None = None,
+    redis_settings: RedisSettings | None = None,
 ) -> Iterator[Stack]:
     """A stack for the length of the block; with `keys` it asks for them."""
     store = open_store(store_settings)
-    cases, records = use_cases(redis_url, store)
+    cases, records = use_cases(redis_url, store, redis_settings)
     access = None
     if keys is not None:
         limiter = RedisLimiter(records.redis)
