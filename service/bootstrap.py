@@ -25,10 +25,12 @@ from service.application.store_scan import ScanStore
 from service.application.submit import SubmitGeneration
 from service.application.uploads import Uploads
 from service.application.use_cases import UseCases
+from service.application.verify import VerifyResults
 from service.application.watch import WatchGeneration
 from service.application.webhooks import WebhookRules
 from service.catalog.file import CatalogFile
 from service.domain.errors import ServiceError
+from service.domain.generation import Generation
 from service.domain.webhooks import Targets
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
@@ -214,6 +216,16 @@ def sweep(settings: Settings, *, scan: bool = False) -> Swept:
     return Swept(
         swept.records + scanned.records, swept.objects + scanned.objects, scanned.kept_bytes
     )
+
+
+def verify(settings: Settings, *, forget: bool = False) -> list[Generation]:
+    """What succeeded and is not whole in the store; with `forget` their records go too.
+
+    Raises:
+        Unavailable: Redis or the store cannot be reached.
+    """
+    records = RedisRecords(connect(settings.redis.url), settings.redis)
+    return VerifyResults(records, open_store(settings.store))(forget=forget)
 
 
 def quarantined(settings: Settings) -> list[Quarantined]:

