@@ -24,10 +24,10 @@ test: export OMP_WAIT_POLICY = PASSIVE  # spinning threads of many processes sta
 test: $(VENV)/.dev browser  ## Run all tests
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
-# Float64 goldens at every size, and the small ones on what other processors make of them.
+# Float64 goldens and FLOP counts at every size, and the small ones as other processors compute.
 .PHONY: numerics
 numerics: $(VENV)/.dev  ## Compare with the authors' numbers, also as other processors compute
-	$(BIN)/python -m pytest -q -n 2 -m "numerics or not numerics" $(NUMERICS)
+	$(BIN)/python -m pytest -q -n 2 -m numerics tests/hidiffusion
 	ATEN_CPU_CAPABILITY=default OMP_NUM_THREADS=1 $(BIN)/python -m pytest -q -n 2 $(NUMERICS)
 	ATEN_CPU_CAPABILITY=avx2 ONEDNN_MAX_CPU_ISA=AVX2 OMP_NUM_THREADS=2 \
 	  $(BIN)/python -m pytest -q -n 2 $(NUMERICS)

@@ -35,8 +35,23 @@ INDEPENDENT = {
 }
 
 
-@pytest.mark.parametrize("size", flops.SIZES, ids=lambda size: f"{size[0]}x{size[1]}")
-@pytest.mark.parametrize("family", flops.models.CONFIGS)
+#: Counted in each run of the tests; `make numerics` counts the others.
+QUICK = {("sd15", (1024, 1024)), ("sdxl", (2048, 2048))}
+
+
+@pytest.mark.parametrize(
+    ("family", "size"),
+    [
+        pytest.param(
+            family,
+            size,
+            id=f"{family}-{size[0]}x{size[1]}",
+            marks=() if (family, size) in QUICK else pytest.mark.numerics,
+        )
+        for family in flops.models.CONFIGS
+        for size in flops.SIZES
+    ],
+)
 def test_the_counts_are_those_of_the_code(family: str, size: tuple[int, int]) -> None:
     """Every row of the table, each distinct stage counted once."""
     height, width = size

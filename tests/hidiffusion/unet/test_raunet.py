@@ -3,7 +3,7 @@
 import pytest
 import torch
 from diffusers.models.downsampling import Downsample2D
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 from torch.nn.functional import conv2d
 
@@ -53,6 +53,7 @@ def test_a_controlnet_runs_at_native_size(size: tuple[int, int], expected: tuple
     assert control_size(*size, 128) == expected
 
 
+@settings(max_examples=15)
 @given(st.integers(6, 40), st.integers(6, 40), st.sampled_from([0, 3, 9]))
 @pytest.mark.parametrize("config", [tiny_models.SD15, tiny_models.SDXL], ids=["sd", "sdxl"])
 def test_any_size_comes_back(config: dict, height: int, width: int, step: int) -> None:
