@@ -178,6 +178,11 @@ class ApiSettings(_Section):
         description="Time from SIGTERM, while it serves on and `/readyz` says no, to the end of "
         "streams; a second signal, or Ctrl+C, ends it. 0: none, for a service without a balancer.",
     )
+    redirect_tiles: bool = Field(
+        False,
+        description="Whether tiles, previews and thumbnails too are fetched from the store by "
+        "presigned URLs; viewers of other sites then need its leave (CORS).",
+    )
     a1111_api: bool = Field(True, description="Whether A1111's API is served under /sdapi/v1 too.")
     max_body_bytes: int = Field(1024 * 1024, description="Longest request body accepted.")
     max_upload_bytes: int = Field(20 * 1024 * 1024, description="Longest picture file accepted.")

@@ -156,6 +156,8 @@ def running_stack(
     store_settings: StoreSettings,
     keys: Keys | None = None,
     redis_settings: RedisSettings | None = None,
+    *,
+    redirect_tiles: bool = False,
 ) -> Iterator[Stack]:
     """A stack for the length of the block; with `keys` it asks for them."""
     store = open_store(store_settings)
@@ -172,6 +174,7 @@ def running_stack(
         max_upload_bytes=MAX_UPLOAD_BYTES,
         max_wait_seconds=MAX_WAIT_SECONDS,
         image_wait_seconds=IMAGE_WAIT_SECONDS,
+        redirect_tiles=redirect_tiles,
     )
     with (
         closing(records.redis),

@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import ExitStack
+from urllib.parse import parse_qs, urlsplit
 
 import grpc
 import httpx
@@ -11,7 +12,7 @@ from pydantic import SecretStr
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.settings import StoreSettings
 from tests.s3_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server, s3_server
-from tests.service.api.played_worker import IMAGE, THUMBNAIL
+from tests.service.api.played_worker import IMAGE, PREVIEW, THUMBNAIL
 from tests.service.api.stack import Stack, running_stack
 
 
@@ -65,3 +66,31 @@ def test_picture_comes_from_the_store_itself_until_that_is_gone(
     assert gone.status_code == 503
     assert int(gone.headers["retry-after"]) > 0
     assert caught.value.code() is grpc.StatusCode.UNAVAILABLE
+
+
+def test_tiles_come_from_the_store_itself_where_asked_to(redis_url: str) -> None:
+    with (
+        s3_server() as server,
+        running_stack(redis_url, _settings(server), redirect_tiles=True) as stack,
+    ):
+        generation_id = stack.submit()
+        stack.worker.run(generation_id)
+        path = f"/v1/generations/{generation_id}"
+        expected = {
+            "tiles_files/9/0_0.png": b"tile zero",
+            "previews/2": PREVIEW,
+            "thumbnail": THUMBNAIL,
+        }
+        redirects = {name: stack.http.get(f"{path}/{name}") for name in expected}
+        missing = stack.http.get(f"{path}/tiles_files/9/7_0.png")
+        head = stack.http.head(f"{path}/thumbnail")
+
+        assert {each.status_code for each in redirects.values()} == {307}
+        assert redirects["tiles_files/9/0_0.png"].headers["access-control-allow-origin"] == "*"
+        for name, data in expected.items():
+            seconds = int(redirects[name].headers["cache-control"].rpartition("=")[2])
+            location = urlsplit(redirects[name].headers["location"])
+            assert 0 < seconds < int(parse_qs(location.query)["X-Amz-Expires"][0])
+            assert httpx.get(location.geturl()).content == data
+    assert missing.status_code == 404
+    assert head.headers["content-length"] == str(len(THUMBNAIL))

@@ -1,5 +1,6 @@
 """Serve what a generation left: the picture, its thumbnail, previews and tiles."""
 
+from collections.abc import Mapping
 from typing import Annotated
 from xml.sax.saxutils import quoteattr
 
@@ -8,15 +9,24 @@ from fastapi.responses import RedirectResponse, Response
 
 from service.api.http import links
 from service.api.http.artifact_responses import ANY_ORIGIN, PICTURE_RESPONSES, artifact_response
-from service.api.http.dependencies import GenerationId, UseCasesDep
+from service.api.http.dependencies import GenerationId, SettingsDep, UseCasesDep
 from service.api.http.openapi import problem_responses
-from service.application.query import Tiling
+from service.application.ports import ObjectInfo
+from service.application.query import Query, Tiling
 from service.domain.artifacts import EXTENSIONS
+from service.settings import ApiSettings
 
 router = APIRouter(prefix=f"{links.GENERATIONS}/{{generation_id}}", tags=["artifacts"])
 
 #: Time enough to begin a download from a presigned URL.
 _PRESIGNED_SECONDS = 300
+
+#: How long a client may go by a redirection: less than its target is good for.
+_REDIRECTED_SECONDS = 240
+
+_REDIRECTED: dict[int | str, dict[str, str]] = {
+    307: {"description": "The store serves it itself, at Location."}
+}
 
 _Number = Annotated[int, Path(ge=0, le=2**31)]
 
@@ -25,37 +35,38 @@ _Number = Annotated[int, Path(ge=0, le=2**31)]
 @router.get(
     "/image",
     response_class=Response,
-    responses=PICTURE_RESPONSES
-    | {307: {"description": "The store serves it itself, at Location."}},
+    responses=PICTURE_RESPONSES | _REDIRECTED,
 )
 def get_image(generation_id: GenerationId, request: Request, use_cases: UseCasesDep) -> Response:
     """Fetch the full-size picture; 404 until the generation has succeeded."""
-    info = use_cases.query.image(generation_id)
-    # A presigned URL is good for GET alone.
-    if request.method == "GET":
-        direct = use_cases.query.presign(info, _PRESIGNED_SECONDS)
-        if direct is not None:
-            return RedirectResponse(direct, 307, headers={"cache-control": "no-store"})
-    return artifact_response(request, use_cases.query, info)
+    info, uncached = use_cases.query.image(generation_id), {"cache-control": "no-store"}
+    direct = _redirected(request, use_cases.query, info, uncached)
+    return direct or artifact_response(request, use_cases.query, info)
 
 
 @router.head("/thumbnail", include_in_schema=False)
-@router.get("/thumbnail", response_class=Response, responses=PICTURE_RESPONSES)
+@router.get("/thumbnail", response_class=Response, responses=PICTURE_RESPONSES | _REDIRECTED)
 def get_thumbnail(
-    generation_id: GenerationId, request: Request, use_cases: UseCasesDep
+    generation_id: GenerationId, request: Request, use_cases: UseCasesDep, settings: SettingsDep
 ) -> Response:
     """Fetch a small picture of the whole; 404 until the generation has succeeded."""
-    return artifact_response(request, use_cases.query, use_cases.query.thumbnail(generation_id))
+    info = use_cases.query.thumbnail(generation_id)
+    return _small(request, use_cases.query, info, settings)
 
 
 @router.head("/previews/{step}", include_in_schema=False)
-@router.get("/previews/{step}", response_class=Response, responses=PICTURE_RESPONSES)
+@router.get("/previews/{step}", response_class=Response, responses=PICTURE_RESPONSES | _REDIRECTED)
 def get_preview(
-    generation_id: GenerationId, step: _Number, request: Request, use_cases: UseCasesDep
+    *,
+    generation_id: GenerationId,
+    step: _Number,
+    request: Request,
+    use_cases: UseCasesDep,
+    settings: SettingsDep,
 ) -> Response:
     """Fetch the small picture of the latents that a `preview` event told of."""
     info = use_cases.query.preview(generation_id, step)
-    return artifact_response(request, use_cases.query, info)
+    return _small(request, use_cases.query, info, settings)
 
 
 @router.get(
@@ -77,7 +88,7 @@ def get_tiles_descriptor(generation_id: GenerationId, use_cases: UseCasesDep) ->
 @router.get(
     "/tiles_files/{level}/{column}_{row}.{extension}",
     response_class=Response,
-    responses=PICTURE_RESPONSES,
+    responses=PICTURE_RESPONSES | _REDIRECTED,
 )
 def get_tile(
     *,
@@ -88,10 +99,36 @@ def get_tile(
     extension: Annotated[str, Path(pattern="^[a-z]+$", examples=["png"])],
     request: Request,
     use_cases: UseCasesDep,
+    settings: SettingsDep,
 ) -> Response:
     """Fetch one tile; 404 until it is stored, unchanging once it is."""
     info = use_cases.query.tile(generation_id, level, column, row, extension)
-    return artifact_response(request, use_cases.query, info, ANY_ORIGIN)
+    return _small(request, use_cases.query, info, settings, ANY_ORIGIN)
+
+
+def _small(
+    request: Request,
+    query: Query,
+    info: ObjectInfo,
+    settings: ApiSettings,
+    extra: Mapping[str, str] | None = None,
+) -> Response:
+    """A tile or the like: from here, or from the store where the settings say so."""
+    direct = None
+    if settings.redirect_tiles:
+        cached = {"cache-control": f"private, max-age={_REDIRECTED_SECONDS}", **(extra or {})}
+        direct = _redirected(request, query, info, cached)
+    return direct or artifact_response(request, query, info, extra)
+
+
+def _redirected(
+    request: Request, query: Query, info: ObjectInfo, headers: Mapping[str, str]
+) -> Response | None:
+    """Where the store itself serves an object; None where it does not, or not this request."""
+    if request.method != "GET":  # a presigned URL is good for GET alone
+        return None
+    direct = query.presign(info, _PRESIGNED_SECONDS)
+    return None if direct is None else RedirectResponse(direct, 307, headers=headers)
 
 
 def _deep_zoom(tiling: Tiling) -> str:
