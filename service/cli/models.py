@@ -113,6 +113,9 @@ def add(
     replace: Annotated[
         bool, typer.Option("--replace", help="Put it in the place of one of the same name.")
     ] = False,
+    if_missing: Annotated[
+        bool, typer.Option("--if-missing", help="Do nothing where one of the same name is there.")
+    ] = False,
     calibrate: Annotated[
         bool, typer.Option("--calibrate", help="Measure the memory it takes on this machine.")
     ] = False,
@@ -156,6 +159,9 @@ def add(
         if preset is not None and preset not in PRESETS_BY_NAME:
             raise ValueError(f"no preset {preset!r}: use {', '.join(PRESETS_BY_NAME)}")
         called = name or name_from(_stem(source))
+        if if_missing and catalog.exists() and read_catalog(catalog).find(called):
+            console.print(f"{escape(called)} is there already")
+            return
         entry = _model_entry(
             catalog, source, called, preset, revision=revision, token=token, config=config,
             replace=replace,

@@ -4,6 +4,7 @@ import json
 import os
 import re
 import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from service.settings import Settings
 
 CHART = Path(__file__).parents[2] / "deploy" / "helm" / "hidiffusion"
 TOOLS = os.environ.get("HIDIFFUSION_TEST_HELM_TOOLS")
+SOURCE = "stabilityai/stable-diffusion-xl-base-1.0"
 VALUES = {"small": CHART / "values-small.yaml", "full": CHART / "ci" / "full-values.yaml"}
 
 pytestmark = pytest.mark.skipif(
@@ -61,10 +63,33 @@ def _custom(each: dict[str, Any]) -> bool:
     return each["apiVersion"].partition("/")[0] in ("keda.sh", "monitoring.coreos.com")
 
 
+def _held_against_schemas(objects: list[dict[str, Any]]) -> subprocess.CompletedProcess[str]:
+    command = [f"{TOOLS}/validator/bin/python", str(CHART.parent / "custom.py")]
+    text = yaml.safe_dump_all(objects)
+    return subprocess.run(command, input=text, capture_output=True, text=True, check=False)
+
+
+def test_keda_and_prometheus_operator_take_every_object_of_theirs():
+    custom = [each for each in rendered("full") if _custom(each)]
+    finished = _held_against_schemas(custom)
+    assert finished.returncode == 0, finished.stdout + finished.stderr
+    assert finished.stdout.count(": valid") == len(custom) >= 3
+
+
+def test_a_field_that_they_do_not_know_is_found():
+    custom = [each for each in rendered("full") if _custom(each)]
+    for each in custom:
+        each["spec"]["coolDownPeriod"] = 300
+    finished = _held_against_schemas(custom)
+    assert finished.returncode == len(custom)
+    assert "coolDownPeriod" in finished.stdout
+
+
 @pytest.mark.parametrize("name", VALUES)
 def test_every_pod_is_what_a_restricted_namespace_takes(name):
     objects = rendered(name)
-    pods = [each["spec"]["template"]["spec"] for each in of_kind(objects, "Deployment").values()]
+    made = [*of_kind(objects, "Deployment").values(), *of_kind(objects, "Job").values()]
+    pods = [each["spec"]["template"]["spec"] for each in made]
     assert pods
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"] is True
@@ -72,7 +97,7 @@ def test_every_pod_is_what_a_restricted_namespace_takes(name):
         assert pod["securityContext"]["seccompProfile"] == {"type": "RuntimeDefault"}
         assert pod["enableServiceLinks"] is False
         assert pod["automountServiceAccountToken"] is False
-        for container in pod["containers"]:
+        for container in [*pod.get("initContainers", ()), *pod["containers"]]:
             context = container["securityContext"]
             assert context["allowPrivilegeEscalation"] is False
             assert context["readOnlyRootFilesystem"] is True
@@ -143,6 +168,8 @@ def test_keda_scales_on_what_waits_and_runs_and_owns_the_replicas():
         (["--set", "redis.url=http://redis"], "redis/url"),
         (["--set", "worker.terminationGracePeriodSeconds=10"], "minimum"),
         (["--set", "settings.FOO=1"], "settings"),
+        (["--set", "models.add[0].source=a/b"], "models.add without models.claim"),
+        (["--set", "models.add[0].sauce=a/b"], "additional properties 'sauce' not allowed"),
         (["--set", "api.drainSeconds=60"], "set it to api.drainSeconds and 20 more"),
     ],
 )
@@ -151,6 +178,37 @@ def test_what_cannot_work_is_refused_by_name(options, told):
     assert finished.returncode != 0
     assert told in finished.stderr
     assert not finished.stdout
+
+
+def test_the_job_downloads_each_model_once_and_everybody_reads_its_catalogue(tmp_path):
+    objects = rendered("full", "--set", "catalog=")
+    (job,) = of_kind(objects, "Job").values()
+    pod = job["spec"]["template"]["spec"]
+    (volume,) = [each for each in pod["volumes"] if each["name"] == "models"]
+    assert volume["persistentVolumeClaim"] == {"claimName": "models"}
+    for name in ("pictures-api", "pictures-worker-sdxl-h100"):
+        reader = of_kind(objects, "Deployment")[name]["spec"]["template"]["spec"]
+        environment = {e["name"]: e.get("value") for e in reader["containers"][0]["env"]}
+        assert environment["HIDIFFUSION_CATALOG"] == "/models/catalog.json"
+        assert "catalog.json" in reader["initContainers"][0]["command"][-1]
+    (other,) = of_kind(rendered("full", "--set", "models.add[0].name=xl"), "Job")
+    assert other != job["metadata"]["name"]
+
+    # What its containers run, with a folder in the place of the volume and of the hub.
+    source = CHART.parents[2] / "models" / "fluent-emoji-256"
+    environment = {**os.environ, "HIDIFFUSION_CATALOG": str(tmp_path / "catalog.json")}
+    said = []
+    for container in [*pod["initContainers"] * 2, *pod["containers"]]:
+        arguments = [a.replace(f"{SOURCE}", str(source)) for a in container["args"]]
+        command = [sys.executable, "-m", "service.cli", *arguments]
+        finished = subprocess.run(
+            command, env=environment, capture_output=True, text=True, check=False
+        )
+        assert finished.returncode == 0, finished.stdout + finished.stderr
+        said.append(finished.stdout)
+    assert "added sdxl" in said[0]
+    assert "is there already" in said[1]
+    assert "sdxl: good" in said[2]
 
 
 def test_the_chart_carries_the_dashboard_of_the_compose_file():

@@ -122,3 +122,37 @@ securityContext:
   secret: {secretName: {{ required "webhooks.secret is empty: name a Secret with the key secrets.json" .Values.webhooks.secret | quote }}}
 {{- end }}
 {{- end -}}
+
+{{/* A container of the Job that downloads models: its only settings are where the catalogue is. */}}
+{{- define "hidiffusion.modelsContainer" -}}
+image: {{ include "hidiffusion.image" (dict "image" .Values.images.worker "root" .) }}
+{{ include "hidiffusion.container" . }}
+env:
+  - {name: HIDIFFUSION_CATALOG, value: /models/catalog.json}
+  - {name: HF_HOME, value: /tmp/huggingface}
+  {{- with .Values.models.tokenSecret }}
+  - {name: HF_TOKEN, valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: token}}}
+  {{- end }}
+resources: {{- toYaml .Values.models.job.resources | nindent 2 }}
+volumeMounts:
+  - {name: tmp, mountPath: /tmp}
+  - {name: models, mountPath: /models}
+{{- end -}}
+
+{{/* Whether the catalogue is the one that the Job writes. */}}
+{{- define "hidiffusion.catalogOnClaim" -}}
+{{- if and .Values.models.add (not .Values.catalog) }}true{{ end -}}
+{{- end -}}
+
+{{/* Waits until there is a catalogue; what is added later is read when it is there. */}}
+{{- define "hidiffusion.catalogAwaited" -}}
+initContainers:
+  - name: catalog
+    image: {{ include "hidiffusion.image" (dict "image" .image "root" .root) }}
+    {{- include "hidiffusion.container" .root | nindent 4 }}
+    command: [/bin/sh, -ec, "until [ -s /models/catalog.json ]; do sleep 2; done"]
+    resources: {requests: {cpu: 10m, memory: 16Mi}, limits: {memory: 64Mi}}
+    volumeMounts:
+      - {name: tmp, mountPath: /tmp}
+      - {name: models, mountPath: /models, readOnly: true}
+{{- end -}}
