@@ -3,13 +3,15 @@
     python -m benchmarks.attack --seconds 20 --write
 
 One API process, as deployed. Attackers in a process of their own send headers that never end, leave
-headers and bodies unfinished on hundreds of connections, and ask for conversions of one large
-picture. Meanwhile another client reads /healthz, a record and the gRPC health service ten times a
-second each. The result of each attack is that client's 99th percentile, beside the one without any.
+headers and bodies unfinished on hundreds of connections, ask for conversions of one large picture,
+and open streams of events by thousands, all at once and again. Meanwhile another client reads
+/healthz, a record and the gRPC health service ten times a second each. The result of each attack is
+that client's 99th percentile, beside the one without any.
 Prints a table for people and JSON as its last line.
 """
 
 import argparse
+import asyncio
 import contextlib
 import json
 import os
@@ -44,6 +46,9 @@ RESULTS = Path(__file__).parent / "results"
 _PATIENCE_SECONDS = 30.0
 
 _PROBES_A_SECOND = 10
+
+#: For which streams are held before they are dropped and opened again.
+_HOLD_SECONDS = 5.0
 _GET = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n"
 _POST = b"POST /v1/generations HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9000\r\n\r\n{"
 
@@ -75,11 +80,36 @@ def conversion(address: tuple[str, int], path: str) -> None:
         httpx.get(f"http://{address[0]}:{address[1]}{path}", timeout=60)
 
 
+def streams(count: int) -> Callable[[tuple[str, int], str], None]:
+    """So many streams of one generation's events, opened at once, held a moment, and dropped."""
+
+    async def open_one(address: tuple[str, int], path: str) -> asyncio.StreamWriter:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
+        await reader.readuntil(b"id: ")
+        return writer
+
+    async def open_all(address: tuple[str, int], path: str) -> None:
+        opening = (open_one(address, path) for _ in range(count))
+        opened = await asyncio.gather(*opening, return_exceptions=True)
+        await asyncio.sleep(_HOLD_SECONDS)
+        for each in opened:
+            if isinstance(each, asyncio.StreamWriter):
+                each.transport.abort()
+
+    def attack(address: tuple[str, int], path: str) -> None:
+        asyncio.run(open_all(address, path))
+
+    return attack
+
+
 ATTACKS: dict[str, tuple[int, Callable[[tuple[str, int], str], None]]] = {
     "endless header": (8, endless_header),
     "unfinished headers": (200, unfinished(_GET)),
     "unfinished bodies": (200, unfinished(_POST)),
     "60 conversions": (60, conversion),
+    "1,000 event streams": (1, streams(1000)),
+    "2,500 event streams": (1, streams(2500)),
 }
 
 
@@ -185,8 +215,10 @@ def measure(seconds: float, side: int) -> list[dict[str, Any]]:
         host, _, port = running.http_address.partition(":")
         path = f"/iiif/{record}/full/max/0/default.jpg"
         httpx.head(f"http://{running.http_address}{path}", timeout=120).raise_for_status()
+        events = f"/v1/generations/{running.accept()}/events"
         for name in ("", *ATTACKS):
-            with attacking(name, (host, int(port)), path):
+            target = events if name.endswith("streams") else path
+            with attacking(name, (host, int(port)), target):
                 found = probe(running, record, seconds)
             memory = running.memory_bytes()
             rows.append({"attack": name or "none", **found, "resident_bytes": memory})
@@ -211,7 +243,7 @@ def main() -> None:
         name, host, port, path = options.attacker
         attack(name, (host, int(port)), path)
         return
-    raise_file_limit(2000)
+    raise_file_limit(6000)
     print("99th percentile in seconds; memory of the API in MB\n")
     print("| attack | /healthz | record | gRPC health | memory |\n| --- | --- | --- | --- | --- |")
     document = {

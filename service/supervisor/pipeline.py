@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Mapping, Sequence
 
-from service.channel import ChannelClosed, Message, Warm
+from service.channel import Alive, ChannelClosed, Message, Warm
 from service.supervisor.process import PipelineProcess
 
 _log = logging.getLogger(__name__)
@@ -24,23 +24,30 @@ class Pipeline:
         command: what starts a process; it is given `--channel-fd N` in the end.
         environment: variables for it on top of this process's own.
         warm_up_seconds: a process that is not warm after this long is replaced.
+        stall_seconds: so is one without any sign of life for this long, since its first.
 
     Attributes:
         trouble: how the last process ended that never got warm; empty once one did.
     """
 
     def __init__(
-        self, command: Sequence[str], environment: Mapping[str, str], warm_up_seconds: float
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        warm_up_seconds: float,
+        stall_seconds: float,
     ) -> None:
         self._command = command
         self._environment = environment
         self._warm_up_seconds = warm_up_seconds
+        self._stall_seconds = stall_seconds
         self._process: PipelineProcess | None = None
         self._report = _COLD
         self._loads_before = self._evictions_before = 0
         self._false_starts = 0
         self._start_at = 0.0
         self._warm_by = 0.0
+        self._heard_at: float | None = None
         self.trouble = ""
 
     @property
@@ -91,9 +98,19 @@ class Pipeline:
         else:
             if not self.warm and time.monotonic() > self._warm_by:
                 self._give_up(f"not ready within {self._warm_up_seconds:g} s")
+            elif self._silent:
+                self._give_up(f"no sign of life for {self._stall_seconds:g} s")
+
+    @property
+    def _silent(self) -> bool:
+        """Whether it should have said that it lives, as it does from its start."""
+        heard_at = self._heard_at
+        return heard_at is not None and time.monotonic() - heard_at > self._stall_seconds
 
     def note(self, message: Message | None) -> None:
-        """Learn from a message how warm the process is."""
+        """Learn from a message that the process lives, and how warm it is."""
+        if isinstance(message, Alive):
+            self._heard_at = time.monotonic()
         if isinstance(message, Warm):
             self._report = message
             self._false_starts = 0
@@ -126,4 +143,5 @@ class Pipeline:
             time.sleep(seconds)
         else:
             self._warm_by = time.monotonic() + self._warm_up_seconds
+            self._heard_at = None
             self._process = PipelineProcess(self._command, self._environment)

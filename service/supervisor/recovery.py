@@ -6,9 +6,13 @@ all records, a few at each step, and finds what should not be: what waits and is
 older version leaves it, and what an index has forgotten.
 """
 
+import contextlib
 import logging
 from collections import defaultdict
+from collections.abc import Iterator
 from datetime import UTC, datetime
+
+import redis
 
 from service.domain.generation import Status
 from service.events.connection import unavailable_when_down
@@ -31,6 +35,20 @@ _log = logging.getLogger(__name__)
 BATCH = 500
 
 
+#: Note when records end, of those that are still there: some may be deleted by now.
+#:
+#:     KEYS[1] = what has ended, by the time at which its record does
+#:     KEYS[2...] = records
+#:     ARGV[1...] = for each record its member of `KEYS[1]`, and the time
+_NOTE_ENDS = """
+for i = 2, #KEYS do
+  if redis.call('EXISTS', KEYS[i]) == 1 then
+    redis.call('ZADD', KEYS[1], 'NX', ARGV[2 * i - 2], ARGV[2 * i - 3])
+  end
+end
+"""
+
+
 class Recovery:
     """Repeated steps over what runs, what waits and what has ended.
 
@@ -46,6 +64,7 @@ class Recovery:
         self._attempts = attempts
         self._redis = attempts.records.redis
         self._silence_seconds = silence_seconds
+        self._note_end = self._redis.register_script(_NOTE_ENDS)
         self._silent: set[str] = set()
         self._audited = ""
 
@@ -54,7 +73,8 @@ class Recovery:
         with unavailable_when_down():
             silent = set(self._attempts.silent(self._silence_seconds))
             for generation_id in sorted(silent & self._silent):
-                self._give_up(generation_id)
+                with _one_by_itself(generation_id):
+                    self._give_up(generation_id)
             self._silent = silent
             self._prune()
             self._audit()
@@ -83,7 +103,7 @@ class Recovery:
         with self._redis.pipeline(transaction=False) as pipe:
             for member, generation_id, milliseconds in zip(ended, ids, left, strict=True):
                 if milliseconds > 0:  # Redis expires a little later than it says
-                    pipe.zadd(ENDED, {member: now + milliseconds / 1000 + 1})
+                    pipe.zadd(ENDED, {member: now + milliseconds / 1000 + 1}, xx=True)
                     continue
                 tenant, status, _ = member.split("/")
                 for index in (ALL, status):
@@ -108,17 +128,20 @@ class Recovery:
             by_status[status].append((generation_id, tenant or "", left))
         self._forget([generation_id for generation_id, *_ in by_status.pop(None, ())])
         for generation_id, *_ in by_status.pop(Status.QUEUED, ()):
-            if self._attempts.records.rejoin(generation_id):
-                _log.warning("%s waits and was in no line; it is again", generation_id)
+            with _one_by_itself(generation_id):
+                if self._attempts.records.rejoin(generation_id):
+                    _log.warning("%s waits and was in no line; it is again", generation_id)
         by_status.pop(Status.RUNNING, None)
         now, _ = self._redis.time()
-        ends = {
-            f"{tenant}/{status}/{generation_id}": now + left / 1000 + 1
+        ending = [
+            (record_key(generation_id), f"{tenant}/{status}/{generation_id}", now + left / 1000 + 1)
             for status, members in by_status.items()
             for generation_id, tenant, left in members
-        }
-        if ends:
-            self._redis.zadd(ENDED, ends, nx=True)
+        ]
+        if ending:
+            keys, members, times = zip(*ending, strict=True)
+            told = [each for pair in zip(members, times, strict=True) for each in pair]
+            self._note_end(keys=(ENDED, *keys), args=told)
 
     def _forget(self, ids: list[str]) -> None:
         """Take out of the indexes what has no record; whose it was is not known any more."""
@@ -131,3 +154,12 @@ class Recovery:
         reports = self._redis.mget(worker_key(name) for name in names) if names else []
         if gone := [name for name, text in zip(names, reports, strict=True) if text is None]:
             self._redis.srem(WORKERS, *gone)
+
+
+@contextlib.contextmanager
+def _one_by_itself(generation_id: str) -> Iterator[None]:
+    """A record that cannot be dealt with is told of, and does not stop what is done to others."""
+    try:
+        yield
+    except (ValueError, TypeError, redis.ResponseError):
+        _log.exception("%s cannot be looked after", generation_id)

@@ -112,7 +112,9 @@ class WarmWorker(Worker):
         self._offered = offered
         self._attempts = attempts
         self._settings = settings
-        self._pipeline = Pipeline(command, environment or {}, settings.warm_up_seconds)
+        self._pipeline = Pipeline(
+            command, environment or {}, settings.warm_up_seconds, settings.stall_seconds
+        )
         self._warm_models: tuple[str, ...] = ()
         rule = Rule(settings.overtake_seconds, settings.cold_delay_seconds)
         self._lobby = Lobby(attempts.records, self._models, rule)

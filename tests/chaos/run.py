@@ -1,6 +1,7 @@
 """Rounds of one fault each: submit, wait for a random moment, inject, wait for the end, check."""
 
 import contextlib
+import faulthandler
 import random
 import statistics
 import threading
@@ -24,6 +25,9 @@ from tests.chaos.stack import Process, Stack
 
 #: Longest time from a fault to the end of its generation.
 PATIENCE_SECONDS = 240.0
+
+#: A round that takes longer hangs: the run ends, and says where.
+ROUND_SECONDS = 900.0
 
 #: Processes of a dead supervisor are gone after this long.
 ORPHAN_SECONDS = 10.0
@@ -72,7 +76,9 @@ class Chaos:
         """Inject that many faults, one after another."""
         kinds, weights = zip(*FAULTS.items(), strict=True)
         for _ in range(faults):
+            faulthandler.dump_traceback_later(ROUND_SECONDS, exit=True)
             self.one_round(self._chance.choices(kinds, weights)[0])
+        faulthandler.cancel_dump_traceback_later()
 
     def one_round(self, inject: Inject) -> Round:
         """Inject one fault into one generation, and check what comes of it."""

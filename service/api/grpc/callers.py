@@ -1,7 +1,7 @@
 """Who calls over gRPC: read from the call's metadata, once per call."""
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Hashable
 from contextlib import asynccontextmanager
 from contextvars import ContextVar
 from functools import partial
@@ -9,9 +9,13 @@ from functools import partial
 from service.application.access import Access
 from service.application.use_cases import UseCases
 from service.domain.access import Scope
+from service.domain.errors import Unauthenticated
 
 #: Methods that read, by how their names begin; all others change something.
 _READING = ("Get", "List", "Watch", "Stream", "Download")
+
+#: Those whose calls of one caller may be many, as they last.
+_LASTING = ("Watch", "Stream")
 
 _current: ContextVar[UseCases] = ContextVar("use_cases")
 
@@ -42,6 +46,17 @@ class Callers:
             yield
         finally:
             _current.reset(token)
+
+    def lane(self, method: str, authorization: str | None, peer: str) -> Hashable:
+        """In which lane a call waits for its turn: that of its tenant, or of its address."""
+        lasting = method.startswith(_LASTING)
+        address = f"[{peer.rpartition(':')[0]}]"
+        if self._access is None:
+            return address, lasting
+        try:
+            return self._access.holder(_token(authorization)).tenant, lasting
+        except (Unauthenticated, ValueError):
+            return address, lasting
 
     @property
     def use_cases(self) -> UseCases:

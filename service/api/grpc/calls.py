@@ -30,6 +30,7 @@ from service import tracing
 from service.api.grpc.callers import Callers
 from service.api.grpc.errors import internal_status, status_of
 from service.api.metrics import ApiMetrics, Call
+from service.api.turns import Turn, Turns
 from service.domain.errors import (
     FieldViolation,
     InvalidRequest,
@@ -47,7 +48,7 @@ _OUR_FAULT = {StatusCode.INTERNAL.name, StatusCode.UNAVAILABLE.name}
 _ACCEPTABLE_ID = re.compile(r"[A-Za-z0-9._:-]{1,128}")
 _Context: TypeAlias = "grpc.aio.ServicerContext[Any, Any]"
 _Handler: TypeAlias = "grpc.RpcMethodHandler[Any, Any]"
-_Calls: TypeAlias = Callable[[_Context], AbstractAsyncContextManager[None]]
+_Calls: TypeAlias = Callable[[_Context], AbstractAsyncContextManager[Turn]]
 _Read: TypeAlias = Callable[[bytes], Message]
 
 
@@ -60,6 +61,7 @@ class Registrar:
         server: where the wrapped methods go.
         callers: decides what each caller gets to work with.
         metrics: counts the calls.
+        turns: whose call is begun next.
         also_as: second names of services, by their names.
     """
 
@@ -68,11 +70,13 @@ class Registrar:
         server: grpc.aio.Server,
         callers: Callers,
         metrics: ApiMetrics,
+        turns: Turns,
         also_as: Mapping[str, str],
     ) -> None:
         self._server = server
         self._callers = callers
         self._metrics = metrics
+        self._turns = turns
         self._also_as = also_as
         self._running = 0
         self._ended = asyncio.Event()
@@ -119,17 +123,20 @@ class Registrar:
         )
 
     @asynccontextmanager
-    async def _call(self, context: _Context, *, method: str) -> AsyncIterator[None]:
+    async def _call(self, context: _Context, *, method: str) -> AsyncIterator[Turn]:
         """Everything around one call; whatever it raises, the client is told as a rich status."""
         given = {name: str(value) for name, value in context.invocation_metadata() or ()}
         self._running += 1
         try:
             with self._metrics.call(method) as call, _traced(method, given, call):
+                authorization = given.get("authorization")
+                lane = self._callers.lane(method, authorization, context.peer())
                 async with (
+                    self._turns.taken(lane) as turn,
                     _answering(context, given.get("x-request-id", ""), call),
-                    self._callers.calling(method, given.get("authorization")),
+                    self._callers.calling(method, authorization),
                 ):
-                    yield
+                    yield turn
         finally:
             self._running -= 1
             self._ended.set()
@@ -145,8 +152,9 @@ def _wrapped_unary(behaviour: Any, calls: _Calls, read: _Read) -> Any:
 
 def _wrapped_stream(behaviour: Any, calls: _Calls, read: _Read) -> Any:
     async def call(data: bytes, context: _Context) -> AsyncIterator[Any]:
-        async with calls(context), aclosing(behaviour(read(data), context)) as responses:
+        async with calls(context) as turn, aclosing(behaviour(read(data), context)) as responses:
             async for response in responses:
+                turn.end()
                 yield response
 
     return call

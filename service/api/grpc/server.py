@@ -20,6 +20,7 @@ from service.api.grpc.servicer import GenerationServicer
 from service.api.metrics import ApiMetrics
 from service.api.picture_work import PictureWork
 from service.api.tls import Certificates
+from service.api.turns import Turns
 from service.application.access import Access
 from service.application.query import Query
 from service.application.use_cases import UseCases
@@ -66,6 +67,7 @@ class GrpcServer:
         metrics: what to count with; None: figures of its own.
         certificates: for TLS; None: without.
         pictures: where pictures are worked on; None: in threads of its own.
+        turns: whose call is begun next; None: turns of its own.
 
     Raises:
         RuntimeError: the port is taken.
@@ -81,6 +83,7 @@ class GrpcServer:
         metrics: ApiMetrics | None = None,
         certificates: Certificates | None = None,
         pictures: PictureWork | None = None,
+        turns: Turns | None = None,
     ) -> None:
         metrics = metrics or ApiMetrics(use_cases.query)
         callers = Callers(use_cases, access)
@@ -93,7 +96,7 @@ class GrpcServer:
             ),
         )
         also_as = {SERVICE_NAME: FORMER_SERVICE_NAME}
-        self._registrar = Registrar(self._server, callers, metrics, also_as)
+        self._registrar = Registrar(self._server, callers, metrics, turns or Turns(), also_as)
         registrar: Any = self._registrar  # in the place of a server
         generation_service_pb2_grpc.add_GenerationServiceServicer_to_server(
             GenerationServicer(

@@ -1,6 +1,7 @@
 """Who calls over HTTP: read from the Authorization header, or from the page's cookie."""
 
 import base64
+from collections.abc import Callable, Hashable
 from functools import partial
 from typing import Annotated, cast
 from urllib.parse import urlsplit
@@ -8,6 +9,7 @@ from urllib.parse import urlsplit
 from fastapi import Depends, Request
 from fastapi.concurrency import run_in_threadpool
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
+from starlette.types import Scope as Asgi
 
 from service.api.http.headers import allowance_headers
 from service.application.access import Access
@@ -19,6 +21,10 @@ from service.domain.errors import PermissionDenied, Unauthenticated
 SESSION_COOKIE = "hidiffusion_key"
 
 _READING = {"GET", "HEAD"}
+
+#: Ends of paths that have lanes of their own: the streams of one caller may be many, and a probe is
+#: to be answered whatever else comes from its address.
+_OWN_LANES = ("/events", "/healthz")
 
 #: Reads the Authorization header; the OpenAPI document knows it by its name.
 bearer = HTTPBearer(auto_error=False, description="An API key, where the service asks for one.")
@@ -84,6 +90,43 @@ async def require_operator(request: Request) -> None:
         changing = request.method not in _READING
         token = _token(request, await bearer(request), changing=changing)
         access.caller(token, Scope.ADMIN)
+
+
+def lanes_of(access: Access | None, is_proxy: Callable[[str], bool]) -> Callable[[Asgi], Hashable]:
+    """Tells in which lane a request waits for its turn: that of its tenant, or of its address.
+
+    Args:
+        access: knows the keys; None: there are none.
+        is_proxy: whether an address is that of a proxy, which names the client it speaks for.
+    """
+
+    def lane_of(scope: Asgi) -> Hashable:
+        request = Request(scope)
+        path = scope["path"]
+        own = next((end for end in _OWN_LANES if path.endswith(end)), "")
+        return _tenant(request, access) or _address(request, is_proxy), own
+
+    return lane_of
+
+
+def _tenant(request: Request, access: Access | None) -> str:
+    """Whose key comes with `request`; empty when it is no good."""
+    if access is None:
+        return ""
+    kind, _, sent = request.headers.get("authorization", "").partition(" ")
+    bearer_token = sent.strip() if kind.lower() == "bearer" else None
+    try:
+        token = bearer_token or _password(request) or session_token(request, changing=False)
+        return access.holder(token).tenant
+    except (Unauthenticated, ValueError):
+        return ""
+
+
+def _address(request: Request, is_proxy: Callable[[str], bool]) -> str:
+    address = request.client.host if request.client else ""
+    if is_proxy(address):
+        address = request.headers.get("x-forwarded-for", address).rpartition(",")[2].strip()
+    return f"[{address}]"
 
 
 def _access(request: Request) -> Access | None:

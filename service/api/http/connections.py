@@ -1,4 +1,5 @@
 """HTTP connections with limits: how many there are, how long heads and bodies are and may take.
+Requests are begun by turns.
 
 uvicorn leaves these to a proxy, and its fast parser has no limit of its own: a header that never
 ends is put together again with each piece of it, so a few megabytes hold the event loop for
@@ -10,11 +11,15 @@ import logging
 import resource
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any, ClassVar
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
+from service.api.turns import Turn, Turns
 
 _log = logging.getLogger(__name__)
 
@@ -106,15 +111,26 @@ def most_connections(wanted: int) -> int:
     return max(1, min(wanted, allowed - _SPARE_DESCRIPTORS))
 
 
-def limited_http(limits: ConnectionLimits) -> "type[LimitedHttp]":
-    """The protocol of a server whose connections stay within `limits`, for uvicorn's `http`."""
-    return type("LimitedHttp", (LimitedHttp,), {"limits": limits})
+def limited_http(
+    limits: ConnectionLimits, turns: Turns, lane_of: Callable[[Scope], Hashable]
+) -> "type[LimitedHttp]":
+    """The protocol of one server, for uvicorn's `http`.
+
+    Args:
+        limits: what its connections stay within.
+        turns: whose request is begun next.
+        lane_of: tells in which lane a request waits for that.
+    """
+    parts = {"limits": limits, "turns": turns, "lane_of": staticmethod(lane_of)}
+    return type("LimitedHttp", (LimitedHttp,), parts)
 
 
 class LimitedHttp(HttpToolsProtocol):
     """uvicorn's protocol within the limits of one server; make one by `limited_http`."""
 
     limits: ClassVar[ConnectionLimits]
+    turns: ClassVar[Turns]
+    lane_of: ClassVar[Callable[[Scope], Hashable]]
 
     def __init__(self, *args: Any, **parts: Any) -> None:
         super().__init__(*args, **parts)
@@ -125,6 +141,7 @@ class LimitedHttp(HttpToolsProtocol):
         self._refusal = 0
         self._deadline: asyncio.TimerHandle | None = None
         self._body_bytes = 0
+        self._turn: Turn | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection in, or turn it away."""
@@ -139,6 +156,8 @@ class LimitedHttp(HttpToolsProtocol):
     def connection_lost(self, exc: Exception | None) -> None:
         """Give its place to another."""
         self._stop_expecting()
+        if self._turn is not None:
+            self._turn.end()
         if self._counted:
             self._counted = False
             self.limits.leave(self._address)
@@ -192,6 +211,23 @@ class LimitedHttp(HttpToolsProtocol):
         self._in_head, self._head_bytes = True, 0
         if not self._refusal:
             super().on_message_complete()
+
+    def _start_asgi_task(self, cycle: RequestResponseCycle, app: ASGIApp) -> None:  # type: ignore[override]
+        """Begin a request when it is its turn, which ends as the answer begins."""
+
+        async def by_turns(scope: Scope, receive: Receive, send: Send) -> None:
+            async def send_and_end(message: Message) -> None:
+                turn.end()
+                await send(message)
+
+            try:
+                await app(scope, receive, send_and_end)
+            finally:
+                turn.end()
+
+        begin = partial(super()._start_asgi_task, cycle, by_turns)  # type: ignore[arg-type]
+        lane = type(self).lane_of(cycle.scope)  # type: ignore[arg-type]
+        turn = self._turn = self.turns.ask(lane, begin)
 
     def _expect(self, seconds: float) -> None:
         self._stop_expecting()

@@ -28,8 +28,10 @@ def python(program: str) -> list[str]:
 def pipelines():
     made: list[Pipeline] = []
 
-    def make(command: list[str], warm_up_seconds: float = 60.0) -> Pipeline:
-        made.append(Pipeline(command, {}, warm_up_seconds))
+    def make(
+        command: list[str], warm_up_seconds: float = 60.0, stall_seconds: float = 60.0
+    ) -> Pipeline:
+        made.append(Pipeline(command, {}, warm_up_seconds, stall_seconds))
         return made[-1]
 
     yield make
@@ -87,6 +89,17 @@ os.read(fd, 99)
     assert pipeline.trouble == "start 1 failed: not ready within 1 s"
     tend_until(pipeline, lambda: pipeline.warm, "warmth")
     assert pipeline.trouble == ""
+
+
+@pytest.mark.parametrize("says", ["", STAYS_WARM.splitlines()[1]], ids=["loading", "idle"])
+def test_one_that_stops_living_while_it_runs_nothing_is_replaced(pipelines, says):
+    lives = r"""os.write(fd, b'{"type": "alive"}\n')"""
+    program = f"{lives}\n{says}\nos.read(fd, 99)"
+    pipeline = pipelines(python(program), stall_seconds=0.5)
+    pipeline.tend(0.05)
+    first = pipeline.pid
+    tend_until(pipeline, lambda: pipeline.pid not in (0, first), "another")
+    assert not alive(first)
 
 
 @pytest.mark.parametrize(

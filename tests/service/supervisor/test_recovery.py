@@ -96,6 +96,53 @@ def test_silent_and_to_be_cancelled_it_is_cancelled(records, recovery, running):
     assert records.get(running.id).status is Status.CANCELLED
 
 
+def test_a_record_that_cannot_be_looked_after_stops_nobody_elses_recovery(
+    records, recovery, running, client
+):
+    odd = [make_generation().model_copy(update={"id": f"{number:026}"}) for number in range(2)]
+    for each in odd:
+        records.accept(each, None)
+    records.begin_attempt(odd[0].id, "dead", now())
+    client.hset(record_key(odd[0].id), "losses", "not JSON")
+    client.zrem(line_key(MODEL, ""), odd[1].id)
+    client.hdel(record_key(odd[1].id), "queue")
+    lost = records.accept(make_generation(), None)
+    client.zrem(line_key(MODEL, ""), lost.id)
+    for _ in range(2):
+        recovery.sweep()
+    assert records.get(running.id).status is Status.QUEUED
+    assert client.zscore(line_key(MODEL, ""), lost.id) is not None
+
+
+def test_the_end_of_a_record_that_is_deleted_meanwhile_is_not_noted(records, attempts, client):
+    ended = records.accept(make_generation(), None)
+    records.request_cancel(ended.id, now())
+    client.delete(ENDED)
+    records.redis = Deleting(records, ended.id)
+    Recovery(attempts, silence_seconds=0.0).sweep()
+    assert client.zcard(ENDED) == 0
+
+
+class Deleting:
+    """A client of Redis by which a generation is deleted as soon as the time is asked for twice.
+
+    A sweep asks for it before it looks, and once more before it writes.
+    """
+
+    def __init__(self, records, generation_id):
+        self._client, self._asked = records.redis, 0
+        self._delete = lambda: records.delete(generation_id)
+
+    def __getattr__(self, name):
+        return getattr(self._client, name)
+
+    def time(self):
+        self._asked += 1
+        if self._asked == 2:
+            self._delete()
+        return self._client.time()
+
+
 def test_a_lease_without_a_record_is_dropped(recovery, client):
     client.zadd(LEASES, {"gone": 0})
     recovery.sweep()

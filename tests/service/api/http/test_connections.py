@@ -1,5 +1,6 @@
-"""Connections that never end what they begin, on real sockets: each is ended, and others go on."""
+"""Connections that never end what they begin, or come all at once: others go on. Real sockets."""
 
+import asyncio
 import contextlib
 import socket
 import threading
@@ -10,9 +11,10 @@ import pytest
 import uvicorn
 from starlette.requests import Request
 from starlette.responses import PlainTextResponse
-from starlette.types import Receive, Scope, Send
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from service.api.http.connections import ConnectionLimits, limited_http
+from service.api.turns import Turns
 
 #: What a server that holds its limits needs for any of this, and a hundred times more.
 PATIENCE_SECONDS = 30.0
@@ -27,12 +29,14 @@ async def echo(scope: Scope, receive: Receive, send: Send) -> None:
 
 
 class Server:
-    def __init__(self, **limits: object) -> None:
+    """Requests are begun two at a time; those whose path ends in another letter take turns."""
+
+    def __init__(self, app: ASGIApp = echo, **limits: object) -> None:
         self.limits = ConnectionLimits(**limits)
+        self.turns = Turns(at_once=2, seconds=PATIENCE_SECONDS)
         self._listener = socket.create_server(("127.0.0.1", 0))
-        config = uvicorn.Config(
-            echo, http=limited_http(self.limits), lifespan="off", log_config=None, ws="none"
-        )
+        protocol = limited_http(self.limits, self.turns, lambda scope: scope["path"][-1])
+        config = uvicorn.Config(app, http=protocol, lifespan="off", log_config=None, ws="none")
         self._server = uvicorn.Server(config)
         self._thread = threading.Thread(target=self._server.run, args=([self._listener],))
         self._thread.start()
@@ -69,8 +73,8 @@ def read(end: socket.socket) -> bytes:
 def serve() -> Iterator[Callable[..., Server]]:
     servers: list[Server] = []
 
-    def start(**limits: object) -> Server:
-        servers.append(Server(**limits))
+    def start(app: ASGIApp = echo, **limits: object) -> Server:
+        servers.append(Server(app, **limits))
         return servers[-1]
 
     yield start
@@ -161,3 +165,48 @@ def test_an_address_has_so_many_but_a_proxy_has_them_for_its_clients():
     assert all(limits.enter(each) for each in ("10.0.0.2", *3 * ("10.0.0.9",), *3 * ("127.0.0.1",)))
     limits.leave("10.0.0.1")
     assert limits.enter("10.0.0.1")
+
+
+class Slow:
+    """Answers when told to, and keeps what was begun, in order."""
+
+    def __init__(self) -> None:
+        self.begun: list[str] = []
+        self.go_on = threading.Event()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        self.begun.append(scope["path"])
+        while not self.go_on.is_set():
+            await asyncio.sleep(0.01)
+        await PlainTextResponse("")(scope, receive, send)
+
+
+def until(holds: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while not holds():
+        assert time.monotonic() < deadline, what
+        time.sleep(0.01)
+
+
+def test_a_flood_is_begun_by_turns_with_others_and_those_who_left_are_not(serve):
+    slow = Slow()
+    server = serve(slow)
+    with contextlib.ExitStack() as open_ends:
+
+        def come(path: str, waiting: int) -> socket.socket:
+            end = open_ends.enter_context(server.connect())
+            send(end, f"GET {path} HTTP/1.1\r\nhost: x\r\n\r\n".encode())
+            until(lambda: len(slow.begun) == min(waiting, 2), "nothing is begun")
+            until(lambda: server.turns.waiting == max(waiting - 2, 0), f"{path} does not wait")
+            return end
+
+        flood = [come(f"/{number}/a", number) for number in range(1, 8)]
+        other = come("/8/b", 8)
+        flood[2].close()
+        flood[3].close()
+        until(lambda: server.turns.waiting == 4, "those who left still wait")
+        slow.go_on.set()
+        assert all(end.recv(100).startswith(b"HTTP/1.1 200") for end in (*flood[4:], other))
+    assert slow.begun[:2] == ["/1/a", "/2/a"]
+    assert slow.begun.index("/8/b") <= 3, "it came last and is next but one"
+    assert sorted(slow.begun) == ["/1/a", "/2/a", "/5/a", "/6/a", "/7/a", "/8/b"]
