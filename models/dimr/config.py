@@ -77,7 +77,7 @@ class DimrConfig:
     label_dropout: float = 0.1
     loss_weights: tuple[float, ...] = (0.25, 1.0)
     stage: StageConfig = field(default_factory=lambda: StageConfig(20, 1.5e-3, ema_decay=0.998))
-    short: StageConfig = field(default_factory=lambda: StageConfig(1, 1.5e-3, ema_decay=0.97))
+    short: StageConfig = field(default_factory=lambda: StageConfig(3, 1.5e-3, ema_decay=0.98))
     repeats: int = 3
     steps: int = 20
     guidance: float = 2.0

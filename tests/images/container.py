@@ -43,7 +43,7 @@ class Container:
         folder.mkdir(parents=True, exist_ok=True)
         script = folder / "start"
         script.write_text(_script(spec, folder))
-        tied = ["setpriv", "--pdeath-signal", "KILL"]  # nothing outlives a killed run
+        tied = ["setpriv", "--pdeathsig", "KILL"]  # nothing outlives a killed run
         inside = ["ip", "netns", "exec", spec.network] if spec.network else ["unshare", "--net"]
         namespaces = ["unshare", "--mount", "--pid", "--uts", "--fork", "--kill-child"]
         with self.log.open("ab") as log:

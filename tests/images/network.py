@@ -32,7 +32,7 @@ class Network:
         self._write()
         self._names = subprocess.Popen(
             shlex.split(
-                "setpriv --pdeath-signal KILL dnsmasq --keep-in-foreground --conf-file=/dev/null"
+                "setpriv --pdeathsig KILL dnsmasq --keep-in-foreground --conf-file=/dev/null"
                 f" --user=root --pid-file --no-resolv --no-hosts --addn-hosts={self.hosts}"
                 f" --bind-interfaces --listen-address={_PREFIX}.1 --local-ttl=0"
             )
