@@ -5,14 +5,17 @@ A generation's stream begins with `queued` and ends with exactly one of `succeed
 follows it belongs to that attempt.
 """
 
-from dataclasses import dataclass
+from collections.abc import Callable
+from dataclasses import dataclass, field
 from datetime import datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from service.domain.artifacts import Manifest, TileRef
 from service.domain.generation import Failure, Progress, Status
+
+_T = TypeVar("_T")
 
 
 class _Event(BaseModel):
@@ -153,3 +156,11 @@ class StoredEvent:
 
     id: str
     event: Event
+    _made: dict[str, Any] = field(default_factory=dict, compare=False, repr=False)
+
+    def made(self, name: str, make: Callable[[], _T]) -> _T:
+        """What `make` makes of it, under a name: made once, and shared by all who watch."""
+        if name not in self._made:
+            self._made[name] = make()
+        made: _T = self._made[name]
+        return made

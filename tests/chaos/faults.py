@@ -14,6 +14,9 @@ from service.records.keys import record_key
 from tests.chaos.stack import COMPILER, HEARTBEAT_TTL_SECONDS, Process, Stack
 from tests.generations import make_generation, now
 
+#: Longest that it may take to cancel what no worker can read.
+CANCEL_SECONDS = 120.0
+
 Inject = Callable[[Stack, str, random.Random], None]
 
 
@@ -53,7 +56,9 @@ def strange_record(stack: Stack, generation_id: str, chance: random.Random) -> N
     time.sleep(chance.uniform(0.5, 4))
     stack.client.hset(key, "schema", "1")
     stack.records.request_cancel(accepted.id, now())
+    deadline = time.monotonic() + CANCEL_SECONDS
     while not stack.records.get(accepted.id).status.final:
+        assert time.monotonic() < deadline, f"{accepted.id} is not cancelled"
         time.sleep(0.1)
     stack.records.delete(accepted.id)
 

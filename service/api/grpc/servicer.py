@@ -135,7 +135,8 @@ class GenerationServicer(stubs.GenerationServiceServicer):
         """Stream events."""
         async with self._ending_with(context, request), self._events(request) as events:
             async for stored in events:
-                yield rpc.WatchGenerationResponse(event=event_message(stored))
+                message = stored.made("gRPC", partial(event_message, stored))
+                yield rpc.WatchGenerationResponse(event=message)
 
     async def StreamTiles(
         self, request: rpc.StreamTilesRequest, context: _Context

@@ -1,6 +1,7 @@
 """Reading and following a generation's events in a real Redis."""
 
 import asyncio
+import itertools
 import time
 
 import pytest
@@ -150,7 +151,9 @@ async def test_many_followers_share_few_connections_and_leave_none(log, tell, cl
     await settle(client, before)
 
 
-async def test_many_followers_of_one_generation_read_it_once(log, tell, client):
+async def test_many_followers_of_one_generation_read_it_and_make_of_it_what_they_send_once(
+    log, tell, client
+):
     tell("g", Queued(attempt=0, at=now()))
     followers = [asyncio.create_task(collect(log.follow("g", None, IDLE))) for _ in range(200)]
     await asyncio.sleep(1.0)
@@ -160,6 +163,10 @@ async def test_many_followers_of_one_generation_read_it_once(log, tell, client):
     seen = await asyncio.gather(*followers)
     assert {tuple(s.id for s in one[1:]) for one in seen} == {tuple(ids)}
     assert client.info("commandstats")["cmdstat_xread"]["calls"] <= 2 * len(ids)
+    made = []
+    for stored in itertools.chain(*seen):
+        stored.made("a test's", lambda told=stored: made.append(told.id))
+    assert len(made) <= 2 * len(ids)
 
 
 async def test_a_follower_that_leaves_in_the_midst_of_a_read_ends_nobodys(log, tell):

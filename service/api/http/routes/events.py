@@ -3,6 +3,7 @@
 import random
 from collections.abc import AsyncIterable, AsyncIterator
 from contextlib import aclosing
+from functools import partial
 from typing import Annotated
 
 import anyio
@@ -121,5 +122,9 @@ async def stream_events(
 def _sent(generation_id: str, stored: StoredEvent | None) -> ServerSentEvent:
     if stored is None:
         return ServerSentEvent(comment="keep-alive")
+    return stored.made("server-sent", partial(_written, generation_id, stored))
+
+
+def _written(generation_id: str, stored: StoredEvent) -> ServerSentEvent:
     view = event_view(generation_id, stored.event)
-    return ServerSentEvent(data=view, event=view.type, id=stored.id)
+    return ServerSentEvent(raw_data=view.model_dump_json(), event=view.type, id=stored.id)
