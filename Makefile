@@ -37,6 +37,17 @@ long: export OMP_WAIT_POLICY = PASSIVE
 long: $(VENV)/.dev  ## Run the tests that take minutes and are rarely red
 	$(BIN)/python -m pytest -q -n 2 -m long tests
 
+# On U-Nets: what acts on diffusion transformers asks for a newer diffusers by itself.
+OLDEST := .cache/oldest
+OLD_TESTS := $(addprefix tests/hidiffusion/,unet test_oldest.py test_features.py test_controlnet.py \
+  test_pipelines.py test_pipelines_adapters.py methods/test_registry.py methods/test_guided.py \
+  methods/test_upsample_guidance.py)
+
+.PHONY: test-oldest
+test-oldest: $(OLDEST)/.made  ## Try the library with the oldest versions that it allows
+	PYTHONPATH=. $(OLDEST)/bin/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider \
+	  --confcutdir=tests/hidiffusion -m "not slow and not numerics" $(OLD_TESTS)
+
 .PHONY: extras
 extras: $(VENV)/.dev  ## Install each extra into an environment of its own and start what it is for
 	$(BIN)/python -m pytest -q -m installs tests/installs
@@ -117,6 +128,12 @@ classes: $(VENV)/.dev  ## Train the small DiMR, and what it is compared with
 .PHONY: clean
 clean:  ## Remove the virtual environment and caches
 	rm -rf $(VENV) .mypy_cache .ruff_cache .pytest_cache .import_linter_cache
+
+$(OLDEST)/.made: tests/oldest.txt Makefile
+	@$(PYTHON) -m venv --clear $(OLDEST)
+	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/oldest.txt \
+	  hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist pywavelets scipy torchsde
+	@touch $@
 
 # One stamp per set of extras. constraints.txt pins every version, torch's CPU build among them.
 $(VENV)/bin/python:

@@ -9,8 +9,14 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import diffusers
+from packaging.version import Version
+
 from hidiffusion.errors import UnsupportedModelError
 from hidiffusion.upstream import unwrap
+
+#: What transformers are tried with; older versions pass other arguments, and name parts otherwise.
+_LEAST_DIFFUSERS = Version("0.42")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -103,11 +109,18 @@ def family_of(transformer: object) -> Family:
     """Return the row of a transformer.
 
     Raises:
-        UnsupportedModelError: its class is in no row, or a setting of it is not known.
+        UnsupportedModelError: its class is in no row, a setting of it is not known, or diffusers
+            is older than what these models were tried with.
     """
     name = type(transformer).__name__
     for row in FAMILIES:
         if row.model == name:
+            if Version(diffusers.__version__) < _LEAST_DIFFUSERS:
+                raise UnsupportedModelError(
+                    f"found {name} of diffusers {diffusers.__version__}; on diffusion transformers "
+                    f"hidiffusion needs {_LEAST_DIFFUSERS} or later: "
+                    f"pip install 'diffusers>={_LEAST_DIFFUSERS}'"
+                )
             _refuse_variants(row, transformer)
             return row
     known = ", ".join(f"{row.model} ({row.name})" for row in FAMILIES)
