@@ -96,6 +96,11 @@ chart: $(VENV)/.dev  ## Check the Helm chart with helm itself
 	$(BIN)/python deploy/helm/tools.py .cache/helm
 	HIDIFFUSION_TEST_HELM_TOOLS=.cache/helm $(BIN)/python -m pytest -q tests/deploy/test_chart.py
 
+.PHONY: stores
+stores: $(VENV)/.dev  ## Try the store against Azure's emulator
+	$(BIN)/python -m tests.service.storage.emulators .cache/emulators
+	HIDIFFUSION_TEST_STORE_EMULATORS=.cache/emulators $(BIN)/python -m pytest -q tests/service/storage/test_store.py
+
 .PHONY: gpu-kit
 gpu-kit: $(VENV)/.dev  ## Collect wheels for measuring on a GPU machine without a network
 	$(BIN)/python -m benchmarks.gpu.kit --authors

@@ -9,12 +9,13 @@ from service.settings.sections import (
     ApiSettings,
     RedisSettings,
     RetentionSettings,
-    StoreSettings,
     WebhookSettings,
     WorkerSettings,
 )
+from service.settings.store import BUCKETS, StoreSettings
 
 __all__ = [
+    "BUCKETS",
     "ApiSettings",
     "RedisSettings",
     "RetentionSettings",

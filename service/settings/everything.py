@@ -17,10 +17,10 @@ from service.settings.sections import (
     ApiSettings,
     RedisSettings,
     RetentionSettings,
-    StoreSettings,
     WebhookSettings,
     WorkerSettings,
 )
+from service.settings.store import StoreSettings
 from service.telemetry import LogFormat
 
 

@@ -5,16 +5,13 @@ from pathlib import Path
 from typing import Any, Self
 from urllib.parse import urlsplit
 
-from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
+from pydantic import Field, model_validator
 
 from service.domain.uploads import FORMATS
+from service.settings.base import Section
 
 
-class _Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RedisSettings(_Section):
+class RedisSettings(Section):
     """Where Redis is, and how long records live in it."""
 
     url: str = Field("redis://127.0.0.1:6379/0", description="redis:// or rediss:// URL.")
@@ -50,53 +47,7 @@ def without_password(url: str) -> str:
     return url.replace(f":{parts.password}@", ":***@", 1)
 
 
-class StoreSettings(_Section):
-    """Where results go: `file:///folder` or `s3://bucket/prefix`.
-
-    `memory:///` also works, within one process: for tests of the front ends.
-    """
-
-    url: str = Field(
-        "file:///var/lib/hidiffusion",
-        description="file://folder or s3://bucket/prefix; workers and API must both reach it.",
-    )
-    endpoint: str | None = Field(None, description="S3 endpoint, for stores other than AWS.")
-    region: str = Field("us-east-1", description="S3 region.")
-    access_key_id: str | None = Field(None, description="S3 access key; default: AWS's own chain.")
-    secret_access_key: SecretStr | None = Field(None, description="S3 secret key.")
-    secret_access_key_file: Path | None = Field(
-        None, description="File that holds the S3 secret key, in the place of the variable."
-    )
-    public_endpoint: str | None = Field(
-        None, description="S3 endpoint as clients see it; presigned URLs are offered when set."
-    )
-
-    @model_validator(mode="after")
-    def _secret_is_given_once(self) -> Self:
-        if self.secret_access_key and self.secret_access_key_file:
-            raise ValueError("secret_access_key and secret_access_key_file are one; set either")
-        return self
-
-    def secret(self) -> str | None:
-        """The S3 secret key, from wherever it is.
-
-        Raises:
-            ValueError: its file cannot be read, or is empty.
-        """
-        if self.secret_access_key_file is None:
-            key = self.secret_access_key
-            return None if key is None else key.get_secret_value()
-        where = f"HIDIFFUSION_STORE__SECRET_ACCESS_KEY_FILE: {str(self.secret_access_key_file)!r}"
-        try:
-            secret = self.secret_access_key_file.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise ValueError(f"{where} cannot be read ({error.strerror})") from None
-        if not secret:
-            raise ValueError(f"{where} is empty; it holds the S3 secret key and nothing else")
-        return secret
-
-
-class RetentionSettings(_Section):
+class RetentionSettings(Section):
     """What is deleted from the store, besides what clients delete.
 
     The age at which results end is `HIDIFFUSION_REDIS__RECORD_TTL_SECONDS`.
@@ -132,7 +83,7 @@ class RetentionSettings(_Section):
         return self
 
 
-class ApiSettings(_Section):
+class ApiSettings(Section):
     """The two front ends."""
 
     host: str = Field("127.0.0.1", description="Address both front ends listen on.")
@@ -211,7 +162,7 @@ class ApiSettings(_Section):
         return self
 
 
-class WebhookSettings(_Section):
+class WebhookSettings(Section):
     """Calls to clients whose generations are final."""
 
     secret_file: Path | None = Field(
@@ -232,7 +183,7 @@ class WebhookSettings(_Section):
     )
 
 
-class WorkerSettings(_Section):
+class WorkerSettings(Section):
     """One worker: a supervisor and its pipeline process."""
 
     device: str = Field("auto", description="torch device, or auto: cuda when there is one.")

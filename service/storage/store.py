@@ -1,10 +1,10 @@
-"""Bytes under keys, in a folder, in memory or in S3, through one library (obstore).
+"""Bytes under keys, in a folder, in memory or in a bucket, through one library (obstore).
 
-A put is atomic in all three: a folder's file is written beside its place and renamed, memory is
-swapped, and S3 shows an object when its upload is complete. A manifest goes into a folder when the
-disk has all that lies beside it, so a result that exists survives a power cut. The media type
-follows from the key's extension, so it is the same everywhere and a folder needs no second file to
-remember it.
+A put is atomic in all of them: a folder's file is written beside its place and renamed, memory is
+swapped, and S3, Google and Azure show an object when its upload is complete. A manifest goes into a
+folder when the disk has all that lies beside it, so a result that exists survives a power cut. The
+media type follows from the key's extension, so it is the same everywhere and a folder needs no
+second file to remember it.
 """
 
 import contextlib
@@ -12,21 +12,18 @@ import re
 from collections.abc import Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 import obstore
 from obstore.exceptions import BaseError, GenericError
-from obstore.store import LocalStore, MemoryStore, S3Store
+from obstore.store import LocalStore, MemoryStore
 
 from service.application.ports import ObjectInfo, ObjectStore
 from service.domain.artifacts import EXTENSIONS, MEDIA_TYPES
 from service.domain.errors import NotFound, StoreError, Unavailable
-from service.settings import StoreSettings
+from service.settings import BUCKETS, StoreSettings
 from service.storage.durability import sync_tree
-
-if TYPE_CHECKING:
-    from obstore.store import ClientConfig, RetryConfig
+from service.storage.providers import Bucket, open_bucket
 
 _MEDIA_TYPE_OF = {
     "json": "application/json",
@@ -41,22 +38,12 @@ _MANIFEST_NAME = "/manifest.json"
 #: Written over and over, to see whether the store takes what is written.
 _PROBE_KEY = "probe/readiness"
 
-#: Connection trouble, 5xx and 429 are retried with backoff and jitter, for this long at most.
-_RETRY: "RetryConfig" = {
-    "max_retries": 4,
-    "backoff": {
-        "init_backoff": timedelta(milliseconds=100),
-        "max_backoff": timedelta(seconds=2),
-        "base": 2,
-    },
-    "retry_timeout": timedelta(seconds=20),
-}
-_CONNECT_TIMEOUT = timedelta(seconds=3)
-_REQUEST_TIMEOUT = timedelta(seconds=30)
-
 #: How obstore words a failure that may pass: nobody answered, or the answer was 429 or 5xx.
 #: A folder whose disk or quota is used up: whoever keeps the service makes room.
 _FULL = re.compile(r"os error (28|122)\b|No space left|Disk quota exceeded")
+
+#: A bucket or container that is not there, as S3, Azure and GCS word it.
+_NO_BUCKET = re.compile(r"NoSuchBucket|ContainerNotFound|bucket (does not exist|not found)", re.I)
 
 _PASSING = re.compile(r"HTTP error|status code: (429|5\d\d)|after \d+ retries")
 
@@ -65,7 +52,8 @@ def open_store(settings: StoreSettings) -> ObjectStore:
     """Open the store that `settings.url` names.
 
     Raises:
-        ValueError: the URL is none of file://, memory:// and s3://.
+        ValueError: the URL is none of file://, memory://, s3://, gs:// and az://, or the file of
+            the credentials cannot be read.
         StoreError: the folder cannot be created.
     """
     url = urlsplit(settings.url)
@@ -75,15 +63,16 @@ def open_store(settings: StoreSettings) -> ObjectStore:
             return _Objects(LocalStore(path, mkdir=True, automatic_cleanup=True), folder=Path(path))
     if url.scheme == "memory":
         return _Objects(MemoryStore())
-    if url.scheme == "s3" and url.netloc:
-        prefix = path.strip("/") or None
-        inner = _s3(settings, url.netloc, prefix, settings.endpoint)
+    if url.scheme in BUCKETS and url.netloc:
         public = settings.public_endpoint
-        signer = _s3(settings, url.netloc, prefix, public) if public else None
+        with _translated("open", settings.url):
+            inner = open_bucket(settings, url, settings.endpoint)
+            signer = open_bucket(settings, url, public) if public else None
         return _Objects(inner, signer=signer)
     raise ValueError(
         f"the store URL {settings.url!r} names no store; set HIDIFFUSION_STORE__URL to "
-        "file:///absolute/folder, s3://bucket/prefix or memory:///"
+        "file:///absolute/folder, s3://bucket/prefix, gs://bucket/prefix, az://container/prefix "
+        "or memory:///"
     )
 
 
@@ -97,9 +86,9 @@ class _Objects(ObjectStore):
 
     def __init__(
         self,
-        store: LocalStore | MemoryStore | S3Store,
+        store: LocalStore | MemoryStore | Bucket,
         *,
-        signer: S3Store | None = None,
+        signer: Bucket | None = None,
         folder: Path | None = None,
     ) -> None:
         self._store = store
@@ -188,36 +177,13 @@ class _Objects(ObjectStore):
                     self._store.delete(key)
 
 
-def _s3(settings: StoreSettings, bucket: str, prefix: str | None, endpoint: str | None) -> S3Store:
-    options: dict[str, Any] = {"region": settings.region}
-    if endpoint:
-        options["endpoint"] = endpoint
-    if settings.access_key_id:
-        options["access_key_id"] = settings.access_key_id
-    if secret := settings.secret():
-        options["secret_access_key"] = secret
-    client: ClientConfig = {
-        "allow_http": bool(endpoint and endpoint.startswith("http://")),
-        "connect_timeout": _CONNECT_TIMEOUT,
-        "timeout": _REQUEST_TIMEOUT,
-    }
-    return S3Store(
-        bucket,
-        prefix=prefix,
-        virtual_hosted_style_request=endpoint is None,
-        client_options=client,
-        retry_config=_RETRY,
-        **options,
-    )
-
-
 @contextlib.contextmanager
 def _translated(action: str, key: str) -> Iterator[None]:
     """Turn what obstore raises into the service's own errors."""
     try:
         yield
     except FileNotFoundError as error:
-        if "NoSuchBucket" in str(error):
+        if _NO_BUCKET.search(str(error)):
             raise StoreError(
                 f"cannot {action} {key!r}: the bucket does not exist; create it or correct "
                 "HIDIFFUSION_STORE__URL"

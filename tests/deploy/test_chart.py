@@ -147,6 +147,24 @@ def test_secrets_of_the_store_come_as_a_file_and_pods_ask_their_own_processes():
     assert container["livenessProbe"]["exec"]["command"] == command
 
 
+@pytest.mark.parametrize(
+    ("url", "key", "setting"),
+    [
+        ("gs://pictures", "key.json", "GOOGLE_CREDENTIALS_FILE"),
+        ("az://pictures", "accountKey", "AZURE_KEY_FILE"),
+    ],
+)
+def test_every_kind_of_store_has_its_credentials_as_a_file(url, key, setting):
+    options = ["--set", f"store.url={url}", "--set", "store.azureAccount=pictures"]
+    pod = of_kind(rendered("small", *options), "Deployment")["pictures-api"]["spec"]["template"]
+    (container,) = pod["spec"]["containers"]
+    environment = {e["name"]: e.get("value") for e in container["env"]}
+    (volume,) = [each for each in pod["spec"]["volumes"] if each["name"] == "store"]
+    assert environment[f"HIDIFFUSION_STORE__{setting}"] == f"/etc/hidiffusion-store/{key}"
+    assert "HIDIFFUSION_STORE__ACCESS_KEY_ID" not in environment
+    assert volume["secret"]["items"] == [{"key": key, "path": key}]
+
+
 def test_keda_scales_on_what_waits_and_runs_and_owns_the_replicas():
     objects = rendered("full")
     scaled = of_kind(objects, "ScaledObject")["pictures-worker-sdxl-h100"]["spec"]

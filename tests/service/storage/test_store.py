@@ -1,6 +1,7 @@
-"""One suite over a folder, memory and S3 (a real HTTP server), and what only one of them has."""
+"""One suite over every kind of store, buckets by real HTTP, and what only one of them has."""
 
 import http.server
+import json
 import threading
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,11 +11,14 @@ from pathlib import Path
 
 import httpx
 import pytest
+from cryptography.hazmat.primitives import serialization
+from cryptography.hazmat.primitives.asymmetric import rsa
 
 from service.application.ports import ObjectStore
 from service.domain.errors import NotFound, StoreError, Unavailable
 from service.settings import StoreSettings
 from service.storage.store import media_type_of, open_store
+from tests.service.storage.conftest import TOOLS
 
 KEY = "generations/01J/1/image.png"
 
@@ -119,10 +123,10 @@ def test_ping_answers(store: ObjectStore) -> None:
     store.ping()
 
 
-def test_only_s3_presigns(store: ObjectStore, request: pytest.FixtureRequest) -> None:
+def test_only_buckets_presign(store: ObjectStore, request: pytest.FixtureRequest) -> None:
     store.put(KEY, b"picture", "image/png")
     url = store.presign(KEY, 60)
-    if "s3" not in request.node.callspec.params.values():
+    if {"folder", "memory"} & {*request.node.callspec.params.values()}:
         assert url is None
         return
     assert url is not None
@@ -183,6 +187,51 @@ def test_a_write_onto_a_folder_is_refused(tmp_path: Path) -> None:
 def test_an_unknown_url_names_the_remedy(url: str) -> None:
     with pytest.raises(ValueError, match=r"HIDIFFUSION_STORE__URL"):
         open_store(StoreSettings(url=url))
+
+
+def test_settings_of_another_kind_of_store_are_refused_by_name(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="azure_account is not set"):
+        StoreSettings(url="az://pictures/results")
+    with pytest.raises(ValueError, match="access_key_id is for s3:// and the URL is gs://"):
+        StoreSettings(url="gs://pictures", access_key_id="key")
+    gone = StoreSettings(url="gs://pictures", google_credentials_file=tmp_path / "gone.json")
+    with pytest.raises(ValueError, match="HIDIFFUSION_STORE__GOOGLE_CREDENTIALS_FILE"):
+        open_store(gone)
+    (tmp_path / "key").write_text("\n")
+    empty = StoreSettings(url="az://p", azure_account="a", azure_key_file=tmp_path / "key")
+    with pytest.raises(ValueError, match=r"HIDIFFUSION_STORE__AZURE_KEY_FILE.*is empty"):
+        open_store(empty)
+
+
+@pytest.mark.skipif(not TOOLS, reason="Azure's emulator is fetched by `make stores`")
+def test_a_missing_container_is_an_error_for_good(azure_settings: StoreSettings) -> None:
+    store = open_store(azure_settings.model_copy(update={"url": "az://missing-container"}))
+    with pytest.raises(StoreError, match="bucket"):
+        store.ping()
+
+
+def test_google_is_asked_for_by_its_own_settings(tmp_path: Path) -> None:
+    private = rsa.generate_private_key(65537, 2048).private_bytes(
+        serialization.Encoding.PEM,
+        serialization.PrivateFormat.PKCS8,
+        serialization.NoEncryption(),
+    )
+    account = {
+        "type": "service_account",
+        "client_email": "service@example.test",
+        "private_key_id": "1",
+        "private_key": private.decode(),
+    }
+    (tmp_path / "key.json").write_text(json.dumps(account))
+    settings = StoreSettings(
+        url="gs://pictures/some/prefix",
+        google_credentials_file=tmp_path / "key.json",
+        public_endpoint="https://storage.googleapis.com",
+    )
+    url = open_store(settings).presign(KEY, 60)
+    assert url is not None
+    assert url.startswith("https://storage.googleapis.com/pictures/some/prefix/generations/01J/1/")
+    assert "service%40example.test" in url
 
 
 def test_a_missing_bucket_is_an_error_for_good(s3_settings: StoreSettings) -> None:

@@ -52,6 +52,11 @@ securityContext:
   capabilities: {drop: [ALL]}
 {{- end -}}
 
+{{/* The key of the store's Secret that holds its credentials. */}}
+{{- define "hidiffusion.storeKey" -}}
+{{- get (dict "s3" "secretAccessKey" "gs" "key.json" "az" "accountKey") (index (splitList "://" .Values.store.url) 0) -}}
+{{- end -}}
+
 {{/* Settings of every container. */}}
 {{- define "hidiffusion.environment" -}}
 {{- $redis := .Values.redis -}}
@@ -72,11 +77,18 @@ securityContext:
 - name: HIDIFFUSION_STORE__ENDPOINT
   value: {{ . | quote }}
 {{- end }}
-{{- with .Values.store.credentialsSecret }}
+{{- with .Values.store.azureAccount }}
+- name: HIDIFFUSION_STORE__AZURE_ACCOUNT
+  value: {{ . | quote }}
+{{- end }}
+{{- if .Values.store.credentialsSecret }}
+{{- $file := include "hidiffusion.storeKey" . }}
+{{- if eq $file "secretAccessKey" }}
 - name: HIDIFFUSION_STORE__ACCESS_KEY_ID
-  valueFrom: {secretKeyRef: {name: {{ . | quote }}, key: accessKeyId}}
-- name: HIDIFFUSION_STORE__SECRET_ACCESS_KEY_FILE
-  value: /etc/hidiffusion-store/secretAccessKey
+  valueFrom: {secretKeyRef: {name: {{ .Values.store.credentialsSecret | quote }}, key: accessKeyId}}
+{{- end }}
+- name: HIDIFFUSION_STORE__{{ get (dict "secretAccessKey" "SECRET_ACCESS_KEY_FILE" "key.json" "GOOGLE_CREDENTIALS_FILE" "accountKey" "AZURE_KEY_FILE") $file }}
+  value: /etc/hidiffusion-store/{{ $file }}
 {{- end }}
 {{- if .Values.catalog }}
 - name: HIDIFFUSION_CATALOG
@@ -111,8 +123,9 @@ securityContext:
 
 {{- define "hidiffusion.volumes" -}}
 - {name: tmp, emptyDir: {}}
-{{- with .Values.store.credentialsSecret }}
-- {name: store, secret: {secretName: {{ . | quote }}, items: [{key: secretAccessKey, path: secretAccessKey}]}}
+{{- if .Values.store.credentialsSecret }}
+{{- $file := include "hidiffusion.storeKey" . }}
+- {name: store, secret: {secretName: {{ .Values.store.credentialsSecret | quote }}, items: [{key: {{ $file }}, path: {{ $file }}}]}}
 {{- end }}
 {{- if .Values.catalog }}
 - {name: catalog, configMap: {name: {{ include "hidiffusion.name" . }}-catalog}}
