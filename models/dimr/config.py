@@ -76,7 +76,7 @@ class DimrConfig:
     batch_size: int = 16
     label_dropout: float = 0.1
     loss_weights: tuple[float, ...] = (0.25, 1.0)
-    stage: StageConfig = field(default_factory=lambda: StageConfig(20, 1.5e-3, ema_decay=0.998))
+    stage: StageConfig = field(default_factory=lambda: StageConfig(60, 1.5e-3, ema_decay=0.998))
     short: StageConfig = field(default_factory=lambda: StageConfig(3, 1.5e-3, ema_decay=0.98))
     repeats: int = 3
     steps: int = 20
