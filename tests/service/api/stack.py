@@ -68,6 +68,30 @@ CATALOG = Catalog(
     )
 )
 
+#: The same, with an upscaler.
+CATALOG_THAT_ENLARGES = Catalog(
+    models=(
+        *CATALOG.models,
+        Model(
+            name="larger",
+            title="Larger",
+            kind="upscaler",
+            engine="inf-dit",
+            source="somewhere/inside",
+            scales=(2, 4),
+            native_size=256,
+            min_size=128,
+            max_size=1200,
+            default_size=1024,
+            default_steps=5,
+            schedulers=("EDMHeun",),
+            default_scheduler="EDMHeun",
+            methods=("direct",),
+            default_method="direct",
+        ),
+    )
+)
+
 MAX_BODY_BYTES = 64 * 1024
 MAX_UPLOAD_BYTES = 256 * 1024
 MAX_UPLOAD_PIXELS = 512 * 512
@@ -116,14 +140,17 @@ class Stack:
 
 
 def use_cases(
-    redis_url: str, store: ObjectStore, redis_settings: RedisSettings | None = None
+    redis_url: str,
+    store: ObjectStore,
+    redis_settings: RedisSettings | None = None,
+    catalog: Catalog = CATALOG,
 ) -> tuple[UseCases, RedisRecords]:
     """Every use case over the real adapters."""
     records = RedisRecords(connect(redis_url), redis_settings or RedisSettings())
-    return builder(redis_url, store)(records), records
+    return builder(redis_url, store, catalog)(records), records
 
 
-def builder(redis_url: str, store: ObjectStore) -> BuildUseCases:
+def builder(redis_url: str, store: ObjectStore, catalog: Catalog = CATALOG) -> BuildUseCases:
     """What makes every use case over some records."""
     clock, events = SystemClock(), RedisEventLog(redis_url)
     known_uploads, delivered = RedisUploads(connect(redis_url)), RedisWebhooks(connect(redis_url))
@@ -138,10 +165,10 @@ def builder(redis_url: str, store: ObjectStore) -> BuildUseCases:
             elsewhere=Elsewhere(records, store, fetch),
         )  # fmt: skip
         return UseCases(
-            submit=SubmitGeneration(lambda: CATALOG, records, clock, uploads, webhooks),
+            submit=SubmitGeneration(lambda: catalog, records, clock, uploads, webhooks),
             cancel=CancelGeneration(records, clock),
             purge=PurgeGeneration(records, store),
-            query=Query(lambda: CATALOG, records, store, delivered),
+            query=Query(lambda: catalog, records, store, delivered),
             watch=WatchGeneration(records, events, KEEP_ALIVE_SECONDS),
             uploads=uploads,
             tenant=tenant,
@@ -158,14 +185,15 @@ def running_stack(
     redis_settings: RedisSettings | None = None,
     *,
     redirect_tiles: bool = False,
+    catalog: Catalog = CATALOG,
 ) -> Iterator[Stack]:
     """A stack for the length of the block; with `keys` it asks for them."""
     store = open_store(store_settings)
-    cases, records = use_cases(redis_url, store, redis_settings)
+    cases, records = use_cases(redis_url, store, redis_settings, catalog)
     access = None
     if keys is not None:
         limiter = RedisLimiter(records.redis)
-        access = Access(keys, records, limiter, SystemClock(), builder(redis_url, store))
+        access = Access(keys, records, limiter, SystemClock(), builder(redis_url, store, catalog))
     settings = ApiSettings(
         http_port=0,
         grpc_port=0,

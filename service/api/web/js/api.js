@@ -50,6 +50,9 @@ export const read = (id) => call("GET", `/v1/generations/${encodeURIComponent(id
 export const cancel = (generation) => call("DELETE", generation.links.self);
 export const purge = (generation) => call("DELETE", `${generation.links.self}?purge=true`);
 export const upload = async (file) => (await ask("/v1/uploads", { method: "POST", body: file })).json();
+export const readRecipe = async (file) => (await ask("/v1/recipes", {
+  method: "POST", body: file, headers: { "Content-Type": "image/png" },
+})).json();
 export const create = (request) => call("POST", "/v1/generations", request);
 export const createBatch = async (request) =>
   (await call("POST", "/v1/generations/batch", request)).generations;

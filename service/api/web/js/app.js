@@ -3,17 +3,20 @@
 
 import * as api from "./api.js";
 import { announce, byId } from "./elements.js";
-import { complain, startForm, useRequest } from "./form.js";
+import { complain, startForm, startFrom, useRequest } from "./form.js";
 import { Gallery } from "./gallery.js";
 import { knowModels } from "./models.js";
+import { startReading } from "./reading.js";
 import { useSession } from "./recipe.js";
 import { startSession } from "./session.js";
 import { Stage } from "./stage.js";
 
 const SERVICE_MILLISECONDS = 15000;
 
-const gallery = new Gallery(tellProblem);
-const stage = new Stage(() => gallery.refresh(), reuse);
+const gallery = new Gallery(tellProblem, goOnFrom);
+const stage = new Stage({
+  changed: () => gallery.refresh(), reuse, start: goOnFrom, problem: tellProblem,
+});
 
 function tellProblem(problem) {
   complain(problem);
@@ -24,6 +27,12 @@ function reuse(request) {
   useRequest(request);
   byId("prompt").focus();
   announce("The settings are in the form.");
+}
+
+function goOnFrom(generation) {
+  startFrom(generation);
+  byId("prompt").focus();
+  announce("The form starts from this picture.");
 }
 
 /** Ask for as many pictures as the form says, and show the first. */
@@ -79,6 +88,7 @@ useSession(await startSession());
 try {
   knowModels(await api.listModels());
   startForm(ask);
+  startReading(useRequest, complain);
 } catch (problem) {
   tellProblem(problem);
 }

@@ -17,7 +17,6 @@ const MAX_DRAWN_SEED = 2 ** 32;
 const LISTED_CLASSES = 40;
 
 const form = byId("request");
-const multiple = Number(byId("width").step);
 let wishedMethod = null;
 
 /** Offer the models, restore what was typed before, and call `onSubmit` with each request. */
@@ -58,8 +57,13 @@ export function startForm(onSubmit) {
 
 const chosenModel = () => modelNamed(byId("model").value);
 
-/** Put a request's values into the form; fields it leaves out stay as they are. */
+/**
+ * Put a request's values into the form; fields it leaves out stay as they are.
+ *
+ * @returns {string[]} the values that the form has no place for
+ */
 export function useRequest(request) {
+  const left = [];
   if (drawingModels().some(({ name }) => name === request.model)) {
     byId("model").value = request.model;
     offer(chosenModel());
@@ -67,8 +71,10 @@ export function useRequest(request) {
   for (const name of [...TEXTS, ...NUMBERS]) {
     const control = byId(name);
     const value = request[name];
-    const missing = control.options && ![...control.options].some((each) => each.value === value);
-    if (value !== undefined && value !== null && !missing) control.value = value;
+    if (value === undefined || value === null) continue;
+    if (name === "scheduler") offerVariant(control, value);
+    if (control.options && ![...control.options].some((each) => each.value === value)) left.push(value);
+    else control.value = value;
   }
   wishedMethod = request.method ?? wishedMethod;
   useStart(request);
@@ -76,6 +82,22 @@ export function useRequest(request) {
   useOptions(request.method_options ?? {});
   useStyle(request);
   useGuides(request);
+  return left;
+}
+
+/** Schedulers come with variants, `+karras`, of which the list has the plain ones. */
+function offerVariant(control, scheduler) {
+  const known = [...control.options].map(({ value }) => value);
+  const plain = scheduler.split("+")[0];
+  if (known.includes(plain) && !known.includes(scheduler))
+    control.add(new Option(schedulerTitle(scheduler), scheduler));
+}
+
+/** Draw the next picture from the result of a generation; what else was typed stays. */
+export function startFrom({ id, request, result }) {
+  const prompt = byId("prompt").value || request.prompt;
+  useRequest({ prompt, image: id, mask: null });
+  takeShape(result);
 }
 
 /** Show what the service refused, each error at its field; null clears. */
@@ -118,6 +140,7 @@ function offer(model) {
   byId("num_inference_steps").value = model.default_steps;
   byId("guidance_scale").value = model.default_guidance_scale;
   for (const side of [byId("width"), byId("height")]) {
+    side.step = model.size_multiple;
     side.min = model.min_size;
     side.max = model.max_size;
     side.value = model.default_size;
@@ -166,7 +189,7 @@ function resize() {
   const model = chosenModel();
   const shape = SHAPES[checked("shapes")?.value ?? 0];
   const side = Number(checked("sizes")?.value ?? model.default_size);
-  const { width, height } = dimensions(model, side, shape, multiple);
+  const { width, height } = dimensions(model, side, shape);
   byId("width").value = width;
   byId("height").value = height;
   showChoice();
@@ -175,7 +198,7 @@ function resize() {
 /** Ask for a picture of the shape of the one to start from; null: it was taken away. */
 function takeShape(picture) {
   if (picture) {
-    const { width, height } = dimensionsLike(chosenModel(), picture, multiple);
+    const { width, height } = dimensionsLike(chosenModel(), picture);
     byId("width").value = width;
     byId("height").value = height;
   }
@@ -195,7 +218,7 @@ function showChoice() {
   const model = chosenModel();
   const size = { width: Number(byId("width").value), height: Number(byId("height").value) };
   const isShown = (shape, side) => {
-    const offered = dimensions(model, side, shape, multiple);
+    const offered = dimensions(model, side, shape);
     return offered.width === size.width && offered.height === size.height;
   };
   const sides = sidesOf(model);

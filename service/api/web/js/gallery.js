@@ -1,23 +1,34 @@
-// Recent generations, newest first: look, stop, delete, pick two to compare.
+// Recent generations, newest first: look, search, stop, delete, go on from one, pick two to compare.
 
 import * as api from "./api.js";
 import { byId, iconButton, make } from "./elements.js";
 import { methodTitle, pixels } from "./wording.js";
 
 const PAGE = 24;
+const SEARCH_PAGE = 100;
+const SEARCH_MILLISECONDS = 250;
 const REFRESH_MILLISECONDS = 4000;
 const UNFINISHED = new Set(["queued", "running"]);
 const STATES = { queued: "Waiting", failed: "Failed", cancelled: "Stopped", succeeded: "" };
 
 export class Gallery {
-  /** @param {(problem: Error) => void} onProblem hears of what the service refuses */
-  constructor(onProblem) {
+  /**
+   * @param {(problem: Error) => void} onProblem hears of what the service refuses
+   * @param {(generation: object) => void} onStart a new picture is to start from it
+   */
+  constructor(onProblem, onStart) {
     this.onProblem = onProblem;
+    this.onStart = onStart;
+    this.words = []; // that are searched for
     this.cards = new Map();
     this.picked = null;
     this.cursor = undefined; // of the next older page; null after the oldest
     this.timer = null;
     byId("older").addEventListener("click", () => this.#attempt(() => this.#showOlder()));
+    byId("search").addEventListener("input", () => {
+      clearTimeout(this.searchTimer);
+      this.searchTimer = setTimeout(() => this.#attempt(() => this.#search()), SEARCH_MILLISECONDS);
+    });
     document.addEventListener("visibilitychange", () => document.hidden || this.refresh());
   }
 
@@ -53,18 +64,51 @@ export class Gallery {
 
   async #showOlder() {
     const { generations, next_cursor: cursor } = await api.list(PAGE, this.cursor);
+    this.#append(generations);
+    this.cursor = cursor;
+    this.#showEdges();
+    const first = generations.find(({ id }) => !this.cards.get(id).element.hidden);
+    if (first) this.cards.get(first.id).link.focus();
+  }
+
+  #append(generations) {
     for (const generation of generations) {
       this.#update(generation);
       byId("cards").append(this.cards.get(generation.id).element);
     }
-    this.cursor = cursor;
+  }
+
+  /** Show what has every word that is searched for; read older ones until a page is full of them. */
+  async #search() {
+    const words = wordsOf(byId("search").value);
+    this.words = words;
+    for (const card of this.cards.values()) this.#sift(card);
     this.#showEdges();
-    if (generations.length) this.cards.get(generations[0].id).link.focus();
+    while (words.length && this.words === words && this.cursor && this.#shown().length < PAGE) {
+      const { generations, next_cursor: cursor } = await api.list(SEARCH_PAGE, this.cursor);
+      this.#append(generations);
+      this.cursor = cursor;
+      this.#showEdges();
+    }
+  }
+
+  #shown() {
+    return [...this.cards.values()].filter(({ element }) => !element.hidden);
+  }
+
+  #sift(card) {
+    const { request, result } = card.generation;
+    const said = [request.prompt, request.negative_prompt, request.model, methodTitle(request.method),
+      pixels(result ?? request), `seed ${request.seed}`].join(" ").toLowerCase();
+    card.element.hidden = !this.words.every((word) => said.includes(word));
   }
 
   #showEdges() {
-    byId("older").hidden = this.cursor === null;
-    byId("no-cards").hidden = this.cards.size > 0;
+    const shown = this.#shown().length;
+    byId("older").hidden = !this.cursor;
+    byId("no-cards").hidden = shown > 0;
+    byId("no-cards").textContent = !this.words.length ? "Nothing yet."
+      : this.cursor && shown < PAGE ? "Searching…" : "Nothing has all of these words.";
   }
 
   #update(generation) {
@@ -76,6 +120,7 @@ export class Gallery {
     card.generation = generation;
     card.facts.textContent = `${pixels(generation.result ?? request)}\n${methodTitle(request.method)}`;
     card.element.dataset.shown = generation.id === this.shown;
+    this.#sift(card);
     if (card.status === status && card.text === text) return;
     Object.assign(card, { status, text });
     card.thumb.replaceChildren(generation.links.thumbnail
@@ -104,7 +149,7 @@ export class Gallery {
     const stop = () => this.#attempt(() => api.cancel(card.generation));
     const buttons = {
       stop: () => [iconButton("stop", `Stop: ${prompt}`, stop)],
-      succeeded: () => [this.#pickButton(card), this.#deleteButton(card)],
+      succeeded: () => [this.#startButton(card), this.#pickButton(card), this.#deleteButton(card)],
     }[kind] ?? (() => [this.#deleteButton(card)]);
     card.actions.replaceChildren(...buttons());
   }
@@ -114,6 +159,11 @@ export class Gallery {
     return iconButton("trash", `Delete: ${prompt}`, async () => {
       if (await confirmed(prompt)) this.#attempt(() => this.#delete(card));
     });
+  }
+
+  #startButton(card) {
+    const { prompt } = card.generation.request;
+    return iconButton("start", `Start from: ${prompt}`, () => this.onStart(card.generation));
   }
 
   #pickButton(card) {
@@ -160,6 +210,8 @@ export class Gallery {
     this.refresh();
   }
 }
+
+const wordsOf = (text) => text.toLowerCase().split(/\s+/).filter(Boolean);
 
 /** Ask before what cannot be undone. */
 function confirmed(prompt) {

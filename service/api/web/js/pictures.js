@@ -39,7 +39,8 @@ export class PictureField {
     this.#tell = { change, refuse };
     const { box, input, forget } = parts;
     input.accept = "image/png,image/jpeg,image/webp";
-    input.addEventListener("change", () => this.#start(input.files[0]));
+    parts.shown.addEventListener("error", () => { parts.shown.hidden = true; });  // it is gone by now
+    input.addEventListener("change", () => this.take(input.files[0]));
     forget.addEventListener("click", () => {
       this.show(null);
       change(null);
@@ -51,39 +52,40 @@ export class PictureField {
         box.classList.toggle("over", kind === "dragover");
       });
     }
-    box.addEventListener("drop", ({ dataTransfer }) => this.#start(dataTransfer.files[0]));
+    box.addEventListener("drop", ({ dataTransfer }) => this.take(dataTransfer.files[0]));
     this.show(null);
   }
 
-  /** Have the upload `id`, or none. */
+  /** Have the picture `id`, an upload's or a generation's, or none. */
   show(id, text = AGAIN) {
     const { input, state, shown, forget } = this.#parts;
     this.id = id;
     this.#latest = null;
     underWay.delete(this);
     state.textContent = id === null ? HINT : text;
-    shown.hidden = true;
+    shown.hidden = id === null;
+    if (id === null) shown.removeAttribute("src");
+    else shown.src = addressOf(id);
     forget.hidden = id === null;
     if (id === null) input.value = "";
   }
 
-  #start(file) {
-    if (file) underWay.set(this, this.#take(file));
+  /** Have `file`, as if it had been chosen. */
+  take(file) {
+    if (file) underWay.set(this, this.#upload(file));
   }
 
   /** Upload `file`; returns false where it was refused and no other took its place. */
-  async #take(file) {
-    const { input, state, shown } = this.#parts;
+  async #upload(file) {
+    const { input, state } = this.#parts;
     const { change, refuse } = this.#tell;
     refuse(null);
     this.#latest = file;
     state.textContent = "Uploading…";
     try {
-      const [upload, url] = await Promise.all([api.upload(file), asUrl(file)]);
+      const upload = await api.upload(file);
       if (this.#latest !== file) return true;  // another one was chosen meanwhile, or none
       this.show(upload.id, pixels(upload));
-      shown.src = url;
-      shown.hidden = false;
       announce("The picture is uploaded.");
       change(upload);
       return true;
@@ -98,12 +100,6 @@ export class PictureField {
   }
 }
 
-/** The page's policy lets pictures come from data URLs, and not from blobs. */
-function asUrl(file) {
-  return new Promise((resolve, reject) => {
-    const reader = new FileReader();
-    reader.addEventListener("load", () => resolve(reader.result));
-    reader.addEventListener("error", () => reject(reader.error));
-    reader.readAsDataURL(file);
-  });
-}
+/** Where a picture is: what was uploaded, or what a generation made. */
+export const addressOf = (id) => (id.startsWith("img_")
+  ? `/v1/uploads/${id}/image` : `/v1/generations/${encodeURIComponent(id)}/image`);

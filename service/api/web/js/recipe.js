@@ -39,10 +39,12 @@ function rows({ request, result, started_at: start, finished_at: end }) {
   if (request.controls.length)
     rows.push(["Guided by", request.controls.map(({ name, scale }) => `${name} ${scale}`).join(", ")]);
   if (request.image_prompt) rows.push(["Picture as prompt", `scale ${request.image_prompt.scale}`]);
-  if (request.image) {
+  if (request.scale) rows.push(["From", `a picture, ${request.scale} times larger`]);
+  else if (request.image) {
     const what = request.mask ? "part of a picture" : "a picture";
     rows.push(["From", `${what}, strength ${request.strength}`]);
   }
+  if (request.upscale) rows.push(["Upscaled", `${request.upscale.scale} times by ${request.upscale.model}`]);
   rows.push(
     ["Model", request.model],
     ["Size", pixels(result ?? request)],

@@ -18,12 +18,13 @@ export function sidesOf(model) {
 /**
  * Width and height with the area of a square, as far as the model's limits go.
  *
- * @param {object} model whose `min_size` and `max_size` bound both, in pixels
+ * @param {object} model whose `min_size` and `max_size` bound both, in pixels, and whose
+ *   `size_multiple` both are multiples of
  * @param {number} side of the square, in pixels
  * @param {{wide: number, tall: number}} shape
- * @param {number} multiple that both must be of
  */
-export function dimensions(model, side, shape, multiple) {
+export function dimensions(model, side, shape) {
+  const multiple = model.size_multiple;
   const stretch = Math.sqrt(shape.wide / shape.tall);
   const shrink = Math.min(1, model.max_size / (side * Math.max(stretch, 1 / stretch)));
   const fit = (length) =>
@@ -32,7 +33,8 @@ export function dimensions(model, side, shape, multiple) {
 }
 
 /** Width and height like a picture's, within the model's limits, in its shape as far as these let. */
-export function dimensionsLike(model, { width, height }, multiple) {
+export function dimensionsLike(model, { width, height }) {
+  const multiple = model.size_multiple;
   const shrunk = Math.min(1, model.max_size / Math.max(width, height));
   const factor = Math.max(shrunk, model.min_size / Math.min(width, height));
   const side = (pixels) => {

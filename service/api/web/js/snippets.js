@@ -7,7 +7,12 @@ export const CLIENTS = [
   { name: "OpenAI SDK", write: openAi },
 ];
 
-const given = (request) => Object.entries(request).filter(([, value]) => value !== null);
+/** What a request to an upscaler may say; the record says more. */
+const OF_UPSCALERS = new Set(["prompt", "model", "image", "scale", "num_inference_steps", "seed", "output_format",
+  "bit_depth", "quality", "tile_format", "tiles", "metadata"]);
+
+const given = (request) => Object.entries(request).filter(([name, value]) =>
+  value !== null && (!request.scale || OF_UPSCALERS.has(name)));
 const asJson = (request) => JSON.stringify(Object.fromEntries(given(request)), null, 2);
 const shellQuoted = (text) => `'${text.replaceAll("'", `'\\''`)}'`;
 

@@ -3,9 +3,9 @@
 import * as api from "./api.js";
 import { Comparison } from "./compare.js";
 import { distinctNames } from "./differences.js";
-import { announce, byId, icon, make } from "./elements.js";
+import { announce, byId } from "./elements.js";
 import { follow } from "./events.js";
-import { modelNamed } from "./models.js";
+import { button, offersFor } from "./offers.js";
 import { Progress } from "./progress.js";
 import { hideRecipe, showRecipe } from "./recipe.js";
 import { Viewer } from "./viewer.js";
@@ -15,13 +15,9 @@ const PLACE_MILLISECONDS = 3000;
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);
 
 export class Stage {
-  /**
-   * @param {() => void} onChange a generation reached its end
-   * @param {(request: object) => void} onReuse its settings are wanted in the form
-   */
-  constructor(onChange, onReuse) {
-    this.onChange = onChange;
-    this.onReuse = onReuse;
+  /** @param {object} tell hears of changes and wishes, as `offersFor` has it */
+  constructor(tell) {
+    this.tell = tell;
     this.viewer = new Viewer();
     this.comparison = new Comparison(this.viewer);
     this.progress = new Progress();
@@ -93,7 +89,7 @@ export class Stage {
   }
 
   #follow(generation) {
-    const stop = button("stop", "Stop", () => api.cancel(generation));
+    const stop = button("stop", "Stop", () => api.cancel(generation), this.tell.problem);
     byId("stage-actions").replaceChildren(stop);
     this.#watch(generation, (type, data) => this.#take(generation, type, data));
   }
@@ -113,7 +109,7 @@ export class Stage {
     return new Promise((resolve) => {
       this.#watch(generation, (type, data) => {
         if (FINAL.has(type)) {
-          this.onChange();
+          this.tell.changed();
           resolve(readPatiently(generation.id));
         } else this.#tell(generation, type, data);
       });
@@ -187,13 +183,13 @@ export class Stage {
 
   async #end({ id }, turn) {
     const generation = await readPatiently(id);
-    this.onChange();
+    this.tell.changed();
     if (turn === this.turn) await this.#finish(generation);
   }
 
   async #finish(generation) {
     const { status, error } = generation;
-    byId("stage-actions").replaceChildren(...this.#offers(generation));
+    byId("stage-actions").replaceChildren(...offersFor(generation, this.tell));
     showRecipe(generation);
     if (status === "failed") this.progress.ended(`Failed: ${error.detail}`, "failed");
     if (status === "cancelled") this.progress.ended("Stopped", "cancelled");
@@ -208,51 +204,9 @@ export class Stage {
     await this.opening;
     if (this.item) this.viewer.complete(this.item);
   }
-
-  #offers(generation) {
-    const offers = [button("reuse", "Use settings", () => this.onReuse(generation.request))];
-    if (generation.status !== "succeeded") return offers;
-    const download = make("a", { className: "link-button", href: generation.links.image });
-    download.download = "";
-    download.append(icon("download"), "Download");
-    return [...this.#comparisons(generation.request, generation.id), ...offers, download];
-  }
-
-  /** Same request, another method: the plain comparison first, for everything but itself. */
-  #comparisons(request, id) {
-    const methods = modelNamed(request.model)?.methods.filter((each) => each !== request.method);
-    if (!methods?.length) return [];
-    const other = methods.includes("direct") ? "direct" : methods[0];
-    const { method_options: ofThisMethod, ...common } = request;
-    const start = async () => {
-      const twin = await twinOf({ ...common, method: other });
-      this.onChange();
-      location.hash = `#/compare/${id}/${twin.id}`;
-    };
-    return [button("compare", `Compare with ${methodTitle(other)}`, start)];
-  }
 }
 
 /** What a viewer opens: the tiles, or the whole picture where there are none. */
 const shownBy = ({ links }) => links.tiles ?? links.image;
 
 const readPatiently = (id) => api.patiently(() => api.read(id));
-
-function button(drawing, text, action) {
-  const made = make("button", { type: "button", className: "quiet" }, icon(drawing), text);
-  made.addEventListener("click", async () => {
-    made.disabled = true;
-    await Promise.resolve(action()).catch((problem) => announce(problem.message));
-    made.disabled = false;
-  });
-  return made;
-}
-
-/** The generation of `request` that was made before, or else a new one. */
-async function twinOf(request) {
-  const { generations } = await api.list(100);
-  const same = (other) => Object.keys(request).every(
-    (name) => JSON.stringify(other[name]) === JSON.stringify(request[name]));
-  return generations.find((each) => same(each.request) && !each.error && each.status !== "cancelled")
-    ?? api.create(request);
-}

@@ -1,7 +1,8 @@
 // The picture that a request starts from, and the mask that says which part of it is drawn anew.
 
 import { byId } from "./elements.js";
-import { PictureField } from "./pictures.js";
+import { paintMask } from "./painter.js";
+import { addressOf, PictureField } from "./pictures.js";
 
 let image;
 let mask;
@@ -17,6 +18,11 @@ export function startPictures(change, refuse) {
     follow();
     change(upload);
   }, refuse);
+  byId("mask-paint").addEventListener("click", async () => {
+    const painted = await paintMask(addressOf(image.id)).catch(() => refuse(
+      new Error("The picture cannot be shown any more; choose it again.")));
+    if (painted) mask.take(painted);
+  });
 }
 
 /** The fields of a request that name pictures; none where it begins from noise. */

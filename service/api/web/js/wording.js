@@ -55,9 +55,12 @@ export const optionTitle = (name) => OPTIONS[name] ?? capital(name.replaceAll("_
 /** A method's name; one this page does not know keeps its own. */
 export const methodTitle = (name) => METHODS[name] ?? name;
 
-/** A diffusers scheduler without the words they all share. */
-export const schedulerTitle = (name) =>
-  name.replace(/(Discrete)?Scheduler$/, "").replace(/([a-z])([A-Z])/g, "$1 $2");
+/** A diffusers scheduler without the words they all share, and with its variants. */
+export function schedulerTitle(name) {
+  const [plain, ...variants] = name.split("+");
+  const words = plain.replace(/(Discrete)?Scheduler$/, "").replace(/([a-z])([A-Z])/g, "$1 $2");
+  return [words, ...variants.map((each) => (each === "sde" ? "SDE" : capital(each)))].join(" ");
+}
 
 export const pixels = ({ width, height }) => `${width} × ${height}`;
 

@@ -1,0 +1,45 @@
+// Read the recipe in a PNG: chosen at the prompt, or dropped anywhere but on a field for pictures.
+
+import * as api from "./api.js";
+import { announce, byId } from "./elements.js";
+
+const field = byId("recipe-file");
+const NOTHING = { image: null, mask: null, loras: [], controls: [], image_prompt: null };
+
+/**
+ * Read what is chosen or dropped from now on.
+ *
+ * @param {(request: object) => string[]} use takes a recipe; returns what it has no place for
+ * @param {(problem: Error | null) => void} complain hears of what is none
+ */
+export function startReading(use, complain) {
+  const read = async (file) => {
+    if (!file) return;
+    complain(null);
+    try {
+      const { request } = await api.readRecipe(file);
+      const left = use({ ...NOTHING, ...request });
+      const but = left.length ? ` Not offered here, so left out: ${left.join(", ")}.` : "";
+      byId("waiting").textContent = `The recipe of ${file.name} is in the form.${but}`;
+    } catch (problem) {
+      problem.errors = (problem.errors ?? []).map((error) => ({ ...error, control: field }));
+      complain(problem);
+      announce(problem.message);
+    }
+  };
+  field.addEventListener("change", async () => {
+    await read(field.files[0]);
+    field.value = "";
+  });
+  for (const kind of ["dragover", "dragleave", "drop"]) {
+    addEventListener(kind, (event) => {
+      const { target, dataTransfer } = event;
+      const carriesFiles = dataTransfer?.types.includes("Files");
+      const mine = carriesFiles && !target.closest?.(".drop, dialog");
+      document.body.classList.toggle("dropping", Boolean(mine) && kind === "dragover");
+      if (!mine) return;
+      event.preventDefault();
+      if (kind === "drop") read(dataTransfer.files[0]);
+    });
+  }
+}
