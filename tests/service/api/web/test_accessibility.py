@@ -53,7 +53,7 @@ def test_everything_can_be_done_by_keyboard(screen: Screen, stack: Stack) -> Non
     keyboard = screen.page.keyboard
     keyboard.press("Tab")
     expect(screen.page.get_by_role("link", name="Skip to the picture")).to_be_focused()
-    for _ in range(2):
+    for _ in range(3):  # past the interface and the recipe
         keyboard.press("Tab")
     expect(screen.page.get_by_label("Prompt", exact=True)).to_be_focused()
     keyboard.type("a fox")
@@ -71,7 +71,7 @@ def test_everything_can_be_done_by_keyboard(screen: Screen, stack: Stack) -> Non
     expect(screen.page.get_by_role("heading", name="a fox")).to_be_focused()
     Painter(stack.worker, generation_id).finish()
     screen.wait(lambda: screen.colour(0.25, 0.25) is not None, "the picture")
-    for _ in range(3):  # past the buttons beside the heading
+    for _ in range(4):  # past the buttons beside the heading
         keyboard.press("Tab")
     keyboard.press("Tab")
     expect(screen.page.locator(".openseadragon-canvas")).to_be_focused()
