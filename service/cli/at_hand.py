@@ -6,12 +6,19 @@ import ssl
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Annotated
 
+import typer
 from rich.console import Console
 
 from service.cli.connection import Connection, local_service
 from service.cli.embedded import Embedded, embedded_service
 from service.cli.problems import plain_errors, read_settings
+
+DataOption = Annotated[
+    Path, typer.Option("--data", help="Folder of the embedded service: results, queue, logs.")
+]
+DEFAULT_DATA = Path("data")
 
 
 def running_service(server: str | None, verify: ssl.SSLContext | bool) -> Connection | None:

@@ -67,8 +67,13 @@ class Embedded:
                     )
             with contextlib.suppress(httpx.TransportError, Unavailable):
                 ready = httpx.get(f"{self.url}/readyz", timeout=2.0).is_success
-                if ready and any(worker.state != "starting" for worker in self._workers()):
+                workers = self._workers()
+                if ready and any(worker.state != "starting" for worker in workers):
                     return
+                if trouble := next((each.trouble for each in workers if each.trouble), ""):
+                    raise StartError(
+                        f"no worker becomes ready: {trouble}; see {self.data / 'logs'}"
+                    )
             time.sleep(_POLL_SECONDS)
         raise StartError(f"the service was not ready after {START_DEADLINE_SECONDS:.0f} s")
 

@@ -1,8 +1,7 @@
-"""`hidiffusion generate`: from a prompt to a picture file, with a progress bar on the way."""
+"""From the fields of a request to picture files, with a progress bar on the way."""
 
 import json
 import mimetypes
-from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -23,54 +22,83 @@ from service.cli.connection import Connection
 from service.client import Client, Event, Generation, StepEvent, TileEvent
 from service.domain.artifacts import EXTENSIONS
 
+#: Where pictures go when nobody says where.
+FOLDER = Path("outputs")
 
-def generate_picture(
+
+def make_pictures(
     connection: Connection,
     fields: dict[str, Any],
-    pictures: Mapping[str, Path],
     *,
+    count: int = 1,
     output: Path | None,
-    folder: Path,
     console: Console,
-) -> Path:
-    """Submit, follow, download and report one generation.
+) -> list[Path]:
+    """Submit, follow, download and report one generation, or several that differ in their seeds.
 
     Args:
         connection: to a running service.
-        fields: body of `POST /v1/generations`.
-        pictures: files to upload first, for the fields that are to name them.
-        output: file to write; None names one after the generation in `folder`.
+        fields: body of `POST /v1/generations`; a path in it stands for a file to upload first.
+        count: how many pictures.
+        output: file to write, numbered where there are several; None names them after the
+            generations, in `FOLDER`.
+        console: where to tell of it.
 
     Returns:
-        The file that was written.
+        The files that were written.
 
     Raises:
-        ClientError: the service refused the request, or the generation did not succeed.
+        ClientError: the service refused the request, or a generation did not succeed.
         OSError: a file cannot be read or written.
     """
     with connection.client() as client:
-        uploads = {name: _upload(client, path, console) for name, path in pictures.items()}
-        generation_id = client.create(fields | uploads).id
+        request = _uploaded(client, fields, console)
+        if count == 1:
+            asked: tuple[Generation, ...] = (client.create(request),)
+        else:
+            asked = client.create_batch(request, count)
+        targets = []
         try:
-            generation = _follow(client, generation_id, console)
+            for number, each in enumerate(asked, 1):
+                generation = follow(client, each.id, console)
+                target = _target(generation, output, number if count > 1 else None)
+                client.download(each.id, target)
+                report(console, connection, generation, target)
+                targets.append(target)
         except KeyboardInterrupt:
-            client.cancel(generation_id)
+            for each in asked[len(targets) :]:
+                client.cancel(each.id)
             raise
-        extension = EXTENSIONS[generation.request.output_format]
-        target = output or folder / f"{generation_id}.{extension}"
-        client.download(generation_id, target)
-    _report(console, connection, generation, target)
-    return target
+    return targets
 
 
-def _upload(client: Client, path: Path, console: Console) -> str:
-    """Send a picture; returns the id that stands for it in requests."""
-    media_type = mimetypes.guess_type(path.name)[0] or "application/octet-stream"
-    with console.status(f"sending {escape(str(path))}"):
-        return client.upload(path.read_bytes(), media_type=media_type).id
+def default_target(generation: Generation) -> Path:
+    """Where a picture goes when nobody says where."""
+    extension = EXTENSIONS[generation.request.output_format]
+    return FOLDER / f"{generation.id}.{extension}"
 
 
-def _follow(client: Client, generation_id: str, console: Console) -> Generation:
+def _target(generation: Generation, output: Path | None, number: int | None) -> Path:
+    if output is None:
+        return default_target(generation)
+    return output if number is None else output.with_stem(f"{output.stem}-{number}")
+
+
+def _uploaded(client: Client, fields: Any, console: Console) -> Any:
+    """The same with the id of an upload in the place of each file."""
+    if isinstance(fields, Path):
+        media_type = mimetypes.guess_type(fields.name)[0] or "application/octet-stream"
+        with console.status(f"sending {escape(str(fields))}"):
+            return client.upload(fields.read_bytes(), media_type=media_type).id
+    if isinstance(fields, dict):
+        return {name: _uploaded(client, value, console) for name, value in fields.items()}
+    if isinstance(fields, list):
+        return [_uploaded(client, each, console) for each in fields]
+    return fields
+
+
+def follow(client: Client, generation_id: str, console: Console) -> Generation:
+    """Show how far a generation is; returns its record once it has succeeded."""
     columns = (
         SpinnerColumn(),
         TextColumn("{task.description}"),
@@ -105,11 +133,12 @@ class _View:
                 self._progress.update(self._denoising, description="preparing")
 
 
-def _report(console: Console, connection: Connection, generation: Generation, target: Path) -> None:
+def report(console: Console, connection: Connection, generation: Generation, target: Path) -> None:
+    """Tell where a picture is, how to look at it, and how it was made."""
     recipe = json.dumps(generation.request.model_dump(mode="json"))
     console.print(f"[bold]picture[/bold]  {escape(str(target.resolve()))}", soft_wrap=True)
-    console.print("[bold]recipe[/bold]   " + escape(recipe), soft_wrap=True)
-    address = f"{connection.url}/v1/generations/{generation.id}/image"
+    look = f"{connection.url}/#/{generation.id}"
     if not connection.lasting:
-        address = "none: its service ran for this picture; `hidiffusion up` keeps one running"
-    console.print(f"[bold]address[/bold]  {address}", soft_wrap=True)
+        look = f"{target.resolve().as_uri()}, or --open; `hidiffusion up` shows pictures on a page"
+    console.print(f"[bold]look[/bold]     {escape(look)}", soft_wrap=True)
+    console.print("[bold]recipe[/bold]   " + escape(recipe), soft_wrap=True)

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 import typer
 from rich.console import Console
 
-from service.cli.at_hand import service_at_hand, stop_on_terminate
+from service.cli.at_hand import DEFAULT_DATA, DataOption, service_at_hand, stop_on_terminate
 from service.cli.connection import (
     AuthorityOption,
     CertificateOption,
@@ -15,7 +15,7 @@ from service.cli.connection import (
     ServerOption,
     trust,
 )
-from service.cli.generate import generate_picture
+from service.cli.making import make_pictures
 from service.cli.problems import plain_errors
 
 
@@ -37,9 +37,7 @@ def upscale(
     ca_certificate: AuthorityOption = None,
     client_certificate: CertificateOption = None,
     client_key: KeyOption = None,
-    data: Annotated[
-        Path, typer.Option(help="Folder of the embedded service: results, queue, logs.")
-    ] = Path("data"),
+    data: DataOption = DEFAULT_DATA,
 ) -> None:
     """Enlarge one picture with a running service, or with an embedded one started for it."""
     console = Console()
@@ -56,14 +54,7 @@ def upscale(
                 "output_format": output_format,
             }
             given: dict[str, Any] = {k: v for k, v in fields.items() if v is not None}
-            generate_picture(
-                connection,
-                given,
-                {"image": file},
-                output=output,
-                folder=Path("outputs"),
-                console=console,
-            )
+            make_pictures(connection, given | {"image": file}, output=output, console=console)
 
 
 def _first_upscaler(connection: Connection) -> str:

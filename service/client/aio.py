@@ -98,6 +98,10 @@ class AsyncClient:
         """Store a picture that requests can start from, by its id."""
         return await self._complete(operations.upload(data, media_type, self._retry))
 
+    async def read_recipe(self, data: bytes) -> dict[str, Any]:
+        """As `Client.read_recipe`."""
+        return await self._complete(operations.read_recipe(data, self._retry))
+
     def events(
         self, generation_id: str, *, after: str | None = None, timeout: float | None = None
     ) -> AsyncIterator[Event]:

@@ -1,5 +1,6 @@
 """Plans of the calls with one answer each."""
 
+import json
 import uuid
 from collections.abc import Mapping
 from typing import Any
@@ -99,6 +100,14 @@ def upload(data: bytes, media_type: str, retry: RetryPolicy) -> Plan[Upload]:
     call = Call("POST", "/v1/uploads", headers={"Content-Type": media_type}, content=data)
     reply = yield from ask(call, retry)
     return Upload.model_validate_json(reply.content)
+
+
+def read_recipe(data: bytes, retry: RetryPolicy) -> Plan[dict[str, Any]]:
+    """The fields of a request for the same picture as a PNG says."""
+    call = Call("POST", "/v1/recipes", headers={"Content-Type": "image/png"}, content=data)
+    reply = yield from ask(call, retry)
+    fields: dict[str, Any] = json.loads(reply.content)["request"]
+    return fields
 
 
 def result_of(generation: Generation) -> Result:

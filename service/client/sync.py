@@ -113,6 +113,10 @@ class Client:
         """Store a picture that requests can start from, by its id."""
         return self._complete(operations.upload(data, media_type, self._retry))
 
+    def read_recipe(self, data: bytes) -> dict[str, Any]:
+        """The fields of a request for the same picture, as a PNG of ours or of A1111 has them."""
+        return self._complete(operations.read_recipe(data, self._retry))
+
     def events(
         self, generation_id: str, *, after: str | None = None, timeout: float | None = None
     ) -> Iterator[Event]:

@@ -164,12 +164,17 @@ def test_a_missing_picture_is_named_before_anything_is_asked(tmp_path: Path) -> 
     assert "--image" in re.sub(r"\x1b\[[\d;]*m", "", result.output)
 
 
-def test_every_command_and_every_option_of_generate_is_in_the_documentation() -> None:
+def _options(command: Any) -> set[str]:
+    """Every option of a command, and of those below it."""
+    below = [_options(each) for each in getattr(command, "commands", {}).values()]
+    own = {name for each in command.params for name in (*each.opts, *each.secondary_opts)}
+    return {name for name in own.union(*below) if name.startswith("-")}
+
+
+def test_every_command_and_every_option_is_in_the_documentation() -> None:
     text = DOCUMENTATION.read_text(encoding="utf-8")
     group: Any = typer.main.get_command(app)
-    options = group.commands["generate"].params
-    names = {name for each in options for name in (*each.opts, *each.secondary_opts)}
-    documented = set(re.findall(r"`(-[\w-]+|\w+)`", text))
+    documented = set(re.findall(r"(?<![\w-])(--?[a-z][\w-]*|-V)", text))
 
-    assert set(group.commands) <= documented
-    assert {name for name in names if name.startswith("-")} - {"--help"} <= documented
+    assert set(group.commands) <= set(re.findall(r"`(\w+)`", text))
+    assert _options(group) - {"--help"} <= documented
