@@ -15,7 +15,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
 
 from hidiffusion.clock import Announcement, Clock, Position, Run, as_number, locate
 from hidiffusion.errors import (
@@ -25,7 +24,6 @@ from hidiffusion.errors import (
     UnannouncedRunWarning,
     UnknownTimestepError,
     UnplannedCallError,
-    UnsupportedModelError,
 )
 from hidiffusion.unet.config import ResolvedConfig
 from hidiffusion.unet.schedule import DIRECT, Level, Size, Stage, enlargement, level_sizes, stage
@@ -280,39 +278,3 @@ class CallState:
             return WindowGrid(self.resolved.window_grid, self.resolved.window_grid)
         native = max(1, self.resolved.native_size >> level)
         return WindowGrid(-(-size.height // native), -(-size.width // native))
-
-
-class PlanCall:
-    """Forward pre-hook of the U-Net: plan the call.
-
-    A compiled U-Net runs the hooks of its root outside the graph; the disabling keeps them there,
-    so the graph reads the plan as data.
-    """
-
-    def __init__(self, state: CallState) -> None:
-        self.state = state
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        if torch.is_grad_enabled() and getattr(module, "is_gradient_checkpointing", False):
-            raise UnsupportedModelError(
-                "gradient checkpointing runs the U-Net's blocks again outside its call, where "
-                "nothing tells the step; call disable_gradient_checkpointing() on the U-Net, or "
-                "remove_hidiffusion for training"
-            )
-        sample = args[0] if args else kwargs["sample"]
-        timestep = args[1] if len(args) > 1 else kwargs["timestep"]
-        controlled = kwargs.get("mid_block_additional_residual") is not None
-        self.state.start(sample, timestep, controlled=controlled)
-
-
-class ForgetCall:
-    """Forward hook of the U-Net, also after an exception: forget the plan."""
-
-    def __init__(self, state: CallState) -> None:
-        self.state = state
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        del module, args, output
-        self.state.finish()

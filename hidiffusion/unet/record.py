@@ -13,11 +13,11 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from hidiffusion import upstream
-from hidiffusion.errors import UnannouncedRunWarning
+from hidiffusion.errors import UnannouncedRunWarning, UnsupportedModelError
 from hidiffusion.unet.config import HiDiffusionConfig, ResolvedConfig
 from hidiffusion.unet.controlnet import FitResiduals
 from hidiffusion.unet.families import resolve
-from hidiffusion.unet.plan import CallState, ForgetCall, PlanCall, WindowedBlock
+from hidiffusion.unet.plan import CallState, WindowedBlock
 from hidiffusion.unet.raunet import Pool, SparseDownsample, Unpool, UpsampleTo
 from hidiffusion.unet.sites import Sites, dissect, structure
 from hidiffusion.unet.windows import WindowedAttention
@@ -50,6 +50,42 @@ class Settings:
     raunet: bool = True
     window_attention: bool = True
     config: HiDiffusionConfig = field(default_factory=HiDiffusionConfig)
+
+
+class PlanCall:
+    """Forward pre-hook of the U-Net: plan the call.
+
+    A compiled U-Net runs the hooks of its root outside the graph; the disabling keeps them there,
+    so the graph reads the plan as data.
+    """
+
+    def __init__(self, state: CallState) -> None:
+        self.state = state
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        if torch.is_grad_enabled() and getattr(module, "is_gradient_checkpointing", False):
+            raise UnsupportedModelError(
+                "gradient checkpointing runs the U-Net's blocks again outside its call, where "
+                "nothing tells the step; call disable_gradient_checkpointing() on the U-Net, or "
+                "remove_hidiffusion for training"
+            )
+        sample = args[0] if args else kwargs["sample"]
+        timestep = args[1] if len(args) > 1 else kwargs["timestep"]
+        controlled = kwargs.get("mid_block_additional_residual") is not None
+        self.state.start(sample, timestep, controlled=controlled)
+
+
+class ForgetCall:
+    """Forward hook of the U-Net, also after an exception: forget the plan."""
+
+    def __init__(self, state: CallState) -> None:
+        self.state = state
+
+    @torch.compiler.disable  # type: ignore[untyped-decorator]
+    def __call__(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
+        del module, args, output
+        self.state.finish()
 
 
 @dataclass
