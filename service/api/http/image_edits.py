@@ -110,6 +110,8 @@ def _fields(form: FormData) -> ImageEditRequest:
             continue
         if isinstance(value, UploadFile):
             raise _refusal(name, "a file", f"files are taken as {', '.join(_FILES)}")
+        if not value and name != "prompt":
+            continue  # forms on pages send what was left empty
         if part := _PART.fullmatch(name):
             _put(nested, part, value)
         else:

@@ -207,3 +207,11 @@ def test_what_is_no_form_and_what_is_too_long(stack: Stack) -> None:
     too_long = stack.http.post("/v1/images/edits", files=files)
     assert (too_long.status_code, too_long.json()["error"]["code"]) == (413, "body_too_large")
     assert stack.count() == 0
+
+
+def test_fields_left_empty_count_as_left_out(stack: Stack) -> None:
+    files = {"image": ("a.png", picture(), "image/png")}
+    empty = {"prompt": "a fox", "n": "", "size": "", "model": "", "stream": ""}
+    stack.http.post("/v1/images/edits", files=files, data=empty)
+    (made,) = stack.records.list(status=None, cursor=None, limit=9).generations
+    assert (made.request.prompt, made.request.model) == ("a fox", "emoji")

@@ -265,5 +265,8 @@ def test_somebody_else_cancels(stack: Stack, client: openai.OpenAI) -> None:
     assert stack.count() == 1
 
 
-def test_the_models_are_listed(client: openai.OpenAI) -> None:
+def test_the_models_are_listed_and_found(client: openai.OpenAI) -> None:
     assert [(model.id, model.object) for model in client.models.list()] == [("emoji", "model")]
+    assert client.models.retrieve("emoji").id == "emoji"
+    with pytest.raises(openai.NotFoundError):
+        client.models.retrieve("none")
