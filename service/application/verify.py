@@ -53,17 +53,19 @@ class VerifyResults:
 
     def _lacks(self, generation: Generation) -> bool:
         manifest = generation.result
-        if manifest is None:
-            return False
-        prefix = ArtifactKeys(manifest.generation_id, manifest.attempt).prefix
-        stored = self._store.sizes(prefix)
-        exact = {ref.key: ref.bytes for ref in (manifest.image, manifest.thumbnail)}
-        if exact.items() <= stored.items() and stored.keys() >= set(_tiles(manifest)):
+        if manifest is None or is_whole(manifest, self._store):
             return False
         try:  # it may have been deleted in the meantime
             return self._records.get(generation.id).result == manifest
         except GenerationNotFound:
             return False
+
+
+def is_whole(manifest: Manifest, store: ObjectStore) -> bool:
+    """Whether the store has the picture, the thumbnail and every tile of a result."""
+    stored = store.sizes(ArtifactKeys(manifest.generation_id, manifest.attempt).prefix)
+    exact = {ref.key: ref.bytes for ref in (manifest.image, manifest.thumbnail)}
+    return exact.items() <= stored.items() and stored.keys() >= set(_tiles(manifest))
 
 
 def _tiles(manifest: Manifest) -> Iterator[str]:

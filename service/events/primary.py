@@ -95,7 +95,9 @@ class PrimaryPool(redis.ConnectionPool):
     def of(cls, url: str, **options: Any) -> "PrimaryPool":
         """A pool for a `redis://`, `rediss://` or `unix://` URL, with redis-py's options."""
         kind = {"rediss": _Tls, "unix": _Unix}.get(url.partition(":")[0], _Tcp)
-        return cls.from_url(url, connection_class=kind, **options)
+        pool = cls.from_url(url, **options)
+        pool.connection_class = kind  # of what is connected from now on
+        return pool
 
     def release(self, connection: Any) -> None:
         """Take a connection back; one that met a replica takes all others with it."""
@@ -114,7 +116,9 @@ class AsyncPrimaryPool(redis.asyncio.BlockingConnectionPool):
     def of(cls, url: str, **options: Any) -> "AsyncPrimaryPool":
         """A pool for a `redis://`, `rediss://` or `unix://` URL, with redis-py's options."""
         kind = {"rediss": _AsyncTls, "unix": _AsyncUnix}.get(url.partition(":")[0], _AsyncTcp)
-        return cls.from_url(url, connection_class=kind, **options)
+        pool = cls.from_url(url, **options)
+        pool.connection_class = kind  # `from_url` has its own for every scheme but redis://
+        return pool
 
     async def release(self, connection: Any) -> None:
         """Take a connection back; one that met a replica takes all others with it."""

@@ -17,6 +17,7 @@ from hidiffusion_api.v1 import (
     generation_service_pb2,
     generation_service_pb2_grpc,
 )
+from service import bootstrap
 from service.cli.embedded import Embedded
 from service.events.connection import connect
 from service.records.records import RedisRecords
@@ -116,6 +117,7 @@ def test_a_prompt_becomes_a_tiled_picture(
     assert "a red guitar" in image.text["parameters"]  # type: ignore[attr-defined]
     record = http.get(f"/v1/generations/{generation['id']}").json()
     assert record["result"]["recipe"]["request"]["seed"] == 7
+    assert bootstrap.verify(service.settings) == []
 
 
 @pytest.mark.slow

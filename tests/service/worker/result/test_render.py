@@ -13,6 +13,7 @@ from diffusers.image_processor import VaeImageProcessor
 from PIL import Image
 
 from service.application.ports import ObjectInfo, ObjectStore
+from service.application.verify import is_whole
 from service.domain.artifacts import ArtifactKeys
 from service.domain.errors import StoreError
 from service.domain.events import Event
@@ -65,7 +66,7 @@ def _render(
     events = [] if told is None else told
     attempt, stopwatch = Attempt(generation, events.append, cancelled), Stopwatch()
     drawn = _latents(request.height, request.width) if latents is None else latents
-    return render(
+    manifest = render(
         lambda missing: decoded(
             vae or tiny_models.vae(), drawn, attempt, missing=missing, stopwatch=stopwatch
         ),
@@ -76,6 +77,8 @@ def _render(
         stopwatch=stopwatch,
         earlier=earlier,
     )
+    assert is_whole(manifest, store)  # type: ignore[arg-type]
+    return manifest
 
 
 def _latents(height: int, width: int) -> torch.Tensor:
