@@ -40,10 +40,10 @@ long: $(VENV)/.dev  ## Run the tests that take minutes and are rarely red
 # On U-Nets: what acts on diffusion transformers asks for a newer diffusers by itself.
 OLDEST := .cache/oldest
 OLD_TESTS := $(addprefix tests/hidiffusion/,unet test_oldest.py test_features.py test_controlnet.py \
-  test_pipelines.py test_pipelines_adapters.py methods/test_registry.py methods/test_guided.py \
-  methods/test_upsample_guidance.py)
+  test_pipelines.py methods/test_registry.py methods/test_guided.py)
 
 .PHONY: test-oldest
+test-oldest: export OMP_WAIT_POLICY = PASSIVE
 test-oldest: $(OLDEST)/.made  ## Try the library with the oldest versions that it allows
 	PYTHONPATH=. $(OLDEST)/bin/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider \
 	  --confcutdir=tests/hidiffusion -m "not slow and not numerics" $(OLD_TESTS)
