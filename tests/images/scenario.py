@@ -16,7 +16,7 @@ from tests.images.compose import Compose
 from tests.images.container import Container
 
 #: A picture of the bundled model on two slow cores.
-PICTURE_SECONDS = 300.0
+PICTURE_SECONDS = 900.0
 
 #: Processor time that one health check may take; ten times that is a fault, not a slow machine.
 CHECK_SECONDS = 0.1
