@@ -98,6 +98,16 @@ def _until(reached: Callable[[], bool], process: subprocess.Popen[bytes]) -> Non
         time.sleep(0.2)
 
 
+def _ready(url: str) -> Callable[[], bool]:
+    def reached() -> bool:
+        try:
+            return httpx.get(f"{url}/readyz").is_success
+        except httpx.TransportError:
+            return False
+
+    return reached
+
+
 def test_nothing_but_the_client(tmp_path: Path) -> None:
     plain = Environment(tmp_path, "")
     asked = "from service.client import Client; Client('http://127.0.0.1:1').models()"
@@ -125,14 +135,8 @@ def test_the_front_ends(tmp_path: Path, redis_url: str) -> None:
         "API__GRPC_PORT": "0",
     }
 
-    def ready() -> bool:
-        try:
-            return httpx.get(f"http://127.0.0.1:{port}/readyz").is_success
-        except httpx.TransportError:
-            return False
-
     with front.running("api", **settings) as process:
-        _until(ready, process)
+        _until(_ready(f"http://127.0.0.1:{port}"), process)
         page = httpx.get(f"http://127.0.0.1:{port}/")
         assert page.is_success
     told = front.hidiffusion("worker", **settings).stdout
@@ -170,14 +174,8 @@ def test_everything(tmp_path: Path) -> None:
     service = f"http://127.0.0.1:{port}"
     settings = {"API__HTTP_PORT": str(port), "API__GRPC_PORT": "0"}
 
-    def warm() -> bool:
-        try:
-            return bool(httpx.get(f"{service}/v1/workers").json()["workers"])
-        except httpx.TransportError:
-            return False
-
     with everything.running("up", "--data", str(tmp_path / "data"), **settings) as process:
-        _until(warm, process)
+        _until(_ready(service), process)
         asked = ("a red guitar", "--size", "256", "--output", str(file))
         made = everything.hidiffusion("generate", *asked, SERVER=service)
         assert made.returncode == 0, made.stdout
