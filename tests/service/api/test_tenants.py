@@ -45,6 +45,7 @@ PARAMETERS = {
     "rotation": "0",
     "quality": "default",
     "upload_id": "img_0",
+    "model": "tiny",
 }
 READING = {"get", "head"}
 PICTURE = base64.b64decode(EXAMPLE_PICTURE.partition(",")[2])

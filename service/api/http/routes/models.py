@@ -20,11 +20,11 @@ def list_models(use_cases: UseCasesDep) -> ModelList:
 
 @router.get("/{model}", responses=problem_responses(404, 503))
 def get_model(
-    model: Annotated[str, Path(max_length=200, description="A name or alias.")],
+    model: Annotated[str, Path(description="A name or alias.")],
     use_cases: UseCasesDep,
 ) -> OpenAiModel:
     """Say that there is such a model, as OpenAI's clients ask."""
     found = use_cases.query.model(model)
     if found is None:
-        raise HTTPException(404, f"no model is called {model!r}; GET /v1/models lists them")
+        raise HTTPException(404, f"no model is called {model[:200]!r}; GET /v1/models lists them")
     return OpenAiModel(id=found.name)
