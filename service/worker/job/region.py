@@ -2,8 +2,10 @@
 
 from collections.abc import Callable, Container
 from dataclasses import dataclass
+from typing import Any
 
 import torch
+from numpy.typing import NDArray
 
 
 @dataclass(frozen=True)
@@ -19,6 +21,18 @@ class Region:
     top: int
     left: int
     pixels: torch.Tensor
+
+    def integers(self, dtype: torch.dtype) -> NDArray[Any]:
+        """The pixels as `[h, w, 3]` of an unsigned type, rounded as diffusers rounds."""
+        largest = torch.iinfo(dtype).max
+        values = ((self.pixels[0] / 2 + 0.5).clamp(0, 1) * largest).round().to(dtype)
+        return values.permute(1, 2, 0).contiguous().cpu().numpy()
+
+    def put_into(self, picture: NDArray[Any], dtype: torch.dtype) -> None:
+        """Write its integers to its place in a `[height, width, 3]` picture of that type."""
+        height, width = self.pixels.shape[2:]
+        rows = slice(self.top, self.top + height)
+        picture[rows, self.left : self.left + width] = self.integers(dtype)
 
 
 #: Given the side in pixels of the regions that an engine will make, row by row from the upper left,

@@ -167,19 +167,9 @@ def _put_region(
     writer: PyramidWriter | HeldBack, deep: NDArray[np.uint16] | None, region: Region
 ) -> None:
     """Hand a region to the writer, and put it into `deep` if given."""
-    writer.add(region.left, region.top, _to_integers(region.pixels, torch.uint8))
+    writer.add(region.left, region.top, region.integers(torch.uint8))
     if deep is not None:
-        height, width = region.pixels.shape[2:]
-        rows = slice(region.top, region.top + height)
-        values = _to_integers(region.pixels, torch.uint16)
-        deep[rows, region.left : region.left + width] = values
-
-
-def _to_integers(pixels: torch.Tensor, dtype: torch.dtype) -> NDArray[Any]:
-    """`[1, 3, h, w]` on [-1, 1] to `[h, w, 3]`, rounded as diffusers rounds."""
-    largest = torch.iinfo(dtype).max
-    values = ((pixels[0] / 2 + 0.5).clamp(0, 1) * largest).round().to(dtype)
-    return values.permute(1, 2, 0).contiguous().cpu().numpy()
+        region.put_into(deep, torch.uint16)
 
 
 def _store_image(

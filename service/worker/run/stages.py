@@ -118,13 +118,9 @@ def _after(on_step: OnStep, done: int) -> OnStep:
 
 
 def _drawn(job: Job, drawer: Engine) -> PIL.Image.Image:
-    """The whole picture of the first stage, rounded as diffusers rounds."""
+    """The whole picture of the first stage."""
     pixels = np.empty((job.request.height, job.request.width, 3), np.uint8)
     with closing(drawer.regions(job)) as regions:
         for region in regions:
-            values = ((region.pixels[0] / 2 + 0.5).clamp(0, 1) * 255).round().to(torch.uint8)
-            height, width = values.shape[1:]
-            rows = slice(region.top, region.top + height)
-            part = values.permute(1, 2, 0).cpu().numpy()
-            pixels[rows, region.left : region.left + width] = part
+            region.put_into(pixels, torch.uint8)
     return PIL.Image.fromarray(pixels)
