@@ -32,11 +32,12 @@ export class PictureField {
   /**
    * Bring elements together: `box` takes what is dropped, `input` what is chosen, `state` says in
    * words and `shown` in a picture what is there, `forget` takes it away. Tell `change` of what was
-   * chosen (the upload, or null), and `refuse` of what was refused; null clears.
+   * chosen (the upload, or null), `refuse` of what was refused (null clears), and `leave` as soon as
+   * another picture begins to take the place of this one.
    */
-  constructor(parts, change, refuse) {
+  constructor(parts, change, refuse, leave = () => {}) {
     this.#parts = parts;
-    this.#tell = { change, refuse };
+    this.#tell = { change, refuse, leave };
     const { box, input, forget } = parts;
     input.accept = "image/png,image/jpeg,image/webp";
     parts.shown.addEventListener("error", () => { parts.shown.hidden = true; });  // it is gone by now
@@ -72,7 +73,9 @@ export class PictureField {
 
   /** Have `file`, as if it had been chosen. */
   take(file) {
-    if (file) underWay.set(this, this.#upload(file));
+    if (!file) return;
+    this.#tell.leave();
+    underWay.set(this, this.#upload(file));
   }
 
   /** Upload `file`; returns false where it was refused and no other took its place. */

@@ -14,10 +14,13 @@ export function startPictures(change, refuse) {
     byId("request").dispatchEvent(new Event("input"));
   }, refuse);
   image = fieldOf("image", (upload) => {
-    mask.show(null);  // it was drawn for another picture
+    if (upload === null) mask.show(null);
     follow();
     change(upload);
-  }, refuse);
+  }, refuse, () => {
+    mask.show(null);  // it was drawn for another picture
+    follow();
+  });
   byId("mask-paint").addEventListener("click", async () => {
     const painted = await paintMask(addressOf(image.id)).catch(() => refuse(
       new Error("The picture cannot be shown any more; choose it again.")));
@@ -38,10 +41,10 @@ export function useStart(request) {
 }
 
 /** A picture field whose elements are named by what the request calls it. */
-function fieldOf(name, change, refuse) {
+function fieldOf(name, change, refuse, leave) {
   const parts = { box: "drop", state: "state", shown: "shown", forget: "forget" };
   const elements = Object.entries(parts).map(([part, id]) => [part, byId(`${name}-${id}`)]);
-  return new PictureField({ input: byId(name), ...Object.fromEntries(elements) }, change, refuse);
+  return new PictureField({ input: byId(name), ...Object.fromEntries(elements) }, change, refuse, leave);
 }
 
 function follow() {

@@ -76,6 +76,7 @@ def test_a_mask_says_which_part_is_drawn_anew(screen: Screen, stack: Stack) -> N
     screen.open()
     expect(screen.page.get_by_label("Mask", exact=True)).to_be_hidden()
     _choose(screen, picture(400, 304))
+    expect(screen.page.get_by_label("Mask", exact=True)).to_be_visible()
     _choose_mask(screen, picture(400, 304, "PNG"))
     expect(screen.page.get_by_alt_text("The mask")).to_be_visible()
     expect(screen.page.get_by_label("Strength")).to_have_attribute("placeholder", "1")
@@ -87,6 +88,23 @@ def test_a_mask_says_which_part_is_drawn_anew(screen: Screen, stack: Stack) -> N
     expect(screen.page.locator("#mask-state")).to_have_text("The picture that was chosen before.")
     _choose(screen, picture(304, 304))
     expect(screen.page.locator("#mask-state")).to_contain_text("Choose one")
+
+
+def test_a_mask_for_a_picture_that_is_still_on_its_way_stays(screen: Screen) -> None:
+    screen.open()
+    _choose(screen, picture(304, 304))
+    expect(screen.page.get_by_label("Mask", exact=True)).to_be_visible()
+    held: list[Route] = []
+    screen.page.route("**/v1/uploads", lambda route: held.append(route), times=1)  # noqa: PLW0108
+    _choose(screen, picture(400, 304))
+    screen.wait(lambda: len(held) == 1, "the upload of the second picture")
+    _choose_mask(screen, picture(400, 304, "PNG"))
+    expect(screen.page.get_by_alt_text("The mask")).to_be_visible()
+
+    held[0].continue_()
+
+    expect(screen.page.locator("#image-state")).to_have_text(re.compile("^400"))
+    expect(screen.page.get_by_alt_text("The mask")).to_be_visible()
 
 
 def test_a_mask_of_another_size_is_told_at_its_field(screen: Screen) -> None:
