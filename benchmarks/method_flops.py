@@ -19,8 +19,7 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import models
-from hidiffusion.methods import cost
+from benchmarks import cost, models
 from hidiffusion.methods.passes import Pass
 from hidiffusion.methods.registry import METHODS
 

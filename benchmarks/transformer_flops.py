@@ -17,9 +17,9 @@ import diffusers
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 
-from hidiffusion.methods import cost
+from benchmarks import cost
+from benchmarks.transformer_cost import flop_of_call
 from hidiffusion.methods.registry import METHODS
-from hidiffusion.transformer.meta import flop_of_call
 
 RESULTS = Path(__file__).parent / "results" / "transformer-flops.json"
 SIDES = (2048, 4096)

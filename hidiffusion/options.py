@@ -1,12 +1,11 @@
-"""Options of the methods: one declaration that checks a value and describes itself to clients."""
+"""Options of configurations: one declaration that checks a value and says what it means."""
 
 from __future__ import annotations
 
 import difflib
 from collections.abc import Iterable
-from dataclasses import dataclass, field, fields
-from types import NoneType
-from typing import Any, get_args, get_type_hints
+from dataclasses import Field, dataclass, field, fields
+from typing import Any
 
 from hidiffusion.errors import InvalidConfigError
 
@@ -57,6 +56,12 @@ def option(default: Any, help: str, **limits: Any) -> Any:  # noqa: A002 - reads
     return field(default=default, metadata={_KEY: Option(help=help, **limits)})
 
 
+def declared(entry: Field[Any]) -> Option | None:
+    """Return what a field of a configuration dataclass was declared to be, or None."""
+    found: Option | None = entry.metadata.get(_KEY)
+    return found
+
+
 def check_options(config: Any) -> None:
     """Hold every option of a configuration against its declaration.
 
@@ -64,13 +69,12 @@ def check_options(config: Any) -> None:
         InvalidConfigError: naming the option, its value and what is allowed.
     """
     for entry in fields(config):
-        declared: Option | None = entry.metadata.get(_KEY)
-        value = getattr(config, entry.name)
-        if declared is None or (value is None and "None" in str(entry.type)):
+        meant, value = declared(entry), getattr(config, entry.name)
+        if meant is None or (value is None and "None" in str(entry.type)):
             continue
         whole = "float" not in str(entry.type)
-        if not declared.allows(value) or (whole and isinstance(value, float)):
-            raise InvalidConfigError(f"{entry.name} is {value!r}; it must be {declared.rule}")
+        if not meant.allows(value) or (whole and isinstance(value, float)):
+            raise InvalidConfigError(f"{entry.name} is {value!r}; it must be {meant.rule}")
 
 
 def nearest(word: str, known: Iterable[str]) -> str:
@@ -78,31 +82,3 @@ def nearest(word: str, known: Iterable[str]) -> str:
     names = list(known)
     close = difflib.get_close_matches(word, names, n=1)
     return f"did you mean {close[0]!r}?" if close else f"known: {', '.join(names)}"
-
-
-def schema(config_type: type[Any]) -> dict[str, Any]:
-    """Describe the options of a configuration dataclass as a JSON Schema (2020-12) object."""
-    hints = get_type_hints(config_type)
-    return {
-        "type": "object",
-        "additionalProperties": False,
-        "properties": {
-            entry.name: _property(entry.metadata[_KEY], entry.default, hints[entry.name])
-            for entry in fields(config_type)
-            if _KEY in entry.metadata
-        },
-    }
-
-
-def _property(declared: Option, default: object, hint: Any) -> dict[str, Any]:
-    kinds = set(get_args(hint)) or {hint}
-    forms: list[dict[str, Any]] = []
-    if declared.minimum is not None:
-        limits = {"minimum": declared.minimum, "maximum": declared.maximum}
-        forms.append({"type": "number" if float in kinds else "integer", **limits})
-    if declared.words:
-        forms.append({"enum": list(declared.words)})
-    if NoneType in kinds:
-        forms.append({"type": "null"})
-    only = forms[0] if len(forms) == 1 else {"anyOf": forms}
-    return {"description": declared.help, "default": default, **only}

@@ -39,7 +39,7 @@ from hidiffusion.methods.check import check, nothing_more
 from hidiffusion.methods.denoisers import denoiser
 from hidiffusion.methods.generation import Generation, parameters
 from hidiffusion.methods.passes import Around, Call, OnProgress, Pass, native_pixels, whole
-from hidiffusion.options import nearest, schema
+from hidiffusion.options import nearest
 from hidiffusion.unet.config import HiDiffusionConfig
 from hidiffusion.unet.families import resolve
 from hidiffusion.unet.sites import find_unet, structure
@@ -85,11 +85,6 @@ class Method:
     def one_pass(self) -> bool:
         """Whether it is one run over one schedule of the pipeline's own scheduler."""
         return self.apply is not None
-
-    @property
-    def schema(self) -> dict[str, Any]:
-        """JSON Schema of the options that a client may set."""
-        return schema(self.config_type)
 
     @property
     def option_names(self) -> list[str]:
@@ -205,7 +200,7 @@ class Method:
         options: Mapping[str, Any] | None = None,
         **arguments: Any,
     ) -> list[Pass]:
-        """Return what a generation would run, without running it; see `hidiffusion.methods.cost`.
+        """Return what a generation would run, without running it.
 
         Args:
             pipe: a diffusers pipeline.

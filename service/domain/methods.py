@@ -1,6 +1,7 @@
 """The methods that go beyond native size: their limits, their options and what options may hold.
 
-`methods.json` is what `python -m hidiffusion.methods` prints; the domain itself knows no library.
+`methods.json` is what `python -m service.worker.engines.methods` prints; the domain itself knows no
+library.
 """
 
 import json

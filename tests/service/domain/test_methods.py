@@ -2,15 +2,25 @@
 
 import pytest
 
-from hidiffusion.methods.__main__ import describe
 from hidiffusion.methods.registry import METHODS as ROWS
 from service.domain.catalog import Catalog
 from service.domain.methods import METHODS, method_violations, resolved_options
+from service.worker.engines.methods import describe
 
 
 def test_the_document_is_current() -> None:
-    """Renew it with `python -m hidiffusion.methods > service/domain/methods.json`."""
+    """Renew it with `python -m service.worker.engines.methods > service/domain/methods.json`."""
     assert [method.model_dump() for method in METHODS.values()] == describe()
+
+
+@pytest.mark.parametrize("name", METHODS)
+def test_options_are_described_with_their_defaults(name: str) -> None:
+    schema, config = METHODS[name].options, ROWS[name].configure()
+    assert schema["type"] == "object"
+    for option, described in schema["properties"].items():
+        assert described["default"] == getattr(config, option)
+        assert described["description"].endswith(".")
+    assert schema["properties"] or name == "direct"
 
 
 @pytest.mark.parametrize("name", METHODS)

@@ -1,8 +1,4 @@
-"""What a generation costs before it is run: step equivalents at once, FLOPs by counting.
-
-Step equivalents come from a power law and serve progress and estimates. FLOPs are counted exactly
-on meta tensors, which takes seconds for a large model, and serve comparisons.
-"""
+"""The FLOPs of a generation's passes, counted exactly on meta tensors: without weights or a run."""
 
 from __future__ import annotations
 
@@ -14,23 +10,18 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
+from benchmarks.transformer_cost import flop_of_call
 from hidiffusion.clock import Position
 from hidiffusion.methods.denoisers import MECHANISMS
 from hidiffusion.methods.passes import Pass
 from hidiffusion.transformer.families import find_transformer, is_transformer
 from hidiffusion.transformer.latents import token_pixels
-from hidiffusion.transformer.meta import flop_of_call
 from hidiffusion.unet.config import HiDiffusionConfig
 from hidiffusion.unet.families import resolve
 from hidiffusion.unet.patch import apply_hidiffusion, remove_hidiffusion
 from hidiffusion.unet.schedule import DIRECT, Size, Stage, stage
 from hidiffusion.unet.sites import find_unet, structure
 from hidiffusion.upstream import UNet2DConditionModel, unwrap
-
-
-def step_equivalents(passes: Iterable[Pass]) -> float:
-    """Return the work of passes in calls of the model at native size, by the power law."""
-    return sum(each.work for each in passes)
 
 
 def flop(pipe: Any, passes: Iterable[Pass], *, text: int = 512) -> int:
