@@ -26,13 +26,13 @@ def test_what_cannot_be_read_waits_for_an_upgrade_and_stops_nobody(redis_url, st
 
     strange = records.accept(make_generation(), None).id
     _with_format(records, strange, "jxl")
-    healthy = [records.accept(make_generation("linger"), None).id for _ in range(2)]
+    healthy = [records.accept(make_generation(each), None).id for each in ("linger", "paint")]
     worker = start_worker()
     wait_until(lambda: {*map(status, healthy)} == {Status.SUCCEEDED}, "the healthy jobs to end")
     stories = [RedisEventLog(redis_url).read(each, None, 500) for each in healthy]
     assert [sum(stored.event.type == "started" for stored in story) for story in stories] == [1, 1]
     assert len(worker.children) == 1, "the pipeline process was lost"
-    assert worker.process.poll() is None
+    assert worker.alive
     assert status(strange) == Status.QUEUED
     assert records.unreadable() == 1
 
