@@ -2,49 +2,26 @@
 
 from __future__ import annotations
 
-import inspect
 import weakref
-from collections.abc import Callable, Iterator
-from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass, field, replace
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-import torch
-from torch import nn
-
-from hidiffusion.clock import Clock, Position
-from hidiffusion.errors import AlreadyAppliedError, MissingSchedulerError, UnsupportedPipelineError
-from hidiffusion.transformer.attention import WindowedProcessor
-from hidiffusion.transformer.calls import CallReader, cuts, plan
+from hidiffusion.errors import AlreadyAppliedError, MissingSchedulerError
 from hidiffusion.transformer.config import TransformerConfig
-from hidiffusion.transformer.families import family_of, find_transformer, native_tokens
-from hidiffusion.transformer.processors import windowed
-from hidiffusion.transformer.rope import KINDS, Positions
-from hidiffusion.transformer.schedule import time_shift
-from hidiffusion.upstream import guard_hooks
+from hidiffusion.transformer.families import find_transformer
+from hidiffusion.transformer.record import Record, record_of
+from hidiffusion.unet.record import forget_gone
 
 Model = TypeVar("Model")
-
-#: Attribute of a patched transformer that holds the record.
-_RECORD = "_hidiffusion_transformer"
-
-#: Where no scheduler runs, every call is the only one.
-_ALONE = Position(0, 1)
-
-
-@dataclass
-class Record:
-    """What was done to a transformer."""
-
-    config: TransformerConfig
-    undo: ExitStack = field(default_factory=ExitStack)
 
 
 def apply(model: Model, config: TransformerConfig | None = None, *, scheduler: Any = None) -> Model:
     """Make a diffusion transformer draw pictures beyond its training size.
 
-    Pictures of native size or less come out bit-equal to the unpatched model. Applying the same
-    again changes nothing.
+    Pictures of native size or less come out bit-equal to the unpatched model. Applying again
+    replaces the settings. What was applied to pipelines goes with the last of them.
 
     Args:
         model: a diffusers pipeline with a transformer of a known family, or such a transformer.
@@ -57,21 +34,33 @@ def apply(model: Model, config: TransformerConfig | None = None, *, scheduler: A
     Raises:
         UnsupportedModelError: the transformer or an attention processor of it is not known.
         MissingSchedulerError: windows have nothing to tell them where a step stands.
-        AlreadyAppliedError: applied before with other settings.
+        AlreadyAppliedError: another pipeline of this transformer has it with other settings.
         InvalidConfigError: a setting contradicts the scheduler.
     """
     asked = config or TransformerConfig()
     transformer = find_transformer(model)
-    record: Record | None = getattr(transformer, _RECORD, None)
-    if record is None:
-        with ExitStack() as undo:
-            _attach(undo, transformer, asked, _owner(model, transformer, scheduler, asked))
-            setattr(transformer, _RECORD, Record(asked, undo.pop_all()))
-    elif record.config != asked:
-        raise AlreadyAppliedError(
-            f"this transformer is patched with {record.config}; asked was {asked}; remove that "
-            "first"
+    pipeline = None if model is transformer or not hasattr(model, "scheduler") else model
+    if pipeline is None and scheduler is None and asked.window_grid != 1:
+        raise MissingSchedulerError(
+            f"found {type(transformer).__name__} without a scheduler, which tells windows where a "
+            "step stands; apply to a pipeline, or give scheduler="
         )
+    record = record_of(transformer)
+    if record is not None and record.config != asked and pipeline is not None:
+        _refuse_difference(record, pipeline, asked)
+    found = record or Record(weakref.ref(transformer), asked)
+    found.scheduler = scheduler or found.scheduler
+    if pipeline is not None:
+        found.follow(pipeline)
+    found.by_itself = found.by_itself or pipeline is None
+    if record is None or record.config != asked or scheduler is not None:
+        try:
+            found.set(asked)
+        except Exception:
+            if record is None:
+                found.remove()
+            raise
+    forget_gone(transformer)
     return model
 
 
@@ -85,10 +74,10 @@ def remove(model: Model) -> Model:
         UnsupportedModelError: the model has no transformer of a known family.
     """
     transformer = find_transformer(model)
-    record: Record | None = getattr(transformer, _RECORD, None)
+    record = record_of(transformer)
     if record is not None:
-        delattr(transformer, _RECORD)
-        record.undo.close()
+        record.remove()
+    forget_gone(transformer)
     return model
 
 
@@ -103,149 +92,33 @@ def patched(
         config: see `apply`.
         scheduler: see `apply`.
     """
-    found = hasattr(find_transformer(model), _RECORD)
+    transformer = find_transformer(model)
+    record = record_of(transformer)
+    before = None if record is None else replace(record, pipelines=[*record.pipelines])
     apply(model, config, scheduler=scheduler)
     try:
         yield model
     finally:
-        if not found:
+        if record is None or before is None:
             remove(model)
+        else:
+            record.restore(before)
 
 
-def _owner(model: object, transformer: Any, scheduler: Any, config: TransformerConfig) -> Any:
-    """Return what tells the moment: the pipeline, or the scheduler given."""
-    if model is not transformer and hasattr(model, "scheduler") and scheduler is None:
-        return model
-    if scheduler is None and config.window_grid != 1:
-        raise MissingSchedulerError(
-            f"found {type(transformer).__name__} without a scheduler, which tells windows where a "
-            "step stands; apply to a pipeline, or give scheduler="
-        )
-    return scheduler
-
-
-def _attach(undo: ExitStack, transformer: Any, config: TransformerConfig, owner: Any) -> None:
-    family = family_of(transformer)
-    if config.axes is None:
-        config = replace(config, axes="joint" if family.joint else "each")
-    native = config.native_tokens or native_tokens(transformer)
-    processors: list[WindowedProcessor] = []
-    if config.window_grid != 1:
-        processors = [_put(undo, name, module) for name, module in _attentions(transformer)]
-    positions = KINDS[family.positions](transformer, config, native, family.axes)
-    guard_hooks()
-    hooks = CallHooks(
-        config=config,
-        native=native,
-        reader=CallReader(family, family.patch),
-        scheduler=_followed(owner),
-        processors=processors,
-        positions=positions,
-        looked_up=family.positions == "tables",
-        names=tuple(inspect.signature(type(transformer).forward).parameters)[1:],
+def _refuse_difference(record: Record, pipeline: Any, asked: TransformerConfig) -> None:
+    """Refuse other settings than another pipeline of the transformer has."""
+    alive = [link() for link, _ in record.pipelines]
+    other = next((each for each in alive if each is not None and each is not pipeline), None)
+    if other is None:
+        return
+    pairs = [
+        (entry.name, getattr(record.config, entry.name), getattr(asked, entry.name))
+        for entry in fields(TransformerConfig)
+    ]
+    told = "; ".join(
+        f"{name} is {old!r} there, asked was {new!r}" for name, old, new in pairs if old != new
     )
-    before = transformer.register_forward_pre_hook(hooks.before, with_kwargs=True, prepend=True)
-    after = transformer.register_forward_hook(hooks.after, always_call=True)
-    for handle in (before, after, *positions.hooks()):
-        undo.callback(handle.remove)
-    scheduler = getattr(owner, "scheduler", owner)
-    if scheduler is not None:
-        undo.enter_context(time_shift(scheduler, family, config.time_shift, native))
-
-
-def _followed(owner: Any) -> Callable[[], Any]:
-    """Return what gives the scheduler: the pipeline's also after it is exchanged there."""
-    if not hasattr(owner, "scheduler"):
-        return lambda: owner
-    link = weakref.ref(owner)
-    return lambda: getattr(link(), "scheduler", None)
-
-
-def _attentions(transformer: Any) -> Iterator[tuple[str, Any]]:
-    """Yield the attention modules that see the picture."""
-    for name, module in transformer.named_modules():
-        if hasattr(module, "set_processor") and not name.startswith("context_refiner"):
-            yield name, module
-
-
-def _put(undo: ExitStack, name: str, module: Any) -> WindowedProcessor:
-    processor = windowed(module.processor, name)
-    module.set_processor(processor)
-
-    def take_back() -> None:
-        # Whoever has put another one there since keeps it.
-        if module.processor is processor:
-            module.set_processor(processor.stock)
-
-    undo.callback(take_back)
-    return processor
-
-
-@dataclass(frozen=True, kw_only=True)
-class CallHooks:
-    """The hooks of a transformer that plan a call and forget it.
-
-    Attributes:
-        config: what was asked for.
-        native: side of the training pictures in tokens.
-        reader: reads the arguments of a call.
-        scheduler: gives the scheduler that steps the run, or None.
-        processors: those of all blocks, in order.
-        positions: the hooks of the position module.
-        looked_up: whether positions are looked up by the processors.
-        names: of the arguments of a call, in order.
-        clock: tells where a call stands.
-    """
-
-    config: TransformerConfig
-    native: int
-    reader: CallReader
-    scheduler: Callable[[], Any]
-    processors: list[WindowedProcessor]
-    positions: Positions
-    looked_up: bool
-    names: tuple[str, ...]
-    clock: Clock = field(default_factory=Clock)
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def before(
-        self, module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any]
-    ) -> tuple[tuple[Any, ...], dict[str, Any]] | None:
-        """Plan the call."""
-        del module
-        arguments = dict(zip(self.names, args, strict=False)) | kwargs
-        call = self.reader.read(arguments)
-        scheduler = self.scheduler()
-        tick = None if scheduler is None else self.clock.of_step(scheduler)
-        position = _ALONE if tick is None else tick.position
-        planned = plan(self.config, self.native, call, position)
-        if planned is None:
-            return None
-        if planned.windowed and self.processors:
-            self._refuse_parallel()
-            if tick is None:
-                raise MissingSchedulerError(
-                    "the pipeline whose scheduler told windows where a step stands is gone; apply "
-                    "to the pipeline that runs"
-                )
-            made = cuts(
-                self.config, call, planned, tick, len(self.processors), places=self.looked_up
-            )
-            for processor, cut in zip(self.processors, made, strict=True):
-                processor.cut = cut
-        return (), self.positions.begin(arguments, call, planned)
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def after(self, module: nn.Module, args: tuple[Any, ...], output: object) -> None:
-        """Forget the call."""
-        del module, args, output
-        self.positions.finish()
-        for processor in self.processors:
-            processor.cut = None
-
-    def _refuse_parallel(self) -> None:
-        if self.processors[0]._parallel_config is not None:
-            raise UnsupportedPipelineError(
-                "context parallelism gives each device a strip of the tokens, which has no "
-                "windows; use the method positions, or a single device"
-            )
+    raise AlreadyAppliedError(
+        f"another pipeline of this transformer, a {type(other).__name__}, has it with other "
+        f"settings: {told}; call hidiffusion.transformer.remove on it first"
+    )

@@ -224,7 +224,7 @@ class PipelinePatch:
         self.detach()
         unet = None if self.record.unet is None else self.record.unet()
         if self.record.undo_if_orphaned() and unet is not None:
-            TellOnce(unet)
+            TellOnce(unet, "apply_hidiffusion(second)")
 
 
 def _pipeline_patch_of(model: object) -> PipelinePatch | None:

@@ -131,10 +131,16 @@ class UNetPatch:
 
 
 class TellOnce:
-    """Forward pre-hook of a U-Net whose pipeline is gone: the next call says so."""
+    """Forward pre-hook of a model whose pipeline is gone: the next call says so.
 
-    def __init__(self, unet: nn.Module) -> None:
-        self._handle = unet.register_forward_pre_hook(self)
+    Args:
+        model: the U-Net or transformer.
+        remedy: the call that applies the method to another pipeline.
+    """
+
+    def __init__(self, model: nn.Module, remedy: str) -> None:
+        self._remedy = remedy
+        self._handle = model.register_forward_pre_hook(self)
 
     @torch.compiler.disable  # type: ignore[untyped-decorator]
     def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
@@ -142,7 +148,7 @@ class TellOnce:
         self.remove()
         warnings.warn(
             "the pipeline that HiDiffusion was applied to is gone, and the method with it; call "
-            "apply_hidiffusion(second) on the pipeline that runs now",
+            f"{self._remedy} on the pipeline that runs now",
             UnannouncedRunWarning,
             stacklevel=2,
         )
@@ -159,8 +165,8 @@ def record_of(unet: nn.Module) -> UNetPatch | None:
     return record
 
 
-def forget_gone(unet: nn.Module) -> None:
-    for hook in tuple(unet._forward_pre_hooks.values()):
+def forget_gone(model: nn.Module) -> None:
+    for hook in tuple(model._forward_pre_hooks.values()):
         if isinstance(hook, TellOnce):
             hook.remove()
 

@@ -1,10 +1,17 @@
 """Positions and windows on whole models: what they leave alone, and what they change."""
 
+import copy
+import gc
 from typing import Any
 
 import pytest
 import torch
-from diffusers import DDIMScheduler, FlowMatchEulerDiscreteScheduler, UNet2DConditionModel
+from diffusers import (
+    DDIMScheduler,
+    FlowMatchEulerDiscreteScheduler,
+    FluxPipeline,
+    UNet2DConditionModel,
+)
 from torch import Tensor
 
 from hidiffusion import transformer
@@ -12,11 +19,13 @@ from hidiffusion.errors import (
     AlreadyAppliedError,
     InvalidConfigError,
     MissingSchedulerError,
+    UnannouncedRunWarning,
     UnknownTimestepError,
     UnsupportedModelError,
     UnsupportedPipelineError,
 )
 from hidiffusion.transformer import TransformerConfig
+from tests.hidiffusion.tiny_transformer_pipelines import pipeline
 from tests.hidiffusion.tiny_transformers import FAMILIES, NATIVE, TEXT, Tiny, output
 
 WINDOWS = TransformerConfig(full_share=0)
@@ -278,18 +287,90 @@ def _cast(value: Any, dtype: torch.dtype) -> Any:
     return value.to(dtype) if isinstance(value, Tensor) and value.is_floating_point() else value
 
 
-def test_refuses_what_it_does_not_know(scheduler: Any) -> None:
+def test_leaves_with_the_last_pipeline_it_was_applied_to() -> None:
+    first = pipeline("flux")
+    second = FluxPipeline.from_pipe(first)
+    model = first.transformer
+    arguments = FAMILIES["flux"].arguments(16, 16)
+    before, scheduler = output(model, arguments), first.scheduler
+    transformer.apply(first, POSITIONS)
+    transformer.apply(second, POSITIONS)
+    assert "set_timesteps" in vars(scheduler)
+    del first
+    gc.collect()
+    assert not torch.equal(output(model, arguments), before)
+    del second
+    gc.collect()
+    with pytest.warns(UnannouncedRunWarning, match=r"transformer\.apply\(second\)"):
+        assert torch.equal(output(model, arguments), before)
+    assert torch.equal(output(model, arguments), before)  # once is enough
+    assert "set_timesteps" not in vars(scheduler)
+    assert not model._forward_hooks
+    assert not model._forward_pre_hooks
+
+
+def test_what_was_applied_to_the_model_itself_stays() -> None:
+    pipe = pipeline("flux")
+    model = pipe.transformer
+    arguments = FAMILIES["flux"].arguments(16, 16)
+    transformer.apply(model, POSITIONS)
+    transformer.apply(pipe, POSITIONS)
+    changed = output(model, arguments)
+    del pipe
+    gc.collect()
+    assert torch.equal(output(model, arguments), changed)
+
+
+def test_applying_again_replaces_unless_another_pipeline_has_other_settings() -> None:
+    first = pipeline("flux")
+    second = FluxPipeline.from_pipe(first)
+    model, arguments = first.transformer, FAMILIES["flux"].arguments(16, 16)
+    transformer.apply(first, TransformerConfig(window_grid=1, positions="none"))
+    unscaled = output(model, arguments)
+    transformer.apply(first, POSITIONS)
+    scaled = output(model, arguments)
+    assert not torch.equal(scaled, unscaled)
+    with pytest.raises(AlreadyAppliedError) as refused:
+        transformer.apply(second, TransformerConfig(window_grid=1, positions="none"))
+    assert "positions is 'yarn' there, asked was 'none'" in str(refused.value)
+    assert "window_grid" not in str(refused.value)
+    first.scheduler.config.use_dynamic_shifting = False
+    with pytest.raises(InvalidConfigError, match="time_shift"):
+        transformer.apply(first, TransformerConfig(window_grid=1, time_shift="sqrt"))
+    assert torch.equal(output(model, arguments), scaled)
+
+
+def test_patched_leaves_what_was_there_before() -> None:
+    pipe = pipeline("flux")
+    model, arguments = pipe.transformer, FAMILIES["flux"].arguments(16, 16)
+    transformer.apply(pipe, POSITIONS)
+    before = output(model, arguments)
+    with transformer.patched(pipe, TransformerConfig(window_grid=1, positions="none")):
+        assert not torch.equal(output(model, arguments), before)
+    assert torch.equal(output(model, arguments), before)
+    del pipe
+    gc.collect()
+    assert not model._forward_hooks
+
+
+def test_a_copy_is_independent(scheduler: Any) -> None:
+    tiny, model = FAMILIES["flux"], FAMILIES["flux"].build()
+    arguments = tiny.arguments(16, 16)
+    plain = output(model, arguments)
+    transformer.apply(model, WINDOWS, scheduler=scheduler)
+    windowed, copied = output(model, arguments), copy.deepcopy(model)
+    assert torch.equal(output(copied, arguments), windowed)
+    transformer.remove(copied)
+    assert torch.equal(output(copied, arguments), plain)
+    assert torch.equal(output(model, arguments), windowed)
+
+
+def test_refuses_what_it_does_not_know() -> None:
     model = FAMILIES["flux"].build()
     with pytest.raises(UnsupportedModelError, match=r"FluxTransformer2DModel \(Flux\.1\)"):
         transformer.apply(UNet2DConditionModel.__new__(UNet2DConditionModel))
     with pytest.raises(MissingSchedulerError, match="scheduler="):
         transformer.apply(model)
-    transformer.apply(model, WINDOWS, scheduler=scheduler)
-    transformer.apply(model, WINDOWS, scheduler=scheduler)
-    with pytest.raises(AlreadyAppliedError):
-        transformer.apply(model, POSITIONS)
-    transformer.remove(model)
-    transformer.remove(model)
     with pytest.raises(InvalidConfigError, match="positions is 'stretch'"):
         TransformerConfig(positions="stretch")
 
