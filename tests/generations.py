@@ -4,7 +4,7 @@ from datetime import UTC, datetime
 
 from ulid import ULID
 
-from service.domain.artifacts import ArtifactRef, Manifest, Pyramid, TileRef
+from service.domain.artifacts import ArtifactKeys, ArtifactRef, Manifest, Pyramid, TileRef
 from service.domain.events import (
     Cancelled,
     Event,
@@ -61,7 +61,8 @@ def make_generation(
 
 
 def make_manifest(generation: Generation, attempt: int) -> Manifest:
-    nothing = ArtifactRef(key="nothing", media_type="image/png", bytes=0, sha256="")
+    key = ArtifactKeys(generation.id, attempt).image("png")
+    nothing = ArtifactRef(key=key, media_type="image/png", bytes=0, sha256="")
     return Manifest(
         generation_id=generation.id,
         attempt=attempt,

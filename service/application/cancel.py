@@ -42,5 +42,6 @@ class PurgeGeneration:
                 f"generation {generation_id} is still {generation.status.value!r}; "
                 "cancel it and wait for its final event before purging"
             )
-        self._store.delete_prefix(ArtifactKeys(generation_id, 0).generation_prefix)
+        for keys in ArtifactKeys.either(generation_id, 0):
+            self._store.delete_prefix(keys.generation_prefix)
         self._records.delete(generation_id)

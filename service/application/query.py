@@ -1,5 +1,7 @@
 """Read what is known: records, lists, artifacts, models, and whether all is well."""
 
+import contextlib
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from service.application.ports import (
@@ -98,20 +100,20 @@ class Query:
         generation = self._records.get(generation_id)
         if generation.result is None:
             raise ArtifactNotFound(generation_id, "image", generation.status)
-        return self._head(generation, generation.result.image.key, "image")
+        return self._head(generation, [generation.result.image.key], "image")
 
     def thumbnail(self, generation_id: str) -> ObjectInfo:
         """The finished thumbnail; raises `ArtifactNotFound` until there is one."""
         generation = self._records.get(generation_id)
         if generation.result is None:
             raise ArtifactNotFound(generation_id, "thumbnail", generation.status)
-        return self._head(generation, generation.result.thumbnail.key, "thumbnail")
+        return self._head(generation, [generation.result.thumbnail.key], "thumbnail")
 
     def preview(self, generation_id: str, step: int) -> ObjectInfo:
         """The preview after `step` steps of the current attempt."""
         generation = self._records.get(generation_id)
-        key = ArtifactKeys(generation_id, generation.attempt).preview(step)
-        return self._head(generation, key, f"preview of step {step}")
+        keys = [each.preview(step) for each in _keys(generation)]
+        return self._head(generation, keys, f"preview of step {step}")
 
     def tile(self, generation_id: str, level: int, column: int, row: int, ext: str) -> ObjectInfo:
         """One tile of the current attempt, as soon as it is stored."""
@@ -120,8 +122,8 @@ class Query:
         tile_format = next((f for f, known in EXTENSIONS.items() if known == ext), None)
         if tile_format is None:
             raise ArtifactNotFound(generation_id, name, generation.status)
-        key = ArtifactKeys(generation_id, generation.attempt).tile(level, column, row, tile_format)
-        return self._head(generation, key, name)
+        keys = [each.tile(level, column, row, tile_format) for each in _keys(generation)]
+        return self._head(generation, keys, name)
 
     def stored_tile(self, tile: TileRef) -> ObjectInfo:
         """The tile that an event told of; raises `NotFound` when it was deleted since."""
@@ -190,8 +192,15 @@ class Query:
             raise ArtifactNotFound(generation_id, artifact, generation.status, remedy)
         return generation
 
-    def _head(self, generation: Generation, key: str, artifact: str) -> ObjectInfo:
-        try:
-            return self._store.head(key)
-        except NotFound:
-            raise ArtifactNotFound(generation.id, artifact, generation.status) from None
+    def _head(self, generation: Generation, keys: Iterable[str], artifact: str) -> ObjectInfo:
+        for key in keys:
+            with contextlib.suppress(NotFound):
+                return self._store.head(key)
+        raise ArtifactNotFound(generation.id, artifact, generation.status)
+
+
+def _keys(generation: Generation) -> Sequence[ArtifactKeys]:
+    """Where the current attempt writes, which only its result tells for certain."""
+    if generation.result is not None:
+        return (ArtifactKeys.beside(generation.result.image.key),)
+    return ArtifactKeys.either(generation.id, generation.attempt)

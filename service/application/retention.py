@@ -14,6 +14,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 from service.application.ports import ObjectStore, Retained
+from service.domain.artifacts import places_of
 
 _log = logging.getLogger(__name__)
 
@@ -94,6 +95,6 @@ class SweepStore:
         while due := self._retained.due(self._grace_seconds, BATCH):
             for prefix in due:
                 if not self._retained.is_referred(prefix):
-                    deleted += self._store.delete_prefix(prefix)
+                    deleted += sum(map(self._store.delete_prefix, places_of(prefix)))
                 self._retained.forget(prefix)
         return deleted

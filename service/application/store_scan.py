@@ -12,14 +12,13 @@ from collections.abc import Iterable, Iterator
 
 from service.application.ports import ObjectStore, Retained
 from service.application.retention import BATCH, Budget, Swept
-from service.domain.artifacts import GENERATIONS_PREFIX, ArtifactKeys
+from service.domain.artifacts import GENERATIONS_PREFIX, ArtifactKeys, attempt_of, places_of
 from service.domain.generation import Generation
 from service.domain.uploads import UPLOADS_PREFIX
 
 _log = logging.getLogger(__name__)
 
 #: Keys of attempts and of uploads; whatever else lies beside them is not ours to delete.
-_KEY = re.compile(r"generations/[^/]+/\d+/.")
 _UPLOAD = re.compile(r"uploads/[^/]+/[^/]+/[^/]+$")
 
 
@@ -59,7 +58,7 @@ class ScanStore:
         # Objects are listed before records are read: a record is there before its first object,
         # so what has no record now has lost it.
         sizes = self._sizes()
-        records = self._records(sorted({key.split("/")[1] for key in sizes}))
+        records = self._records(sorted({*map(_owner, sizes)}))
         condemned = {key: size for key, size in sizes.items() if _is_left_over(key, records)}
         uploads = self._uploads()
         condemned |= self._left_over_uploads(uploads)
@@ -80,7 +79,7 @@ class ScanStore:
 
     def _sizes(self) -> dict[str, int]:
         sizes = self._store.sizes(GENERATIONS_PREFIX)
-        return {key: size for key, size in sizes.items() if _KEY.match(key)}
+        return {key: size for key, size in sizes.items() if attempt_of(key)}
 
     def _records(self, ids: list[str]) -> dict[str, Generation]:
         found: dict[str, Generation] = {}
@@ -107,20 +106,20 @@ class ScanStore:
         due = self._retained.condemn({_unit(key) for key in condemned}, self._grace_seconds)
         deleted = 0
         for prefix in sorted(due):
-            deleted += self._store.delete_prefix(prefix)
+            deleted += sum(map(self._store.delete_prefix, places_of(prefix)))
             self._retained.forget(prefix)
         return deleted
 
 
 def _is_left_over(key: str, records: dict[str, Generation]) -> bool:
     """Whether no record refers to an object, nor ever will."""
-    generation = records.get(key.split("/")[1])
+    generation = records.get(_owner(key))
     if generation is None:
         return True
     if not generation.status.final:
         return False
-    keys = ArtifactKeys(generation.id, generation.attempt)
-    return not key.startswith(keys.prefix) or key == keys.checkpoint
+    keys = ArtifactKeys.beside(key)
+    return attempt_of(key) != (generation.id, generation.attempt) or key == keys.checkpoint
 
 
 def _oldest_first(
@@ -129,7 +128,7 @@ def _oldest_first(
     """Final generations with their objects; ids begin with the time of their acceptance."""
     objects: dict[str, dict[str, int]] = defaultdict(dict)
     for key, size in sizes.items():
-        objects[key.split("/")[1]][key] = size
+        objects[_owner(key)][key] = size
     for generation_id in sorted(records):
         if records[generation_id].status.final:
             yield generation_id, objects[generation_id]
@@ -139,6 +138,14 @@ def _unit(key: str) -> str:
     """What is deleted together: a checkpoint or an upload alone, anything else by its attempt."""
     if key.startswith(UPLOADS_PREFIX):
         return key
-    _, generation_id, attempt, *_ = key.split("/")
-    keys = ArtifactKeys(generation_id, int(attempt))
-    return key if key == keys.checkpoint else keys.prefix
+    found = attempt_of(key)
+    assert found is not None
+    plain, is_checkpoint = ArtifactKeys(*found), key == ArtifactKeys.beside(key).checkpoint
+    return plain.checkpoint if is_checkpoint else plain.prefix
+
+
+def _owner(key: str) -> str:
+    """The id of the generation that left an object."""
+    found = attempt_of(key)
+    assert found is not None
+    return found[0]

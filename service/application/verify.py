@@ -63,7 +63,7 @@ class VerifyResults:
 
 def is_whole(manifest: Manifest, store: ObjectStore) -> bool:
     """Whether the store has the picture, the thumbnail and every tile of a result."""
-    stored = store.sizes(ArtifactKeys(manifest.generation_id, manifest.attempt).prefix)
+    stored = store.sizes(ArtifactKeys.beside(manifest.image.key).prefix)
     exact = {ref.key: ref.bytes for ref in (manifest.image, manifest.thumbnail)}
     return exact.items() <= stored.items() and stored.keys() >= set(_tiles(manifest))
 
@@ -72,7 +72,7 @@ def _tiles(manifest: Manifest) -> Iterator[str]:
     """The keys of all tiles of a result."""
     if manifest.pyramid is None:
         return
-    keys = ArtifactKeys(manifest.generation_id, manifest.attempt)
+    keys = ArtifactKeys.beside(manifest.image.key)
     for level in manifest.pyramid.levels:
         for column in range(level.columns):
             for row in range(level.rows):

@@ -1,5 +1,6 @@
 """What a generation leaves in the object store, and under which keys."""
 
+import re
 from datetime import datetime
 from typing import Any, Literal
 
@@ -34,6 +35,13 @@ MAX_SIDES: dict[str, int] = {"webp": 16383}
 
 #: Begin of the keys of all that generations leave.
 GENERATIONS_PREFIX = "generations/"
+
+#: Characters of an id, from its end, that spread keys begin with: 1,024 beginnings.
+SHARD_CHARACTERS = 2
+
+_KEY = re.compile(
+    rf"{GENERATIONS_PREFIX}(?:(?P<shard>[^/]{{{SHARD_CHARACTERS}}})/)?(?P<id>[^/]+)/(?P<attempt>\d+)/."
+)
 
 #: Checkpoints are nothing that anybody could show.
 CHECKPOINT_MEDIA_TYPE = "application/octet-stream"
@@ -112,11 +120,37 @@ class ArtifactKeys:
 
     The attempt number is part of every key, so an attempt that was given up for dead and comes
     back can never overwrite what its successor wrote.
+
+    Ids begin with the time, so plain keys are written one behind the other, all of them at the end
+    of a bucket's index. Spread ones begin with the last characters of the id, which are random.
+
+    Args:
+        generation_id: whose.
+        attempt: its number.
+        spread: whether the keys are spread over the bucket's index.
     """
 
-    def __init__(self, generation_id: str, attempt: int) -> None:
-        self.generation_prefix = f"{GENERATIONS_PREFIX}{generation_id}/"
+    def __init__(self, generation_id: str, attempt: int, *, spread: bool = False) -> None:
+        shard = f"{generation_id[-SHARD_CHARACTERS:]}/" if spread else ""
+        self.generation_prefix = f"{GENERATIONS_PREFIX}{shard}{generation_id}/"
         self.prefix = f"{self.generation_prefix}{attempt}/"
+
+    @classmethod
+    def beside(cls, key: str) -> "ArtifactKeys":
+        """The keys of the attempt that left the object under `key`.
+
+        Raises:
+            ValueError: no attempt did.
+        """
+        found = _KEY.match(key)
+        if found is None:
+            raise ValueError(f"{key!r} is no key of an attempt")
+        return cls(found["id"], int(found["attempt"]), spread=found["shard"] is not None)
+
+    @classmethod
+    def either(cls, generation_id: str, attempt: int) -> "tuple[ArtifactKeys, ArtifactKeys]":
+        """The keys that an attempt may have written under, whatever its worker was told."""
+        return cls(generation_id, attempt), cls(generation_id, attempt, spread=True)
 
     @property
     def manifest(self) -> str:
@@ -149,3 +183,18 @@ class ArtifactKeys:
     def tile(self, level: int, column: int, row: int, tile_format: str) -> str:
         """One tile of the pyramid, named as Deep Zoom names it."""
         return f"{self.prefix}tiles_files/{level}/{column}_{row}.{EXTENSIONS[tile_format]}"
+
+
+def places_of(name: str) -> tuple[str, ...]:
+    """Where objects may be that are known by a plain key or prefix: there, and spread."""
+    if not name.startswith(GENERATIONS_PREFIX):
+        return (name,)
+    rest = name.removeprefix(GENERATIONS_PREFIX)
+    shard = rest.partition("/")[0][-SHARD_CHARACTERS:]
+    return name, f"{GENERATIONS_PREFIX}{shard}/{rest}"
+
+
+def attempt_of(key: str) -> tuple[str, int] | None:
+    """The id and the number of the attempt that left the object under `key`; None: none did."""
+    found = _KEY.match(key)
+    return found and (found["id"], int(found["attempt"]))

@@ -54,6 +54,12 @@ class StoreSettings(Section):
         None, description="Endpoint as clients see it; presigned URLs are offered when set."
     )
 
+    spread_keys: bool = Field(
+        False,
+        description="Whether workers spread keys over the bucket's index, for hundreds of GPUs; "
+        "versions before this setting do not find tiles and previews there.",
+    )
+
     @model_validator(mode="after")
     def _secret_is_given_once(self) -> Self:
         if self.secret_access_key and self.secret_access_key_file:

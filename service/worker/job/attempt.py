@@ -23,17 +23,20 @@ class Attempt:
         emit: takes each event; may be called from any thread.
         cancelled: whether somebody wants the attempt to stop.
         suspended: whether it is to stop so that a later attempt can go on from where it stands.
+        spread_keys: whether its objects are spread over the bucket's index.
     """
 
     generation: Generation
     emit: Callable[[Event], None]
     cancelled: Callable[[], bool]
     suspended: Callable[[], bool] = lambda: False
+    spread_keys: bool = False
 
     @property
     def keys(self) -> ArtifactKeys:
         """Where this attempt's objects go."""
-        return ArtifactKeys(self.generation.id, self.generation.attempt)
+        generation = self.generation
+        return ArtifactKeys(generation.id, generation.attempt, spread=self.spread_keys)
 
     def tell(self, kind: Callable[..., Event], **fields: Any) -> None:
         """Emit an event of a kind, stamped with the attempt's number and the time."""

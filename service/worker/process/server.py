@@ -118,6 +118,7 @@ class PipelineServer:
             lambda event: self._send(Happened(generation_id=generation.id, event=event)),
             lambda: generation.cancel_requested or fence in self._cancelled,
             lambda: fence in self._suspended,
+            spread_keys=self._settings.store.spread_keys,
         )
 
     def _what_is_warm(self) -> Warm:

@@ -7,6 +7,7 @@ attempt at the same generation takes up the newest one that there is.
 import logging
 import time
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain
 from types import TracebackType
 from typing import Any, NamedTuple, Self
 
@@ -44,8 +45,8 @@ def newest_checkpoint(
     Raises:
         Unavailable, StoreError: the store cannot be asked.
     """
-    for attempt in range(generation.attempt - 1, 0, -1):
-        keys = ArtifactKeys(generation.id, attempt)
+    numbers = range(generation.attempt - 1, 0, -1)
+    for keys in chain.from_iterable(ArtifactKeys.either(generation.id, each) for each in numbers):
         key = keys.checkpoint
         try:
             snapshot = from_bytes(store.get(key), recipe, device)
@@ -55,7 +56,7 @@ def newest_checkpoint(
             _log.warning("passing over %s: %s", key, error)
             continue
         if snapshot is not None:
-            _log.info("going on after step %d of attempt %d", snapshot.step, attempt)
+            _log.info("going on after step %d, from %s", snapshot.step, key)
             return Found(snapshot, keys)
         _log.info("passing over %s: it belongs to another recipe", key)
     return None

@@ -24,7 +24,13 @@ PREVIEW = b"preview"
 
 
 class PlayedWorker:
-    """Runs generations step by step, as the test says."""
+    """Runs generations step by step, as the test says.
+
+    Attributes:
+        spread_keys: whether it writes under spread keys from now on.
+    """
+
+    spread_keys = False
 
     def __init__(self, records: Records, store: ObjectStore) -> None:
         self._records = records
@@ -114,9 +120,8 @@ class PlayedWorker:
         digest = hashlib.sha256(data).hexdigest()
         return ArtifactRef(key=key, media_type=info.media_type, bytes=len(data), sha256=digest)
 
-    @staticmethod
-    def _keys(generation: Generation) -> ArtifactKeys:
-        return ArtifactKeys(generation.id, generation.attempt)
+    def _keys(self, generation: Generation) -> ArtifactKeys:
+        return ArtifactKeys(generation.id, generation.attempt, spread=self.spread_keys)
 
     @staticmethod
     def _common(generation: Generation) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from service.application.ports import ObjectStore
 from service.application.retention import SweepStore, Swept
 from service.application.uploads import Uploads
 from service.bootstrap import SystemClock
-from service.domain.artifacts import ArtifactKeys
+from service.domain.artifacts import ArtifactKeys, attempt_of
 from service.domain.events import Queued, Succeeded
 from service.domain.generation import Generation
 from service.domain.uploads import Picture
@@ -41,8 +41,9 @@ class Listless:
 
 
 class Scene:
-    def __init__(self, records: RedisRecords, folder: Path) -> None:
+    def __init__(self, records: RedisRecords, folder: Path, spread: bool) -> None:
         self.records = records
+        self.spread = spread
         self.store = open_store(StoreSettings(url=folder.as_uri()))
         self._recovery = Recovery(Attempts(records, 3), 60)
 
@@ -61,7 +62,7 @@ class Scene:
         generation = self.records.accept(make_generation(), None)
         for attempt in range(1, attempts + 1):
             self.records.begin_attempt(generation.id, f"w{attempt}", now())
-            keys = ArtifactKeys(generation.id, attempt)
+            keys = ArtifactKeys(generation.id, attempt, spread=self.spread)
             self.store.put(keys.tile(0, 0, 0, "png"), b"0" * 100, "image/png")
             self.store.put(keys.checkpoint, b"0", "application/octet-stream")
             if attempt < attempts:
@@ -72,19 +73,21 @@ class Scene:
         return generation
 
     def left(self) -> set[str]:
-        return {key.split("/")[1] for key in self.store.keys("generations/")}
+        found = map(attempt_of, self.store.keys("generations/"))
+        return {each[0] for each in found if each}
 
 
-@pytest.fixture
-def scene(records: RedisRecords, tmp_path: Path) -> Scene:
-    return Scene(records, tmp_path)
+@pytest.fixture(params=[False, True], ids=["plain keys", "spread keys"])
+def scene(records: RedisRecords, tmp_path: Path, request: pytest.FixtureRequest) -> Scene:
+    return Scene(records, tmp_path, request.param)
 
 
 def test_of_a_result_only_what_readers_can_reach_stays(scene: Scene) -> None:
     generation = scene.finished(attempts=2)
     assert scene.sweep(grace_seconds=60).objects == 0
     assert scene.sweep().objects == 3
-    assert scene.store.keys("generations/") == [ArtifactKeys(generation.id, 2).tile(0, 0, 0, "png")]
+    keys = ArtifactKeys(generation.id, 2, spread=scene.spread)
+    assert scene.store.keys("generations/") == [keys.tile(0, 0, 0, "png")]
 
 
 def test_what_was_deleted_goes_after_the_grace_period(scene: Scene) -> None:

@@ -66,9 +66,11 @@ def _succeed(records: RedisRecords, generation: Generation) -> None:
     )
 
 
-def _write(store: ObjectStore, generation: Generation, attempt: int) -> set[str]:
+def _write(
+    store: ObjectStore, generation: Generation, attempt: int, *, spread: bool = False
+) -> set[str]:
     """A whole result with a checkpoint, 50 bytes; returns the keys."""
-    keys = ArtifactKeys(generation.id, attempt)
+    keys = ArtifactKeys(generation.id, attempt, spread=spread)
     tile = keys.tile(0, 0, 0, "png")
     store.put(tile, b"0" * 20, "image/png")
     store.put(keys.manifest, b"0" * 20, "application/json")
@@ -81,11 +83,12 @@ def test_without_a_record_nothing_stays_but_only_after_the_grace_period(
 ) -> None:
     generation = _begun(records)
     _write(store, generation, 1)
+    _write(store, generation, 1, spread=True)
     _succeed(records, generation)
     records.delete(generation.id)
     assert sweep(grace_seconds=60) == 0
     assert store.keys("generations/")
-    assert sweep() == 3
+    assert sweep() == 6
     assert store.keys("generations/") == []
     shared = {
         "rq:queues",
@@ -96,15 +99,16 @@ def test_without_a_record_nothing_stays_but_only_after_the_grace_period(
     assert {*records.redis.keys("*")} <= shared
 
 
+@pytest.mark.parametrize("spread", [False, True])
 def test_of_a_finished_result_only_what_readers_can_reach_stays(
-    records: RedisRecords, store: ObjectStore, sweep: Sweep
+    records: RedisRecords, store: ObjectStore, sweep: Sweep, spread: bool
 ) -> None:
     generation = _begun(records, attempts=2)
-    for attempt in (1, 2):
-        _write(store, generation, attempt)
+    _write(store, generation, 1, spread=not spread)
+    _write(store, generation, 2, spread=spread)
     _succeed(records, generation)
     assert sweep() == 4
-    keys = ArtifactKeys(generation.id, 2)
+    keys = ArtifactKeys(generation.id, 2, spread=spread)
     assert store.keys("generations/") == sorted([keys.manifest, keys.tile(0, 0, 0, "png")])
 
 

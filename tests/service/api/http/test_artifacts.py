@@ -187,3 +187,25 @@ def test_without_tiles_the_picture_alone_is_served(stack: Stack) -> None:
         problem = stack.http.get(address)
         assert problem.status_code == 404
         assert "fetch the whole image" in problem.json()["detail"]
+
+
+def test_what_a_worker_with_spread_keys_stores_is_found_and_purged(stack: Stack) -> None:
+    generation_id, path = stack.submit(), "/v1/generations"
+    stack.worker.spread_keys = True
+    try:
+        generation = stack.worker.start(generation_id)
+        stack.worker.preview(generation, 2, b"a preview")
+        stack.worker.tile(generation, 0, b"a tile")
+        stored = stack.worker.store.keys(f"generations/{generation_id[-2:]}/{generation_id}/")
+        wanted = ("previews/2", "tiles_files/9/0_0.png")
+        begun = [stack.http.get(f"{path}/{generation_id}/{each}").content for each in wanted]
+        stack.worker.succeed(generation)
+    finally:
+        stack.worker.spread_keys = False
+    assert len(stored) == 2
+    assert begun == [b"a preview", b"a tile"]
+    done = [stack.http.get(f"{path}/{generation_id}/{each}").content for each in (*wanted, "image")]
+    assert done == [*begun, IMAGE]
+    purged = stack.http.delete(f"{path}/{generation_id}", params={"purge": True})
+    assert purged.is_success
+    assert [key for key in stack.worker.store.keys("generations/") if generation_id in key] == []

@@ -46,7 +46,7 @@ def _again(generation: Generation, attempt: int) -> Generation:
     return generation.model_copy(update={"attempt": attempt})
 
 
-def test_after_kill_9_the_next_attempt_goes_on_and_makes_the_same_picture(
+def test_after_kill_9_the_next_goes_on_wherever_the_keys_are_and_makes_the_same_picture(
     start_child: Callable[..., Child],
     store: StoreSettings,
     child: Child,
@@ -54,13 +54,15 @@ def test_after_kill_9_the_next_attempt_goes_on_and_makes_the_same_picture(
     whole: str,
 ) -> None:
     generation = new_generation(num_inference_steps=STEPS)
-    victim = start_child(store, checkpoint_every_steps=2, checkpoint_every_seconds=0)
+    spread = store.model_copy(update={"spread_keys": True})
+    victim = start_child(spread, checkpoint_every_steps=2, checkpoint_every_seconds=0)
     victim.hear()
     victim.process.send(Run(generation=generation))
     for event in victim.events():
         if isinstance(event, Stepped) and event.step == STEPS - 4:
             break
     victim.process.kill()
+    assert child.store.keys(ArtifactKeys(generation.id, 1, spread=True).prefix)
 
     events = child.run(_again(generation, 2))
     steps = _steps(events)
