@@ -8,7 +8,7 @@ import socket
 import subprocess
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import redis
@@ -46,14 +46,23 @@ class RedisServer:
         folder: where the append-only file goes; start again in it and the data is back.
         append_only: write every command, as a deployment that loses nothing does.
         fsync: when the append-only file is synced: always, everysec or no.
+        environment: variables on top of this process's own.
     """
 
-    def __init__(self, folder: Path, *, append_only: bool = False, fsync: str = "always") -> None:
+    def __init__(
+        self,
+        folder: Path,
+        *,
+        append_only: bool = False,
+        fsync: str = "always",
+        environment: Mapping[str, str] | None = None,
+    ) -> None:
         self.port = free_port()
         self.url = f"redis://127.0.0.1:{self.port}/0"
         self._folder = folder
         self._append_only = append_only
         self._fsync = fsync
+        self._environment = {**os.environ, **(environment or {})}
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self) -> None:
@@ -64,6 +73,7 @@ class RedisServer:
             options += ["--appendonly", "yes", "--appendfsync", self._fsync]
         self._process = subprocess.Popen(
             [redis_binary(), *options, "--dir", str(self._folder)],
+            env=self._environment,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
         )
@@ -77,6 +87,11 @@ class RedisServer:
                     if time.monotonic() > deadline:
                         raise
                     time.sleep(0.02)
+
+    @property
+    def alive(self) -> bool:
+        """Whether it runs; a Redis that cannot write its append-only file may end by itself."""
+        return self._process is not None and self._process.poll() is None
 
     def stop(self, signal_number: int = signal.SIGTERM) -> None:
         """Stop the server; `signal.SIGKILL` for the hard way."""

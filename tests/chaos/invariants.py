@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from collections.abc import Iterable, Iterator
 from itertools import pairwise
 from typing import Any
@@ -11,6 +12,9 @@ import httpx
 from service.domain.artifacts import ArtifactKeys, Manifest
 from service.domain.generation import Generation, Status
 from tests.chaos.stack import Stack
+
+#: Longest from a generation's end to its webhook, behind a receiver that hung.
+WEBHOOK_SECONDS = 60.0
 
 _FINAL = ("succeeded", "failed", "cancelled")
 
@@ -49,6 +53,7 @@ def broken(stack: Stack, generation: Generation, reference: str) -> list[str]:
         *_order(events, generation),
         *_resume(stack, generation.id, events),
         *_result(stack, generation, reference),
+        *_webhook(stack, generation),
     ]
 
 
@@ -99,6 +104,22 @@ def _result(stack: Stack, generation: Generation, reference: str) -> Iterator[st
         yield "the picture is not the one in the manifest"
     if result.image.sha256 != reference:
         yield f"another picture than without faults (attempt {result.attempt})"
+
+
+def _webhook(stack: Stack, generation: Generation) -> Iterator[str]:
+    """Its receiver is told, under one id however often, what the record says."""
+    deadline = time.monotonic() + WEBHOOK_SECONDS
+    while True:
+        told = {
+            headers["webhook-id"]
+            for headers, body in list(stack.receiver.deliveries)
+            if json.loads(body)["data"]["id"] == generation.id
+        }
+        if told or time.monotonic() > deadline:
+            break
+        time.sleep(0.1)
+    if told != {f"msg_{generation.id}"}:
+        yield f"lost: its webhook came under {sorted(told) or 'no id at all'}"
 
 
 def _manifests(stack: Stack, stored: Iterable[str]) -> Iterator[str]:

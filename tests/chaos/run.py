@@ -74,7 +74,7 @@ class Chaos:
 
     def run(self, faults: int) -> None:
         """Inject that many faults, one after another."""
-        kinds, weights = zip(*FAULTS.items(), strict=True)
+        kinds, weights = zip(*FAULTS[self.stack.kind].items(), strict=True)
         for _ in range(faults):
             faulthandler.dump_traceback_later(ROUND_SECONDS, exit=True)
             self.one_round(self._chance.choices(kinds, weights)[0])
@@ -128,7 +128,8 @@ class Chaos:
 
     def _submit(self, scheduler: str) -> str:
         """Have a generation accepted, as a client does that tries again under one key."""
-        body = REQUEST | {"scheduler": scheduler, "seed": 7}
+        hook = {"url": self.stack.receiver.url}
+        body = REQUEST | {"scheduler": scheduler, "seed": 7, "webhook": hook}
         headers = {"Idempotency-Key": str(ULID())}
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
@@ -186,7 +187,7 @@ class Chaos:
         deadline = time.monotonic() + ORPHAN_SECONDS
         while True:
             alive = self.stack.processes()
-            ours = {process.pid for process in (self.stack.api, *self.stack.workers)}
+            ours = {process.pid for process in self.stack.own}
             strays = [pid for pid, parent in alive.items() if not {pid, parent} & ours]
             if not strays:
                 return []
@@ -200,6 +201,8 @@ class Chaos:
             self.stack.replace(worker)
         if not self.stack.api.alive:
             self.stack.api = Process(self.stack, "api")
+        if not self.stack.deliverer.alive:
+            self.stack.deliverer = Process(self.stack, "webhooks", "deliver")
         self.stack.wait_until_ready()
 
 

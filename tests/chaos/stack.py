@@ -22,11 +22,13 @@ from redis.retry import Retry
 
 from service.records.records import RedisRecords
 from service.settings import RedisSettings, StoreSettings
+from service.storage.secret_file import SecretFile
 from service.storage.store import open_store
 from tests.faulty_s3 import FaultyS3
 from tests.hidiffusion import tiny_models
 from tests.s3_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server, s3_server
 from tests.servers import CuttingProxy, RedisServer, free_port
+from tests.service.api.webhooks.receiver import Receiver, receiving
 
 ROOT = Path(__file__).parents[2]
 BUCKET = "chaos"
@@ -34,10 +36,39 @@ BUCKET = "chaos"
 #: A worker that is silent for this long is dead; freezing one for longer makes two of one job.
 HEARTBEAT_TTL_SECONDS = 4.0
 
-#: Builds the wall clock that can be stepped; without a C compiler that fault is left out.
+#: Builds a clock that can be stepped and a disk that can be full; without it both are left out.
 COMPILER = shutil.which("cc")
 
 _MARK = "HIDIFFUSION_TEST_CHAOS_RUN"
+
+
+class Machine:
+    """The wall clock and the disk of the processes that `machine.c` is preloaded into."""
+
+    def __init__(self, folder: Path, library: Path | None) -> None:
+        self._file = folder / f"machine-{uuid.uuid4().hex}"
+        self._file.write_bytes(bytes(16))
+        self._library = library
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """What a process of this machine is started with."""
+        if self._library is None:
+            return {}
+        return {"LD_PRELOAD": str(self._library), "CHAOS_MACHINE": str(self._file)}
+
+    def step_clock(self, seconds: int) -> None:
+        """Set the wall clock to this many seconds off the true one."""
+        self._set(0, seconds)
+
+    def fill_disk(self, full: bool) -> None:
+        """Leave no room on the disk, or give it back."""
+        self._set(8, full)
+
+    def _set(self, offset: int, value: int) -> None:
+        with self._file.open("r+b") as file:
+            file.seek(offset)
+            file.write(value.to_bytes(8, sys.byteorder, signed=True))
 
 
 class Process:
@@ -77,20 +108,36 @@ class Process:
 
 
 class Stack:
-    """Redis with an append-only file, an S3-compatible store, the API and some workers.
+    """Redis with an append-only file, a store, the API, some workers, and what delivers webhooks.
 
-    The service reaches Redis and the store through proxies; the suite looks past them.
+    The service reaches Redis and a bucket through proxies; the suite looks past them.
+
+    Args:
+        folder: for all that is written.
+        bucket: an S3-compatible server and a proxy before it; None: the store is a folder.
+        receiver: takes the webhooks.
+        workers: how many.
     """
 
-    def __init__(self, folder: Path, s3: S3Server, faulty: FaultyS3, workers: int) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        bucket: tuple[S3Server, FaultyS3] | None,
+        receiver: Receiver,
+        workers: int,
+    ) -> None:
         self.folder = folder
         self.log = folder / "service.log"
-        self._clock = folder / "clock"
-        self.step_clock(0)
-        self._shim = _build_clock(folder)
+        library = _build_machine(folder)
+        self.machine, self.redis_machine = Machine(folder, library), Machine(folder, library)
         self.run = uuid.uuid4().hex
-        self.faulty = faulty
-        self.redis = RedisServer(folder, append_only=True)
+        self._bucket = bucket
+        self.receiver = receiver
+        self._secrets = folder / "secrets.json"
+        SecretFile(self._secrets).add("")
+        self.redis = RedisServer(
+            folder, append_only=True, environment=self.redis_machine.environment
+        )
         self.redis.start()
         self.redis_proxy = CuttingProxy(self.redis.port)
         self.http_port, self.grpc_port = free_port(), free_port()
@@ -101,30 +148,43 @@ class Stack:
             retry=Retry(ConstantBackoff(0.5), retries=120),
         )
         self.records = RedisRecords(self.client, RedisSettings(url=self.redis.url))
-        self.store = open_store(self._store_settings(s3.endpoint))
+        self.store = open_store(self._store_settings(bucket[0].endpoint if bucket else ""))
         _save_model(folder)
         self.api = Process(self, "api")
+        self.deliverer = Process(self, "webhooks", "deliver")
         self.workers = [Process(self, "worker") for _ in range(workers)]
+
+    @property
+    def kind(self) -> str:
+        """What the store is: a bucket or a folder."""
+        return "bucket" if self._bucket else "folder"
+
+    @property
+    def faulty(self) -> FaultyS3:
+        """The proxy before the bucket."""
+        assert self._bucket is not None
+        return self._bucket[1]
 
     @property
     def url(self) -> str:
         return f"http://127.0.0.1:{self.http_port}"
 
-    def step_clock(self, seconds: int) -> None:
-        """Set the service's wall clock to this many seconds off the machine's."""
-        with self._clock.open("r+b" if self._clock.exists() else "wb") as file:
-            file.write(seconds.to_bytes(8, sys.byteorder, signed=True))
-
     def environment(self) -> dict[str, str]:
         """What every process of the service is started with."""
-        store = self._store_settings(self.faulty.endpoint)
+        store = self._store_settings(self._bucket[1].endpoint if self._bucket else "")
         settings = {
             "CATALOG": str(self.folder / "catalog.json"),
             "REDIS__URL": f"redis://127.0.0.1:{self.redis_proxy.port}/0",
             "STORE__URL": store.url,
-            "STORE__ENDPOINT": store.endpoint,
+            **({"STORE__ENDPOINT": store.endpoint} if self._bucket else {}),
             "STORE__ACCESS_KEY_ID": ACCESS_KEY_ID,
             "STORE__SECRET_ACCESS_KEY": SECRET_ACCESS_KEY,
+            "WEBHOOKS__SECRET_FILE": self._secrets,
+            "WEBHOOKS__ALLOWED_TARGETS": json.dumps(["127.0.0.0/8"]),
+            "WEBHOOKS__TIMEOUT_SECONDS": 2,
+            "WEBHOOKS__FIRST_DELAY_SECONDS": 0.5,
+            "WEBHOOKS__LONGEST_DELAY_SECONDS": 2,
+            "WEBHOOKS__MAX_ATTEMPTS": 1000,
             "API__HTTP_PORT": self.http_port,
             "API__GRPC_PORT": self.grpc_port,
             "WORKER__DEVICE": "cpu",
@@ -140,16 +200,17 @@ class Stack:
             "WORKER__DRAIN_GRACE_SECONDS": 3,
         }
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("HIDIFFUSION_")}
-        clock = {"LD_PRELOAD": str(self._shim), "CHAOS_CLOCK": str(self._clock)}
         return {
             **inherited,
-            **(clock if self._shim else {}),
+            **self.machine.environment,
             **{f"HIDIFFUSION_{name}": str(value) for name, value in settings.items()},
             _MARK: self.run,
             "OMP_NUM_THREADS": "1",
         }
 
     def _store_settings(self, endpoint: str) -> StoreSettings:
+        if not endpoint:
+            return StoreSettings(url=f"file://{self.folder / 'store'}")
         return StoreSettings(
             url=f"s3://{BUCKET}",
             endpoint=endpoint,
@@ -175,6 +236,11 @@ class Stack:
         with contextlib.suppress(httpx.HTTPError):
             return httpx.get(f"{self.url}/healthz", timeout=5).is_success
         return False
+
+    @property
+    def own(self) -> tuple[Process, ...]:
+        """Every process that was started here and not by one of these."""
+        return (self.api, self.deliverer, *self.workers)
 
     def worker_of(self, generation_id: str) -> Process | None:
         """The worker that runs a generation, by the process id in its name."""
@@ -202,7 +268,7 @@ class Stack:
 
     def stop(self) -> None:
         """End everything."""
-        for process in (self.api, *self.workers):
+        for process in self.own:
             process.signal(signal.SIGCONT)
             process.kill()
         for pid in self.processes():
@@ -214,24 +280,27 @@ class Stack:
 
 
 @contextlib.contextmanager
-def running_stack(workers: int) -> Iterator[Stack]:
-    """A stack for the length of the block."""
+def running_stack(workers: int, store: str = "bucket") -> Iterator[Stack]:
+    """A stack for the length of the block; `store` is a bucket or a folder."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
-    with tempfile.TemporaryDirectory(prefix="chaos-") as folder, s3_server() as s3:
-        s3.create_bucket(BUCKET)
-        with FaultyS3(s3.endpoint).running() as faulty:
-            stack = Stack(Path(folder), s3, faulty, workers)
-            try:
-                yield stack
-            finally:
-                stack.stop()
+    with contextlib.ExitStack() as stays:
+        folder = stays.enter_context(tempfile.TemporaryDirectory(prefix="chaos-"))
+        bucket = None
+        if store == "bucket":
+            s3 = stays.enter_context(s3_server())
+            s3.create_bucket(BUCKET)
+            bucket = s3, stays.enter_context(FaultyS3(s3.endpoint).running())
+        receiver = stays.enter_context(receiving())
+        stack = Stack(Path(folder), bucket, receiver, workers)
+        stays.callback(stack.stop)
+        yield stack
 
 
-def _build_clock(folder: Path) -> Path | None:
+def _build_machine(folder: Path) -> Path | None:
     if COMPILER is None:
         return None
-    library = folder / "clock.so"
-    source = Path(__file__).with_name("clock.c")
+    library = folder / "machine.so"
+    source = Path(__file__).with_name("machine.c")
     subprocess.run(
         [COMPILER, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source], check=True
     )
