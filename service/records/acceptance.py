@@ -4,7 +4,6 @@ import contextlib
 import logging
 from collections.abc import Iterator, Sequence
 from functools import cache, partial
-from typing import Any
 
 from service.application.ports import IdempotencyClaim
 from service.domain.errors import IdempotencyMismatch, Unavailable
@@ -15,7 +14,7 @@ from service.events.codec import encode
 from service.events.connection import TextClient
 from service.events.stream import events_key
 from service.records.codec import from_fields, to_fields
-from service.records.enqueue import enqueue, model_queue
+from service.records.enqueue import Command, entry, flat, model_queue
 from service.records.keys import ALL, PROBE, STARTED_FROM, idempotency_key, index_key, record_key
 from service.records.lines import join
 from service.settings import RedisSettings
@@ -26,8 +25,8 @@ _log = logging.getLogger(__name__)
 #: How long an acceptance waits for replicas, below the time that a command has.
 _REPLICAS_MILLISECONDS = 2000
 
-#: Run commands, unless they were run before or a claim stands for others. RQ builds its part of
-#: them in Python; that is why they come as arguments. The first must be one that takes memory:
+#: Run commands, unless they were run before or a claim stands for others. The hash of RQ's job is
+#: made in Python; that is why they come as arguments. The first must be one that takes memory:
 #: Redis refuses a script for the lack of it at its first write, and not later.
 #:
 #:     KEYS[1] = record of the first generation, KEYS[2] = claim, KEYS[3] = prefix of records
@@ -88,7 +87,8 @@ class Acceptance:
         key = "" if claim is None else idempotency_key(claim.key, tenant)
         keys = (record_key(generations[0].id), key, record_key(""))
         fingerprint = "" if claim is None else claim.fingerprint
-        words = self._words(generations, claim)
+        commands = self._commands(generations, claim)
+        words = [word for command in commands for word in (len(command), *command)]
         with self._replicated() as client:
             while not self._accept(keys=keys, args=[fingerprint, *words], client=client):
                 assert claim is not None
@@ -117,44 +117,35 @@ class Acceptance:
         if reached < wanted:
             raise Unavailable("redis", f"{reached} of {wanted} replicas have what was accepted")
 
-    def _words(
+    def _commands(
         self, generations: Sequence[Generation], claim: IdempotencyClaim | None
-    ) -> list[Any]:
-        """The commands, as the script takes them: collected by a pipeline that is never sent."""
-        with self._redis.pipeline() as pipe:
-            pipe.multi()
-            if claim is not None:
-                self._write_claim(pipe, generations, claim)
-            # A claim on several is left to expire: it is not that of any one of them.
-            own_key = claim.key if claim and len(generations) == 1 else None
-            for generation in generations:
-                self._write(pipe, generation, own_key)
-            return [word for command, _ in pipe.command_stack for word in (len(command), *command)]
+    ) -> Iterator[Command]:
+        """What the script is to run, in this order."""
+        if claim is not None:
+            key = idempotency_key(claim.key, generations[0].tenant)
+            ids = ",".join(each.id for each in generations)
+            yield "HSET", key, "fingerprint", claim.fingerprint, "id", ids
+            yield "EXPIRE", key, self._settings.idempotency_ttl_seconds
+        # A claim on several is left to expire: it is not that of any one of them.
+        own_key = claim.key if claim and len(generations) == 1 else None
+        for generation in generations:
+            yield from self._of(generation, own_key)
 
-    def _write_claim(
-        self, pipe: Any, generations: Sequence[Generation], claim: IdempotencyClaim
-    ) -> None:
-        key = idempotency_key(claim.key, generations[0].tenant)
-        ids = ",".join(each.id for each in generations)
-        pipe.hset(key, mapping={"fingerprint": claim.fingerprint, "id": ids})
-        pipe.expire(key, self._settings.idempotency_ttl_seconds)
-
-    def _write(self, pipe: Any, generation: Generation, own_key: str | None) -> None:
+    def _of(self, generation: Generation, own_key: str | None) -> Iterator[Command]:
         fields = to_fields(generation)
         if own_key is not None:
             fields["idempotency_key"] = own_key
-        pipe.hset(record_key(generation.id), mapping=fields)
+        yield "HSET", record_key(generation.id), *flat(fields)
         for tenant in {"", generation.tenant}:
-            pipe.zadd(index_key(ALL, tenant), {generation.id: 0})
-            pipe.zadd(index_key(Status.QUEUED, tenant), {generation.id: 0})
+            for index in (ALL, Status.QUEUED):
+                yield "ZADD", index_key(index, tenant), 0, generation.id
         queued = Queued(attempt=generation.attempt, at=generation.created_at)
-        pipe.xadd(events_key(generation.id), encode(queued))
-        pipe.publish(CHANNEL, generation.id)
-        queue = self._queue(generation.request.model, generation.priority)
-        join(pipe, generation)
+        yield "XADD", events_key(generation.id), "*", *flat(encode(queued))
+        yield "PUBLISH", CHANNEL, generation.id
+        yield from join(generation)
         for key in {*generation.inputs.values()}:
-            pipe.hincrby(STARTED_FROM, key, 1)
-        enqueue(pipe, generation, queue, front=False)
+            yield "HINCRBY", STARTED_FROM, key, 1
+        yield from entry(generation, self._queue(generation.request.model, generation.priority))
 
 
 def claimed(client: TextClient, claim: IdempotencyClaim, tenant: str) -> list[Generation]:

@@ -1,13 +1,15 @@
-"""Put generations into RQ's queues: one queue per model and
-priority, JSON inside, nothing but the id."""
+"""What puts generations into RQ's queues: one queue per model and priority, JSON inside, nothing
+but the id."""
 
+from collections.abc import Iterator
+from datetime import UTC, datetime
 from typing import Any
 
 from rq import Queue
 
 from service.domain.generation import Generation
 from service.domain.request import Priority
-from service.records.keys import DOORBELL, queue_name
+from service.records.keys import DOORBELL, job_key, queue_name
 
 SERIALIZER = "json"
 
@@ -15,30 +17,35 @@ SERIALIZER = "json"
 #: record. A plain `rq worker` that takes one fails on the name, and the sweep queues it again.
 JOB_FUNCTION = "hidiffusion.generation"
 
+#: A command of Redis, word by word, for a script to run.
+Command = tuple[Any, ...]
+
 
 def model_queue(model: str, priority: Priority, connection: Any) -> Queue:
     """RQ's queue of one model and priority."""
     return Queue(queue_name(model, priority), connection=connection, serializer=SERIALIZER)
 
 
-def enqueue(pipe: Any, generation: Generation, queue: Queue, *, front: bool) -> None:
-    """Add to `pipe` what puts `generation` into its queue.
+def entry(generation: Generation, queue: Queue) -> Iterator[Command]:
+    """The commands that enter a generation at the end of its queue, and wake who waits for one.
 
-    Args:
-        pipe: a transaction; nothing is written before it is executed.
-        generation: its id is all the queue holds.
-        queue: the one of its model and priority.
-        front: overtake what waits, as a generation does that had been begun before; it is taken
-            from where it stood first. To look for a new one would be to go through the queue.
+    They write what `rq.Queue.enqueue_call` does; what the job's hash holds is RQ's own word.
     """
-    if front:
-        pipe.lrem(queue.key, 0, generation.id)
-    queue.enqueue_call(
+    job = queue.create_job(
         JOB_FUNCTION,
         args=[generation.id],
         job_id=generation.id,
+        timeout=Queue.DEFAULT_TIMEOUT,
         description=f"generation {generation.id}",
-        at_front=front,
-        pipeline=pipe,
     )
-    pipe.publish(DOORBELL, "")
+    job.origin, job.enqueued_at = queue.name, datetime.now(UTC)
+    yield "SADD", queue.redis_queues_keys, queue.key
+    yield "HSET", job_key(generation.id), *flat(job.to_dict())
+    yield "RPUSH", queue.key, generation.id
+    yield "PUBLISH", DOORBELL, ""
+
+
+def flat(fields: dict[str, Any]) -> Iterator[Any]:
+    """Names and values in turn, as commands take them."""
+    for pair in fields.items():
+        yield from pair

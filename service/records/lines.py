@@ -8,13 +8,13 @@ clock; whoever is not in it stands at the clock, which is `hidiffusion:virtual-t
 The scripts of `service.records.scripts` keep all of it in step with the records.
 """
 
-from collections.abc import Iterable, Sequence
-from typing import Any
+from collections.abc import Iterable, Iterator, Sequence
 
 from service.domain.generation import Generation
 from service.domain.queueing import Line, Waiting, charge_of, rank_of
 from service.domain.request import PRIORITIES
 from service.events.connection import TextClient, unavailable_when_down
+from service.records.enqueue import Command
 from service.records.keys import (
     BACKLOG,
     CHARGES,
@@ -41,12 +41,12 @@ def line_fields(generation: Generation) -> dict[str, str]:
     return {"rank": f"{rank:.6f}", "charge": f"{charge:.9g}"}
 
 
-def join(pipe: Any, generation: Generation) -> None:
-    """Add to `pipe` what puts `generation` into its line."""
+def join(generation: Generation) -> Iterator[Command]:
+    """The commands that put `generation` into its line."""
     fields, model = line_fields(generation), generation.request.model
-    pipe.zadd(line_key(model, generation.tenant), {generation.id: fields["rank"]})
-    pipe.zadd(BACKLOG + model, {_member(generation.tenant): 0}, nx=True)
-    pipe.hset(CHARGES, generation.id, fields["charge"])
+    yield "ZADD", line_key(model, generation.tenant), fields["rank"], generation.id
+    yield "ZADD", BACKLOG + model, "NX", 0, _member(generation.tenant)
+    yield "HSET", CHARGES, generation.id, fields["charge"]
 
 
 #: Take an id out of its line, unless its record says that it waits.

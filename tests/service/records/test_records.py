@@ -3,6 +3,7 @@
 import json
 import signal
 from concurrent.futures import ThreadPoolExecutor
+from datetime import datetime
 
 import pytest
 import redis
@@ -15,6 +16,7 @@ from service.domain.events import Cancelled, Failed, Previewed, Queued, Started,
 from service.domain.generation import Failure, Progress, Status
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
+from service.records.enqueue import JOB_FUNCTION, model_queue
 from service.records.keys import job_key, queue_key
 from service.records.records import RedisRecords
 from service.settings import RedisSettings
@@ -134,6 +136,26 @@ class TestAccept:
         assert records.get(generation.id) == generation
         assert records.queue_depth(MODEL) == 1
         assert events(RedisEventLog(own_redis.url), generation) == ["queued"]
+
+
+def test_the_entry_in_the_queue_is_the_one_that_rq_would_have_made(records, redis_url):
+    generation = records.accept(make_generation(), None)
+    with redis.Redis.from_url(redis_url) as client:
+        queue = model_queue(generation.request.model, generation.priority, client)
+
+        def written() -> tuple[dict[bytes, bytes], list[bytes], set[bytes]]:
+            fields = client.hgetall(job_key(generation.id))
+            for moment in (b"created_at", b"enqueued_at"):
+                datetime.fromisoformat(fields.pop(moment).decode())
+            return fields, client.lrange(queue.key, 0, -1), client.smembers("rq:queues")
+
+        ours = written()
+        client.delete(job_key(generation.id), queue.key, "rq:queues")
+        description = f"generation {generation.id}"
+        queue.enqueue_call(
+            JOB_FUNCTION, args=[generation.id], job_id=generation.id, description=description
+        )
+        assert ours == written()
 
 
 class TestIdempotency:
