@@ -3,25 +3,24 @@
     python -m benchmarks.attack --seconds 20 --write
 
 One API process, as deployed. Attackers in a process of their own send headers that never end, leave
-headers and bodies unfinished on hundreds of connections, ask for conversions of one large picture,
-and open streams of events by thousands, all at once and again. Meanwhile another client reads
-/healthz, a record and the gRPC health service ten times a second each. The result of each attack is
+headers, bodies and calls unfinished on hundreds of connections, ask for conversions of one large
+picture, begin calls and take them back, and open streams of events by thousands, all at once and
+again, over HTTP and over gRPC. Meanwhile another client reads /healthz and a record over HTTP, and
+the health service and a record over gRPC, ten times a second each. The result of each attack is
 that client's 99th percentile, beside the one without any.
 Prints a table for people and JSON as its last line.
 """
 
 import argparse
-import asyncio
 import contextlib
 import json
 import os
 import platform
-import socket
 import subprocess
 import sys
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +29,10 @@ import httpx
 import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from benchmarks.attack import over_grpc, over_http
 from benchmarks.load.stage import ROOT, Stage, raise_file_limit, stage
+from hidiffusion_api.v1 import generation_service_pb2 as rpc
+from hidiffusion_api.v1 import generation_service_pb2_grpc
 from service.domain.artifacts import ArtifactKeys, ArtifactRef, Manifest, Pyramid
 from service.domain.events import Succeeded
 from service.events.connection import connect
@@ -40,77 +42,18 @@ from service.storage.metadata import encode_marked
 from service.storage.store import open_store
 from tests.generations import make_generation, now
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 
-#: Longest that a probe waits before it counts as this.
+#: Longest that a probe waits; one that fails counts as this.
 _PATIENCE_SECONDS = 30.0
 
 _PROBES_A_SECOND = 10
 
-#: For which streams are held before they are dropped and opened again.
-_HOLD_SECONDS = 5.0
-_GET = b"GET /healthz HTTP/1.1\r\nhost: localhost\r\n"
-_POST = b"POST /v1/generations HTTP/1.1\r\nhost: localhost\r\ncontent-length: 9000\r\n\r\n{"
+#: What another client asks for.
+PROBES = ("/healthz", "record", "gRPC health", "gRPC record")
 
 
-def endless_header(address: tuple[str, int], _: str) -> None:
-    """One header that never ends, again and again."""
-    with socket.create_connection(address, 10) as end, contextlib.suppress(OSError):
-        end.sendall(_GET + b"x: ")
-        for _ in range(1000):
-            end.sendall(b"y" * 65536)
-
-
-def unfinished(begin: bytes) -> Callable[[tuple[str, int], str], None]:
-    """A connection that sends this and a byte a second."""
-
-    def attack(address: tuple[str, int], _: str) -> None:
-        with socket.create_connection(address, 10) as end, contextlib.suppress(OSError):
-            end.sendall(begin)
-            while True:
-                time.sleep(1)
-                end.sendall(b"x")
-
-    return attack
-
-
-def conversion(address: tuple[str, int], path: str) -> None:
-    """The whole of a large picture in another format."""
-    with contextlib.suppress(httpx.HTTPError):
-        httpx.get(f"http://{address[0]}:{address[1]}{path}", timeout=60)
-
-
-def streams(count: int) -> Callable[[tuple[str, int], str], None]:
-    """So many streams of one generation's events, opened at once, held a moment, and dropped."""
-
-    async def open_one(address: tuple[str, int], path: str) -> asyncio.StreamWriter:
-        reader, writer = await asyncio.open_connection(*address)
-        writer.write(f"GET {path} HTTP/1.1\r\nhost: localhost\r\n\r\n".encode())
-        await reader.readuntil(b"id: ")
-        return writer
-
-    async def open_all(address: tuple[str, int], path: str) -> None:
-        opening = (open_one(address, path) for _ in range(count))
-        opened = await asyncio.gather(*opening, return_exceptions=True)
-        await asyncio.sleep(_HOLD_SECONDS)
-        for each in opened:
-            if isinstance(each, asyncio.StreamWriter):
-                each.transport.abort()
-
-    def attack(address: tuple[str, int], path: str) -> None:
-        asyncio.run(open_all(address, path))
-
-    return attack
-
-
-ATTACKS: dict[str, tuple[int, Callable[[tuple[str, int], str], None]]] = {
-    "endless header": (8, endless_header),
-    "unfinished headers": (200, unfinished(_GET)),
-    "unfinished bodies": (200, unfinished(_POST)),
-    "60 conversions": (60, conversion),
-    "1,000 event streams": (1, streams(1000)),
-    "2,500 event streams": (1, streams(2500)),
-}
+ATTACKS = over_http.ATTACKS | over_grpc.ATTACKS
 
 
 def attack(name: str, address: tuple[str, int], path: str) -> None:
@@ -146,15 +89,17 @@ def attacking(name: str, address: tuple[str, int], path: str) -> Iterator[None]:
 
 def probe(running: Stage, record: str, seconds: float) -> dict[str, float]:
     """The 99th percentile in seconds of what another client asks for meanwhile."""
-    taken: dict[str, list[float]] = {"/healthz": [], "record": [], "gRPC health": []}
+    taken: dict[str, list[float]] = {name: [] for name in PROBES}
 
     def follow(name: str, ask: Callable[[], object]) -> None:
         end = time.monotonic() + seconds
         while time.monotonic() < end:
             began = time.monotonic()
-            with contextlib.suppress(httpx.HTTPError, grpc.RpcError):
+            try:
                 ask()
-            taken[name].append(time.monotonic() - began)
+                taken[name].append(time.monotonic() - began)
+            except (httpx.HTTPError, grpc.RpcError):
+                taken[name].append(_PATIENCE_SECONDS)
             time.sleep(max(0.0, began + 1 / _PROBES_A_SECOND - time.monotonic()))
 
     url = f"http://{running.http_address}"
@@ -163,11 +108,15 @@ def probe(running: Stage, record: str, seconds: float) -> dict[str, float]:
         grpc.insecure_channel(running.grpc_address) as channel,
     ):
         health = health_pb2_grpc.HealthStub(channel)
+        service = generation_service_pb2_grpc.GenerationServiceStub(channel)
         asks = {
             "/healthz": lambda: http.get("/healthz").raise_for_status(),
             "record": lambda: http.get(f"/v1/generations/{record}").raise_for_status(),
             "gRPC health": lambda: health.Check(
                 health_pb2.HealthCheckRequest(), timeout=_PATIENCE_SECONDS
+            ),
+            "gRPC record": lambda: service.GetGeneration(
+                rpc.GetGenerationRequest(id=record), timeout=_PATIENCE_SECONDS
             ),
         }
         threads = [threading.Thread(target=follow, args=each) for each in asks.items()]
@@ -207,18 +156,22 @@ def finished(running: Stage, store: StoreSettings, side: int) -> str:
     return generation.id
 
 
-def measure(seconds: float, side: int) -> list[dict[str, Any]]:
+def measure(seconds: float, side: int, names: Sequence[str]) -> list[dict[str, Any]]:
     """The row of each attack, and one without any."""
     rows = []
     with stage() as running:
         record = finished(running, running.store, side)
-        host, _, port = running.http_address.partition(":")
         path = f"/iiif/{record}/full/max/0/default.jpg"
         httpx.head(f"http://{running.http_address}{path}", timeout=120).raise_for_status()
-        events = f"/v1/generations/{running.accept()}/events"
-        for name in ("", *ATTACKS):
+        waiting = running.accept()
+        events = f"/v1/generations/{waiting}/events"
+        for name in ("", *names):
+            over_grpc_too = name in over_grpc.ATTACKS
+            host, _, port = (
+                running.grpc_address if over_grpc_too else running.http_address
+            ).partition(":")
             target = events if name.endswith("streams") else path
-            with attacking(name, (host, int(port)), target):
+            with attacking(name, (host, int(port)), waiting if over_grpc_too else target):
                 found = probe(running, record, seconds)
             memory = running.memory_bytes()
             rows.append({"attack": name or "none", **found, "resident_bytes": memory})
@@ -236,6 +189,7 @@ def main() -> None:
     )
     parser.add_argument("--seconds", type=float, default=48.0, help="length of each attack")
     parser.add_argument("--side", type=int, default=4096, help="of the picture, in pixels")
+    parser.add_argument("--attacks", nargs="*", default=[*ATTACKS], help="these and no others")
     parser.add_argument("--write", action="store_true", help="keep the result in results/")
     parser.add_argument("--attacker", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -245,9 +199,9 @@ def main() -> None:
         return
     raise_file_limit(6000)
     print("99th percentile in seconds; memory of the API in MB\n")
-    print("| attack | /healthz | record | gRPC health | memory |\n| --- | --- | --- | --- | --- |")
+    print(f"| attack | {' | '.join(PROBES)} | memory |\n| --- |{' ---: |' * (len(PROBES) + 1)}")
     document = {
-        "rows": measure(options.seconds, options.side),
+        "rows": measure(options.seconds, options.side, options.attacks),
         "seconds": options.seconds,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "load_average": os.getloadavg()[0],

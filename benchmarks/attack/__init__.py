@@ -1,0 +1,1 @@
+"""What other clients notice while one does its worst: `python -m benchmarks.attack`."""
