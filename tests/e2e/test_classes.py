@@ -20,7 +20,7 @@ from hidiffusion_api.v1 import (
 )
 from service.cli.embedded import Embedded, embedded_service
 from service.settings import ApiSettings, Settings
-from tests.browser import PATIENCE_MILLISECONDS, chromium
+from tests.browser import chromium, visitor
 from tests.class_models import SIDE, write_catalog
 from tests.upscaler_models import write_upscaler
 
@@ -91,14 +91,13 @@ def test_what_is_drawn_is_enlarged_as_a_second_stage(http: httpx.Client) -> None
 
 @pytest.mark.slow
 def test_the_page_says_what_it_draws_and_draws_it(service: Embedded) -> None:
-    with chromium() as browser:
-        page = browser.new_page(base_url=service.url)
+    with chromium() as browser, visitor(browser, service.url) as context:
+        page = context.new_page()
         page.goto("/")
         expect(page.locator("#classes")).to_have_text("One of cat, dog, fox")
         page.get_by_label("Prompt", exact=True).fill("fox")
         page.get_by_role("button", name="Generate").click()
-        download = page.get_by_role("link", name="Download")
-        expect(download).to_be_visible(timeout=PATIENCE_MILLISECONDS)
+        expect(page.get_by_role("link", name="Download")).to_be_visible()
 
 
 @pytest.mark.slow

@@ -2,19 +2,35 @@
 
 import os
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from playwright.sync_api import Browser, Page, expect
+from playwright.sync_api import Browser, Page, Route, expect
 
 from service.cli.embedded import Embedded
-from tests.browser import chromium
+from tests.browser import chromium, visitor
 
 #: Set it to a folder, as docs/images, to take the pictures that the documentation shows.
 SCREENSHOTS = "HIDIFFUSION_TEST_SCREENSHOTS"
 
 #: Every step and tile is computed here, maybe on a processor that others use too.
-PATIENCE_MILLISECONDS = 280_000
+PATIENCE_MILLISECONDS = 800_000
+
+#: The viewer shows more than an empty canvas.
+_MANY_COLOURS = """() => {
+  const viewer = window.OpenSeadragon.getViewer(document.getElementById("viewer"));
+  const { canvas } = viewer.drawer;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return new Set(new Uint32Array(data.buffer)).size > 100;
+}"""
+
+#: Whatever the viewer has on its screen is loaded.
+_ALL_DRAWN = """() => {
+  const { world } = window.OpenSeadragon.getViewer(document.getElementById("viewer"));
+  const items = [...Array(world.getItemCount()).keys()].map((index) => world.getItemAt(index));
+  return items.length > 0 && items.every((item) => item.getFullyLoaded());
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -24,15 +40,13 @@ def browser() -> Iterator[Browser]:
         yield running
 
 
-def _open(browser: Browser, service: Embedded, **context: object) -> Page:
-    page = browser.new_context(
-        base_url=service.url,
-        reduced_motion="reduce",
-        **context,  # type: ignore[arg-type]
-    ).new_page()
-    page.goto("/")
-    expect(page.locator("#service")).to_contain_text("1 worker ready")
-    return page
+@contextmanager
+def _opened(browser: Browser, service: Embedded, **options: object) -> Iterator[Page]:
+    with visitor(browser, service.url, **options) as context:
+        page = context.new_page()
+        page.goto("/")
+        expect(page.get_by_role("button", name="Generate")).to_be_enabled()
+        yield page
 
 
 def _ask(page: Page, prompt: str, size: str, **fields: str) -> None:
@@ -53,50 +67,55 @@ def _wait_until_done(page: Page) -> None:
 
 @pytest.mark.slow
 def test_a_prompt_becomes_a_picture_in_the_browser(browser: Browser, service: Embedded) -> None:
-    page = _open(browser, service)
+    with _opened(browser, service) as page:
+        _ask(page, "a red guitar", "256", Steps="2")
 
-    _ask(page, "a red guitar", "256", Steps="2")
+        _wait_until_done(page)
+        page.wait_for_function(_MANY_COLOURS)
 
-    _wait_until_done(page)
-    colours = page.evaluate(
-        """async () => {
-          const viewer = window.OpenSeadragon.getViewer(document.getElementById("viewer"));
-          const { canvas } = viewer.drawer;
-          const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
-          return new Set(new Uint32Array(data.buffer)).size;
-        }"""
+
+def _to_a_third_of_the_tiles(route: Route) -> None:
+    """Tiles come in bursts: what is told after a third waits for the browser to ask again."""
+    if "last-event-id" in route.request.headers:
+        return  # never answered, until nothing is held back any more
+    response = route.fetch(timeout=PATIENCE_MILLISECONDS)
+    events = response.text().split("\n\n")
+    tiles = [index for index, event in enumerate(events) if "event: tile" in event]
+    route.fulfill(
+        response=response, body="\n\n".join(events[: tiles[len(tiles) // 3] + 1]) + "\n\n"
     )
-    assert colours > 100
 
 
 @pytest.mark.slow
-@pytest.mark.timeout(1800)
+@pytest.mark.timeout(3600)
 @pytest.mark.skipif(
     SCREENSHOTS not in os.environ, reason=f"takes pictures where {SCREENSHOTS} says"
 )
 def test_pictures_for_the_documentation(browser: Browser, service: Embedded) -> None:
     folder = Path(os.environ[SCREENSHOTS])
-    page = _open(browser, service, viewport={"width": 1280, "height": 860}, color_scheme="light")
-    _ask(page, "a panda", "256")
-    _wait_until_done(page)
-    page.goto("/")
-    _ask(page, "a red car", "512")
-    expect(page.locator("#status")).to_contain_text("Tile 1", timeout=PATIENCE_MILLISECONDS)
-    page.screenshot(path=folder / "web-tiles.png")
-    _wait_until_done(page)
+    screen = {"width": 1280, "height": 860}
+    with _opened(browser, service, viewport=screen, color_scheme="light") as page:
+        _ask(page, "a panda", "256")
+        _wait_until_done(page)
+        page.route("**/events", _to_a_third_of_the_tiles)
+        _ask(page, "a red car", "1024", Steps="12")
+        expect(page.locator("#status")).to_contain_text("Tile", timeout=PATIENCE_MILLISECONDS)
+        page.get_by_label("Prompt", exact=True).scroll_into_view_if_needed()
+        page.wait_for_function(_ALL_DRAWN)
+        page.screenshot(path=folder / "web-tiles.png")
+        page.unroute("**/events")
+        _wait_until_done(page)
+        address = page.url
 
-    page.get_by_role("button", name="Compare with Direct").click()
-    expect(page.get_by_role("slider")).to_be_visible(timeout=PATIENCE_MILLISECONDS)
-    page.emulate_media(color_scheme="dark")
-    page.wait_for_load_state("networkidle")
-    page.screenshot(path=folder / "web-compare.png")
-    page.go_back()
+        page.get_by_role("button", name="Compare with Direct").click()
+        expect(page.get_by_role("slider")).to_be_visible(timeout=PATIENCE_MILLISECONDS)
+        page.emulate_media(color_scheme="dark")
+        page.wait_for_function(_ALL_DRAWN)
+        page.screenshot(path=folder / "web-compare.png")
 
-    phone = _open(
-        browser, service, viewport={"width": 390, "height": 844}, is_mobile=True, has_touch=True
-    )
-    phone.goto(page.url)
-    phone.reload()
-    _wait_until_done(phone)
-    phone.wait_for_load_state("networkidle")
-    phone.screenshot(path=folder / "web-phone.png")
+    phone = {"width": 390, "height": 844}
+    with _opened(browser, service, viewport=phone, is_mobile=True, has_touch=True) as page:
+        page.goto(address)
+        _wait_until_done(page)
+        page.wait_for_function(_ALL_DRAWN)
+        page.screenshot(path=folder / "web-phone.png")

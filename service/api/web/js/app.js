@@ -47,13 +47,15 @@ const isShowing = () => location.hash.length > "#/".length;
 
 /** Show what the address says. */
 async function route() {
-  const [first, left, right] = location.hash.replace(/^#\/?/, "").split("/");
+  const { hash } = location;
+  const [first, left, right] = hash.replace(/^#\/?/, "").split("/");
   gallery.markShown(first);
   try {
     if (first === "compare" && right) await stage.compare(left, right);
     else if (first) await stage.show(first);
     else stage.clear();
   } catch (problem) {
+    if (location.hash !== hash) return; // something else is shown by now
     stage.clear();
     tellProblem(problem);
   }
@@ -78,21 +80,33 @@ async function showService() {
   setTimeout(showService, SERVICE_MILLISECONDS);
 }
 
+/** Whether nobody typed, pressed, scrolled or went elsewhere on the page while `work` went on. */
+async function isUndisturbed(work) {
+  const acts = new AbortController();
+  let disturbed = false;
+  for (const act of ["keydown", "pointerdown", "wheel", "focusin"])
+    addEventListener(act, () => { disturbed = true; }, { passive: true, signal: acts.signal });
+  await work;
+  acts.abort();
+  return !disturbed;
+}
+
 addEventListener("hashchange", async () => {
-  await route();
+  const { hash } = location;
+  if (!await isUndisturbed(route()) || location.hash !== hash) return;
   bringIntoSight();
   if (isShowing()) byId("stage-title").focus({ preventScroll: true });
 });
 
 useSession(await startSession());
+showService();
 try {
-  knowModels(await api.listModels());
+  knowModels(await api.patiently(api.listModels));
   startForm(ask);
   startReading(useRequest, complain);
 } catch (problem) {
   tellProblem(problem);
 }
-showService();
 gallery.refresh();
 await route();
 bringIntoSight();

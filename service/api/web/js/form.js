@@ -21,12 +21,13 @@ let wishedMethod = null;
 
 /** Offer the models, restore what was typed before, and call `onSubmit` with each request. */
 export function startForm(onSubmit) {
+  const typed = typedAlready();
   const models = drawingModels();
   fill("model", models.map((each) => [each.name, each.title || each.name]));
   startPictures(takeShape, complain);
   startGuides(takeMap, complain);
   offer(models[0]);
-  useRequest(readDraft());
+  useRequest({ ...readDraft(), ...typed });
   byId("model").addEventListener("change", () => offer(chosenModel()));
   byId("method").addEventListener("change", (event) => {
     wishedMethod = event.target.value;
@@ -53,6 +54,16 @@ export function startForm(onSubmit) {
       byId("submit").disabled = false;
     }
   });
+  byId("start").inert = false;
+  byId("submit").disabled = false;
+}
+
+/** What was typed while the models were on their way. */
+function typedAlready() {
+  const controls = [...TEXTS, ...NUMBERS].map(byId);
+  return Object.fromEntries(controls
+    .filter(({ value, defaultValue }) => defaultValue !== undefined && value !== defaultValue)
+    .map(({ name, value }) => [name, value]));
 }
 
 const chosenModel = () => modelNamed(byId("model").value);

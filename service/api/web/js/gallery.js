@@ -19,11 +19,13 @@ export class Gallery {
   constructor(onProblem, onStart) {
     this.onProblem = onProblem;
     this.onStart = onStart;
-    this.words = []; // that are searched for
+    this.words = wordsOf(byId("search").value); // that are searched for
     this.cards = new Map();
     this.picked = null;
     this.cursor = undefined; // of the next older page; null after the oldest
+    this.reading = Promise.resolve(); // ends when no older page is on its way
     this.timer = null;
+    this.turn = 0; // counts readings and deletions, so that a late answer brings nothing back
     byId("older").addEventListener("click", () => this.#attempt(() => this.#showOlder()));
     byId("search").addEventListener("input", () => {
       clearTimeout(this.searchTimer);
@@ -35,10 +37,12 @@ export class Gallery {
   /** Read the newest page again, and keep doing so while something in it is unfinished. */
   async refresh() {
     clearTimeout(this.timer);
+    this.turn += 1;
+    const { turn } = this;
     const page = await api.list(PAGE).catch(() => null); // the next round may have more luck
+    if (turn !== this.turn) return;
     const unfinished = page?.generations.some(({ status }) => UNFINISHED.has(status)) ?? true;
     if (page) this.#showNewest(page);
-    clearTimeout(this.timer);
     if (unfinished && !document.hidden)
       this.timer = setTimeout(() => this.refresh(), REFRESH_MILLISECONDS);
   }
@@ -50,7 +54,8 @@ export class Gallery {
   }
 
   #showNewest({ generations, next_cursor: cursor }) {
-    if (this.cursor === undefined) this.cursor = cursor;
+    const isFirst = this.cursor === undefined;
+    if (isFirst) this.cursor = cursor;
     const oldest = generations.at(-1)?.id ?? "";
     const ids = new Set(generations.map(({ id }) => id));
     for (const id of this.cards.keys()) if (id >= oldest && !ids.has(id)) this.#remove(id);
@@ -60,22 +65,31 @@ export class Gallery {
       if (!known) byId("cards").prepend(this.cards.get(generation.id).element);
     });
     this.#showEdges();
+    if (isFirst && this.words.length) this.#attempt(() => this.#search());
   }
 
   async #showOlder() {
-    const { generations, next_cursor: cursor } = await api.list(PAGE, this.cursor);
-    this.#append(generations);
-    this.cursor = cursor;
-    this.#showEdges();
+    const generations = await this.#readOlder(PAGE);
     const first = generations.find(({ id }) => !this.cards.get(id).element.hidden);
     if (first) this.cards.get(first.id).link.focus();
   }
 
-  #append(generations) {
-    for (const generation of generations) {
-      this.#update(generation);
-      byId("cards").append(this.cards.get(generation.id).element);
-    }
+  /** Append the next `count` that are older; one page after another, each from where the last ended. */
+  #readOlder(count) {
+    const read = async () => {
+      if (!this.cursor) return [];
+      const { generations, next_cursor: cursor } = await api.list(count, this.cursor);
+      for (const generation of generations) {
+        this.#update(generation);
+        byId("cards").append(this.cards.get(generation.id).element);
+      }
+      this.cursor = cursor;
+      this.#showEdges();
+      return generations;
+    };
+    const page = this.reading.then(read);
+    this.reading = page.catch(() => {}); // whoever asked hears of it
+    return page;
   }
 
   /** Show what has every word that is searched for; read older ones until a page is full of them. */
@@ -84,12 +98,8 @@ export class Gallery {
     this.words = words;
     for (const card of this.cards.values()) this.#sift(card);
     this.#showEdges();
-    while (words.length && this.words === words && this.cursor && this.#shown().length < PAGE) {
-      const { generations, next_cursor: cursor } = await api.list(SEARCH_PAGE, this.cursor);
-      this.#append(generations);
-      this.cursor = cursor;
-      this.#showEdges();
-    }
+    while (words.length && this.words === words && this.cursor && this.#shown().length < PAGE)
+      await this.#readOlder(SEARCH_PAGE);
   }
 
   #shown() {
@@ -187,6 +197,7 @@ export class Gallery {
 
   async #delete(card) {
     await api.purge(card.generation);
+    this.turn += 1;
     const next = card.element.nextElementSibling ?? card.element.previousElementSibling;
     this.#remove(card.generation.id);
     (next?.querySelector("a") ?? byId("gallery-title")).focus();
@@ -196,6 +207,7 @@ export class Gallery {
 
   #remove(id) {
     const card = this.cards.get(id);
+    if (!card) return; // it was gone already
     if (this.picked === card) this.#pick(card);
     card.element.remove();
     this.cards.delete(id);

@@ -19,16 +19,18 @@ export function startGuides(change, refuse) {
   tell = { change, refuse };
 }
 
-/** Offer what `model` has; what was chosen for one of the same name stays. */
+/** Offer what `model` has; what was chosen for one of the same name stays, and goes on being uploaded. */
 export function offerGuides(model) {
-  const chosen = { controls: [], image_prompt: null, ...readGuides() };
-  controls = model.controls.map(({ name, title }) => controlField(name, title || name));
-  prompt = model.image_prompt ? promptField() : null;
+  const before = [...controls, prompt];
+  controls = model.controls.map(({ name, title }) =>
+    before.find((each) => each?.name === name && each.title === (title || name))
+      ?? controlField(name, title || name));
+  prompt = model.image_prompt ? prompt ?? promptField() : null;
   const all = prompt ? [...controls, prompt] : controls;
+  for (const gone of before.filter((each) => each && !all.includes(each))) gone.picture.show(null);
   box.replaceChildren(...all.map(({ element }) => element));
   byId("guides").hidden = all.length === 0;
   byId("guides-hint").hidden = controls.length === 0;
-  useGuides(chosen);
 }
 
 /** Put what guides a request into the fields. */
@@ -80,7 +82,7 @@ function controlField(name, title) {
     end: number(`${id}.end`, "1", 1),
   };
   for (const control of [numbers.start, numbers.end]) control.setAttribute("aria-describedby", "guides-hint");
-  return { name, ...group(id, title, "Map", numbers, (upload) => tell.change(upload)) };
+  return { name, title, ...group(id, title, "Map", numbers, (upload) => tell.change(upload)) };
 }
 
 function promptField() {
@@ -111,6 +113,7 @@ function group(id, title, label, numbers, change) {
     follow();
     change(upload);
   }, tell.refuse);
+  follow();
   return { element, picture, input, numbers, follow };
 }
 

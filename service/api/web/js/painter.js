@@ -13,6 +13,7 @@ const ink = canvas.getContext("2d");
 /** Strokes in pixels of the picture, oldest first: `{ erases, radius, points }`. */
 let strokes = [];
 let painted = null; // the address of the picture that they are on
+let wanted = null; // that of the picture that was asked for last
 let at = { x: 0, y: 0 };
 let stroke = null; // the one that is being drawn
 
@@ -22,8 +23,14 @@ let stroke = null; // the one that is being drawn
  * @returns {Promise<File | null>} the mask, of the picture's size; null when none was wanted
  */
 export async function paintMask(href) {
+  wanted = href;
   under.src = href;
-  await under.decode();
+  try {
+    await under.decode();
+  } catch (problem) {
+    if (wanted === href) throw problem;
+  }
+  if (wanted !== href || dialog.open) return null; // another was asked for meanwhile
   if (painted !== href) strokes = [];
   painted = href;
   canvas.width = under.naturalWidth;

@@ -13,24 +13,30 @@ const NOTHING = { image: null, mask: null, loras: [], controls: [], image_prompt
  * @param {(problem: Error | null) => void} complain hears of what is none
  */
 export function startReading(use, complain) {
+  let newest = null;
   const read = async (file) => {
     if (!file) return;
+    newest = file;
     complain(null);
     try {
       const { request } = await api.readRecipe(file);
+      if (newest !== file) return;
       const left = use({ ...NOTHING, ...request });
       const but = left.length ? ` Not offered here, so left out: ${left.join(", ")}.` : "";
       byId("waiting").textContent = `The recipe of ${file.name} is in the form.${but}`;
     } catch (problem) {
+      if (newest !== file) return;
       problem.errors = (problem.errors ?? []).map((error) => ({ ...error, control: field }));
       complain(problem);
       announce(problem.message);
     }
   };
   field.addEventListener("change", async () => {
-    await read(field.files[0]);
-    field.value = "";
+    const [file] = field.files;
+    field.value = ""; // so that the same one can be chosen again
+    await read(file);
   });
+  field.disabled = false;
   for (const kind of ["dragover", "dragleave", "drop"]) {
     addEventListener(kind, (event) => {
       const { target, dataTransfer } = event;

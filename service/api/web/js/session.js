@@ -26,6 +26,7 @@ function keyGiven() {
   return new Promise((resolve) => {
     byId("sign-in-form").onsubmit = async (event) => {
       event.preventDefault();
+      byId("key-wrong").textContent = "";
       try {
         await api.signIn(field.value.trim());
       } catch (problem) {

@@ -52,7 +52,7 @@ export class Stage {
     const { request } = generation;
     this.#head(request.prompt, `${pixels(generation.result ?? request)} · ${methodTitle(request.method)} · seed ${request.seed}`,
       "started");
-    if (FINAL.has(generation.status)) await this.#finish(generation);
+    if (FINAL.has(generation.status)) this.#goOn(this.#finish(generation));
     else this.#follow(generation);
   }
 
@@ -62,8 +62,13 @@ export class Stage {
     const turn = this.turn;
     const [left, right] = await Promise.all([leftId, rightId].map(readPatiently));
     if (turn !== this.turn) return;
-    const [leftName, rightName] = distinctNames(left, right);
-    this.#head(left.request.prompt, `${leftName} beside ${rightName}`, "started");
+    const names = distinctNames(left, right);
+    this.#head(left.request.prompt, names.join(" beside "), "started");
+    this.#goOn(this.#layOver(left, right, names));
+  }
+
+  async #layOver(left, right, [leftName, rightName]) {
+    const { turn } = this;
     const finished = await Promise.all([this.#finished(left), this.#finished(right)]);
     if (turn !== this.turn) return;
     const unfit = finished.find(({ status }) => status !== "succeeded");
@@ -79,6 +84,12 @@ export class Stage {
     if (!item) return;
     this.comparison.start(item, leftName, rightName);
     announce(`Comparing ${leftName} with ${rightName}`);
+  }
+
+  /** Tell what goes wrong in `work`, which nobody waits for, unless something else is shown by then. */
+  #goOn(work) {
+    const { turn } = this;
+    work.catch((problem) => { if (turn === this.turn) this.tell.problem(problem); });
   }
 
   #head(title, facts, phase) {
@@ -122,7 +133,7 @@ export class Stage {
     if (type === "started") this.#begin();
     if (FINAL.has(type)) {
       this.waitingFor = null;
-      this.#end(generation, this.turn);
+      this.#goOn(this.#end(generation, this.turn));
     } else this.#tell(generation, type, data);
   }
 
@@ -166,7 +177,10 @@ export class Stage {
   #land(generation, tile) {
     this.landed.push(tile);
     byId("canvas").dataset.phase = "decoding";
-    this.opening ??= this.#open(generation, false);
+    if (!this.opening) {
+      this.opening = this.#open(generation, false);
+      this.#goOn(this.opening);
+    }
     if (this.item) this.viewer.land(this.item, [tile]);
   }
 
@@ -188,6 +202,7 @@ export class Stage {
   }
 
   async #finish(generation) {
+    const { turn } = this;
     const { status, error } = generation;
     byId("stage-actions").replaceChildren(...offersFor(generation, this.tell));
     showRecipe(generation);
@@ -202,7 +217,7 @@ export class Stage {
     this.progress.hide();
     this.opening ??= this.#open(generation, true);
     await this.opening;
-    if (this.item) this.viewer.complete(this.item);
+    if (turn === this.turn && this.item) this.viewer.complete(this.item);
   }
 }
 

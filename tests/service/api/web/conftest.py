@@ -5,30 +5,28 @@ from collections.abc import Iterator
 import pytest
 from playwright.sync_api import Browser, BrowserContext, Page
 
-from tests.browser import PATIENCE_MILLISECONDS, chromium
+from tests.browser import chromium, visitor
 from tests.service.api.stack import Stack
 from tests.service.api.web.screen import Screen
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="package")
 def browser() -> Iterator[Browser]:
-    """One browser for the tests of a file."""
+    """One browser for all these tests, of which none is asynchronous."""
     with chromium() as running:
         yield running
 
 
 @pytest.fixture
 def context(browser: Browser, stack: Stack) -> Iterator[BrowserContext]:
-    """A browser that has never seen the page; animations are off."""
-    context = browser.new_context(
-        base_url=stack.endpoints.http_url,
+    """Somebody who has never seen the page."""
+    with visitor(
+        browser,
+        stack.endpoints.http_url,
         viewport={"width": 1000, "height": 700},
-        reduced_motion="reduce",
         permissions=["clipboard-read", "clipboard-write"],
-    )
-    context.set_default_timeout(PATIENCE_MILLISECONDS)
-    yield context
-    context.close()
+    ) as context:
+        yield context
 
 
 @pytest.fixture

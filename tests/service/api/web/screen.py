@@ -3,11 +3,10 @@
 import time
 from collections.abc import Callable
 
+from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import Page, expect
 
 from tests.browser import PATIENCE_MILLISECONDS
-
-expect.set_options(timeout=PATIENCE_MILLISECONDS)
 
 Colour = tuple[int, int, int]
 
@@ -30,6 +29,19 @@ _POINT = """([across, down]) => {
   return { x: box.left + inside.x, y: box.top + inside.y, colour: [...data] };
 }"""
 
+#: An open dialog: what lies under it cannot be reached.
+DIALOG = "dialog[open]"
+
+#: What axe finds serious or critical at a place, by all of its rules or some.
+_FLAWS = """async ([where, rules]) => {
+  const options = { resultTypes: ["violations"] };
+  if (rules) options.runOnly = { type: "rule", values: rules };
+  const { violations } = await window.axe.run(where, options);
+  return violations
+    .filter(({ impact }) => ["serious", "critical"].includes(impact))
+    .map(({ id, nodes }) => `${id}: ${nodes.map(({ html }) => html)}`);
+}"""
+
 
 class Screen:
     """The page as a person uses it."""
@@ -38,23 +50,37 @@ class Screen:
         self.page = page
         self.status = page.locator("#status")
         self.cards = page.locator(".card")
+        self.generate = page.get_by_role("button", name="Generate")
 
     def open(self, generation_id: str = "") -> None:
         """Go to the page, or to one generation on it."""
         self.page.goto(f"/#/{generation_id}" if generation_id else "/")
         expect(self.page.locator("#service")).to_contain_text("1 worker ready")
+        expect(self.generate).to_be_enabled()
 
     def ask(self, prompt: str, size: str = "1024") -> str:
         """Fill in the form and send it; returns the generation's id."""
         self.page.get_by_label("Prompt", exact=True).fill(prompt)
         self.page.get_by_label(size, exact=True).check()
-        self.page.get_by_role("button", name="Generate").click()
+        before = self.page.url
+        self.generate.click()
+        self.page.wait_for_url(lambda url: url != before)
+        expect(self.page.locator("#stage-title")).to_be_focused()
         return self.shown_id()
 
     def shown_id(self) -> str:
         """The id in the address, once there is one."""
         self.page.wait_for_url("**/#/*")
         return self.page.url.rpartition("/")[2]
+
+    def flaws(self, where: str = ":root") -> list[str]:
+        """What axe finds serious in what is shown there, by day, and in its colours by night."""
+        if not self.page.evaluate("() => 'axe' in window"):
+            self.page.evaluate(Axe().axe_script)
+        self.page.emulate_media(color_scheme="dark")
+        found: list[str] = self.page.evaluate(_FLAWS, [where, ["color-contrast"]])
+        self.page.emulate_media(color_scheme="light")
+        return found + self.page.evaluate(_FLAWS, [where, None])
 
     def point(self, across: float, down: float) -> tuple[int, int] | None:
         """Where a point of the picture is on the screen; None while there is no picture."""

@@ -5,10 +5,9 @@ import shutil
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-
-import pytest
-from playwright.sync_api import expect
 
 from tests.service.api.painter import Painter
 from tests.service.api.stack import Stack
@@ -18,10 +17,7 @@ ROOT = Path(__file__).parents[4]
 
 #: The clients that the page writes code for.
 CLIENTS = (
-    pytest.param(
-        "curl",
-        marks=pytest.mark.skipif(shutil.which("curl") is None, reason="curl is not installed"),
-    ),
+    *(("curl",) if shutil.which("curl") else ()),
     "Python, HTTP",
     "Python, gRPC",
     "OpenAI SDK",
@@ -31,21 +27,27 @@ CLIENTS = (
 def copied(screen: Screen, client: str) -> str:
     """What the page's copy button puts into the clipboard."""
     screen.page.get_by_role("tab", name=client).click()
+    screen.page.evaluate("() => navigator.clipboard.writeText('')")
     screen.page.get_by_role("button", name="Copy").click()
-    expect(screen.page.get_by_role("button", name="Copied")).to_be_visible()
-    code: str = screen.page.evaluate("() => navigator.clipboard.readText()")
-    return code
+    read: Callable[[], str] = partial(screen.page.evaluate, "() => navigator.clipboard.readText()")
+    screen.wait(lambda: read() != "", "code in the clipboard")
+    return read()
 
 
-def run(code: str, client: str, stack: Stack, folder: Path, **environment: str) -> None:
-    """Run it in `folder`, with a played worker that paints the generation it asks for."""
+def run(code: str, client: str, stack: Stack, folder: Path, **environment: str) -> list[Path]:
+    """Run it in a folder of its own in `folder`; returns what it wrote there.
+
+    A played worker paints the generation that it asks for.
+    """
+    own = folder / client
+    own.mkdir()
     (latest,) = stack.records.list(status=None, cursor=None, limit=1).generations
     worker = threading.Thread(target=_paint_what_follows, args=(stack, latest.id))
     worker.start()
     command = ["bash", "-euc", code] if client == "curl" else [sys.executable, "-c", code]
     ran = subprocess.run(
         command,
-        cwd=folder,
+        cwd=own,
         env={**os.environ, "PYTHONPATH": str(ROOT), **environment},
         capture_output=True,
         text=True,
@@ -54,6 +56,7 @@ def run(code: str, client: str, stack: Stack, folder: Path, **environment: str) 
     )
     worker.join()
     assert ran.returncode == 0, ran.stderr
+    return list(own.iterdir())
 
 
 def _paint_what_follows(stack: Stack, known: str) -> None:

@@ -7,8 +7,7 @@ from playwright.sync_api import FilePayload, expect
 
 from tests.service.api.painter import Painter
 from tests.service.api.stack import Stack
-from tests.service.api.web.screen import Screen
-from tests.service.api.web.test_accessibility import _serious
+from tests.service.api.web.screen import DIALOG, Screen
 
 
 def _finished(stack: Stack, **fields: object) -> str:
@@ -36,7 +35,7 @@ def test_a_mask_is_painted_on_a_result_that_one_starts_from(screen: Screen, stac
     page.get_by_role("button", name="Paint the mask").click()
     dialog = page.get_by_role("dialog", name="Paint what is drawn anew")
     expect(dialog.get_by_role("button", name="Use as mask")).to_be_disabled()
-    assert _serious(screen) == []
+    assert screen.flaws(DIALOG) == []
     canvas = page.locator("#paint-canvas")
     expect(canvas).to_be_focused()
     page.keyboard.press(" ")  # in the middle

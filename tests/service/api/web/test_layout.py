@@ -3,8 +3,11 @@
 from collections.abc import Iterator
 
 import pytest
+import redis
 from playwright.sync_api import Browser, Page, expect
 
+from tests.browser import visitor
+from tests.servers import RedisServer
 from tests.service.api.painter import Painter
 from tests.service.api.stack import Stack
 from tests.service.api.web.screen import Screen
@@ -26,25 +29,22 @@ _SMALL = """() => [...document.querySelectorAll("a, button, summary, select, inp
   .map(([each]) => each.outerHTML)"""
 
 
-@pytest.fixture
-def finished(stack: Stack) -> str:
-    """Results enough for a gallery of several rows; returns the id of one."""
+@pytest.fixture(scope="module")
+def opened(browser: Browser, shared_stack: Stack, shared_redis: RedisServer) -> Iterator[Page]:
+    """A result above a gallery of several rows, on a screen as `set_viewport_size` says."""
+    with redis.Redis.from_url(shared_redis.url) as client:
+        client.flushall()
+    stack = shared_stack
     stack.add_worker()
     for _ in range(7):
         painter = Painter(stack.worker, stack.submit(width=256, height=256))
         painter.finish()
-    return painter.generation.id
-
-
-@pytest.fixture
-def opened(browser: Browser, stack: Stack, finished: str) -> Iterator[Page]:
-    """A result on the screen of a desk and then of a phone, as `set_viewport_size` says."""
-    with browser.new_context(
-        base_url=stack.endpoints.http_url, has_touch=True, reduced_motion="reduce"
-    ) as context:
+    with visitor(browser, stack.endpoints.http_url, has_touch=True) as context:
         screen = Screen(context.new_page())
-        screen.open(finished)
+        screen.open(painter.generation.id)
         expect(screen.page.get_by_role("link", name="Download")).to_be_visible()
+        expect(screen.cards).to_have_count(7)
+        screen.page.evaluate("() => document.fonts.ready.then(() => null)")
         yield screen.page
 
 

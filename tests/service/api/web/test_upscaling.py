@@ -10,9 +10,8 @@ from service.settings import StoreSettings
 from tests.servers import RedisServer
 from tests.service.api.painter import Painter
 from tests.service.api.stack import CATALOG_THAT_ENLARGES, Stack, running_stack
-from tests.service.api.web.screen import Screen
+from tests.service.api.web.screen import DIALOG, Screen
 from tests.service.api.web.snippets import copied, run
-from tests.service.api.web.test_accessibility import _serious
 
 
 @pytest.fixture
@@ -33,7 +32,7 @@ def test_a_result_is_upscaled_by_what_can(screen: Screen, stack: Stack, tmp_path
 
     page.get_by_role("button", name="Upscale this").click()
     dialog = page.get_by_role("dialog", name="Upscale this picture")
-    assert _serious(screen) == []
+    assert screen.flaws(DIALOG) == []
     expect(dialog.get_by_role("button")).to_have_count(3)
     dialog.get_by_role("button", name="4\u00d7 by Larger").click()
     page.wait_for_url(lambda url: first.generation.id not in url)
