@@ -21,12 +21,22 @@ def names(kind: str) -> list[str]:
     return [name for name, case in INDEX.items() if case["kind"] == kind]
 
 
-def tensors(name: str, dtype: torch.dtype) -> dict[str, Tensor]:
+def tensors(name: str, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
     """Return the tensors of a case, real numbers in `dtype`."""
     with np.load(FOLDER / f"{name}.npz") as file:
         read = {key: torch.from_numpy(file[key]) for key in file}
     return {
         key: value.to(dtype) if value.is_floating_point() else value for key, value in read.items()
+    }
+
+
+def norm(kind: str, width: int, dtype: torch.dtype = torch.float32) -> dict[str, Tensor]:
+    """Return the tensors of one norm by itself."""
+    prefix = f"{kind}{width}."
+    return {
+        key.removeprefix(prefix): value
+        for key, value in tensors("norm_units", dtype).items()
+        if key.startswith(prefix)
     }
 
 

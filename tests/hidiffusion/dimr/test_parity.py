@@ -1,9 +1,11 @@
 """The same numbers as the authors' program, in both precisions: reference/dimr/README.md."""
 
-from types import SimpleNamespace
+from collections.abc import Callable
+from typing import NamedTuple, TypeVar
 
 import pytest
 import torch
+from torch import Tensor
 
 from hidiffusion.dimr import (
     DiMRPipeline,
@@ -16,15 +18,17 @@ from hidiffusion.dimr.guidance import guidance_weight
 from tests.hidiffusion.dimr import references
 from tests.hidiffusion.dimr.references import INDEX, difference
 from tests.hidiffusion.dimr.tiny import tiny_vae
+from tests.hidiffusion.float32 import assert_meets
 
 NETWORK, GUIDED, RUN, NORM = 6e-6, 2e-5, 5e-4, 3e-6
 
 
-@pytest.fixture(params=[torch.float32, torch.float64], ids=["float32", "float64"])
-def dtype(request: pytest.FixtureRequest) -> torch.dtype:
-    """Both precisions in which the reference can be met."""
-    result: torch.dtype = request.param
-    return result
+Result = TypeVar("Result")
+
+
+def in_both(compute: Callable[[torch.dtype], Result]) -> tuple[Result, Result]:
+    """Compute in float64 and in float32."""
+    return compute(torch.float64), compute(torch.float32)
 
 
 def pipeline(model: DiMRTransformer) -> DiMRPipeline:
@@ -34,17 +38,18 @@ def pipeline(model: DiMRTransformer) -> DiMRPipeline:
     return pipe
 
 
-@pytest.mark.parametrize("name", references.names("network_evaluation"))
 @torch.no_grad()
-def test_every_stage_gives_the_reference_noise_and_maps(name: str, dtype: torch.dtype) -> None:
+def evaluate(name: str, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return the noise and maps of every stage under the reference's names."""
     case = references.tensors(name, dtype)
     model = references.network(INDEX[name]["weights"], dtype)
     result = model(case["in.x"], case["in.t"], case["in.y"])
     torch.testing.assert_close(result.sample, result.stages[-1], rtol=0, atol=0)
     condition = case["in.y"]
+    ours = {}
     for number, stage in enumerate(model.stages):
         prefix = f"out.stage{number}."
-        ours = {f"out.eps.stage{number}": result.stages[number]}
+        ours[f"out.eps.stage{number}"] = result.stages[number]
         ours[prefix + "embed"] = stage.embed(case["in.x"])
         if number:
             ours[prefix + "lowres_in"] = torch.cat(condition, dim=-1)
@@ -54,37 +59,58 @@ def test_every_stage_gives_the_reference_noise_and_maps(name: str, dtype: torch.
         condition = output.features
         for block, features in enumerate(condition[1:]):
             ours[f"{prefix}block{block}"] = features
-        for key in ours.keys() & case.keys():
-            theirs = case[key]
-            if number == 0 and ".block" in key:  # Token 0 is the class.
-                theirs = theirs[:, 1:].unflatten(1, ours[key].shape[1:3])
-            assert difference(ours[key], theirs) <= NETWORK, key
+    return ours
+
+
+@pytest.mark.parametrize("name", references.names("network_evaluation"))
+def test_every_stage_gives_the_reference_noise_and_maps(name: str) -> None:
+    case = references.tensors(name)
+    exact, rounded = in_both(lambda dtype: evaluate(name, dtype))
+    compared = [key for key in case if key.startswith("out.")]
+    assert compared
+    for key in compared:
+        theirs = case[key]
+        if key.startswith("out.stage0.block"):  # Token 0 is the class.
+            theirs = theirs[:, 1:].unflatten(1, exact[key].shape[1:3])
+        assert_meets(theirs, exact[key], rounded[key], NETWORK, key)
 
 
 @pytest.mark.parametrize("name", references.names("cfg_call"))
 @torch.no_grad()
-def test_guidance_gives_the_reference_noise(name: str, dtype: torch.dtype) -> None:
-    case, settings = references.tensors(name, dtype), INDEX[name]
+def test_guidance_gives_the_reference_noise(name: str) -> None:
+    case, settings = references.tensors(name), INDEX[name]
     constant = settings["cfg_power"] < 0
     scale = settings["cfg_scale"] + constant  # The authors' 0.4 is 1.4 here.
     power = None if constant else settings["cfg_power"]
     weight = guidance_weight(settings["t"], scale, power)
     assert weight == pytest.approx(case["out.effective_weight"].item(), abs=1e-6)
-    timestep = torch.tensor(settings["t"] - 1)
-    pipe = pipeline(references.network(settings["weights"], dtype))
-    guided = pipe.predict_noise(case["in.x"], timestep, case["in.y"], scale, power)
-    assert difference(guided, case["out.guided"]) <= GUIDED
+
+    def guided(dtype: torch.dtype) -> Tensor:
+        given = references.tensors(name, dtype)
+        pipe = pipeline(references.network(settings["weights"], dtype))
+        timestep = torch.tensor(settings["t"] - 1)
+        return pipe.predict_noise(given["in.x"], timestep, given["in.y"], scale, power)
+
+    assert_meets(case["out.guided"], *in_both(guided), GUIDED)
 
 
-@pytest.mark.parametrize("name", references.names("dpm_solver_sampling"))
-def test_a_run_passes_through_the_reference_latents(name: str, dtype: torch.dtype) -> None:
+class Run(NamedTuple):
+    """A run of the solver: latents and label of every evaluation, and what it ends with."""
+
+    latents: list[Tensor]
+    labels: list[Tensor]
+    end: Tensor
+
+
+def run(name: str, dtype: torch.dtype) -> Run:
+    """Draw what the reference drew."""
     case, settings = references.tensors(name, dtype), INDEX[name]
     pipe = pipeline(references.network(settings["weights"], dtype))
-    seen = [SimpleNamespace(latents=case["in.z"], label=None)]
+    latents, labels = [case["in.z"]], []
 
-    def follow(_pipe: object, _step: int, timestep: torch.Tensor, now: dict[str, torch.Tensor]):  # type: ignore[no-untyped-def]
-        seen[-1].label = timestep + 1
-        seen.append(SimpleNamespace(latents=now["latents"], label=None))
+    def follow(_pipe: object, _step: int, timestep: Tensor, now: dict[str, Tensor]):  # type: ignore[no-untyped-def]
+        labels.append(timestep + 1)
+        latents.append(now["latents"])
 
     end = pipe(
         case["in.y"].tolist(),
@@ -94,31 +120,42 @@ def test_a_run_passes_through_the_reference_latents(name: str, dtype: torch.dtyp
         output_type="latent",
         callback_on_step_end=follow,
     ).images
-    assert len(seen) - 1 == settings["evaluations"]
-    for number, point in enumerate(seen[:-1]):
-        assert difference(point.latents, case["out.eval_x"][number]) <= RUN, number
-        labels = point.label.expand(len(case["in.y"]))
+    return Run(latents, labels, end)
+
+
+@pytest.mark.parametrize("name", references.names("dpm_solver_sampling"))
+def test_a_run_passes_through_the_reference_latents(name: str) -> None:
+    case, settings = references.tensors(name), INDEX[name]
+    exact, rounded = in_both(lambda dtype: run(name, dtype))
+    assert len(exact.labels) == settings["evaluations"]
+    for number, label in enumerate(exact.labels):
+        theirs = case["out.eval_x"][number]
+        assert_meets(theirs, exact.latents[number], rounded.latents[number], RUN, str(number))
+        labels = label.expand(len(case["in.y"]))
         assert difference(labels, case["out.eval_t"][number]) <= 1e-3, number
-    assert end.dtype == dtype
-    assert difference(end, case["out.z"]) <= RUN
+    assert_meets(case["out.z"], exact.end, rounded.end, RUN)
 
 
-@pytest.mark.parametrize("width", INDEX["norm_units"]["dims"])
-@pytest.mark.parametrize("kind", ["rms", "ln"])
 @torch.no_grad()
-def test_a_norm_alone_gives_the_reference(kind: str, width: int, dtype: torch.dtype) -> None:
-    case = references.tensors("norm_units", dtype)
-    case = {
-        key.removeprefix(f"{kind}{width}."): value
-        for key, value in case.items()
-        if key.startswith(f"{kind}{width}.")
-    }
+def normalise(kind: str, width: int, dtype: torch.dtype) -> dict[str, Tensor]:
+    """Return what a norm makes of the reference's inputs, under the reference's names."""
+    case = references.norm(kind, width, dtype)
     norm = {"rms": TimeDependentRMSNorm, "ln": TimeDependentLayerNorm}[kind](width).to(dtype)
     norm.load_state_dict(
         {key[6:]: value for key, value in case.items() if key.startswith("param.")}
     )
-    assert difference(norm(case["in.x"], case["in.t"]), case["out.mixed_t"]) <= NORM
+    ours = {"out.mixed_t": norm(case["in.x"], case["in.t"])}
     for number, time in enumerate(case["in.t"]):
-        assert difference(norm(case["in.x"][:2], time), case[f"out.t{number}"]) <= NORM
+        ours[f"out.t{number}"] = norm(case["in.x"][:2], time)
     for name, vector in norm.named_children():
-        assert difference(vector(case["in.t"]), case[f"out.value.{name}"]) <= NORM
+        ours[f"out.value.{name}"] = vector(case["in.t"])
+    return ours
+
+
+@pytest.mark.parametrize("width", INDEX["norm_units"]["dims"])
+@pytest.mark.parametrize("kind", ["rms", "ln"])
+def test_a_norm_alone_gives_the_reference(kind: str, width: int) -> None:
+    case = references.norm(kind, width)
+    exact, rounded = in_both(lambda dtype: normalise(kind, width, dtype))
+    for key, ours in exact.items():
+        assert_meets(case[key], ours, rounded[key], NORM, key)
