@@ -9,7 +9,7 @@
 #   --build-arg TORCH_INDEX_URL=...
 # PYTHON_IMAGE may be any image with Python 3.11 or later, its venv module, and Debian's useradd.
 
-ARG PYTHON_IMAGE=python:3.11.13-slim-bookworm
+ARG PYTHON_IMAGE=python:3.11.15-slim-bookworm@sha256:d29f48a31a8b408ed19272ca1e7b10ebae13b240a27e862d3d4217c528e2e0c3
 
 FROM ${PYTHON_IMAGE} AS base
 ENV PATH=/opt/hidiffusion/bin:$PATH \
