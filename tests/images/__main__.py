@@ -17,6 +17,9 @@ REQUIRED = "HIDIFFUSION_TEST_IMAGES_REQUIRED"
 
 OVERRIDES = ("", "cpu.yml", "keys.yml", "proxy.yml", "metrics.yml")
 
+#: Without keys, which Prometheus would need too.
+OPEN = ("cpu.yml", "metrics.yml")
+
 #: For several API processes behind a proxy, and clients with keys.
 SHARED = ("cpu.yml", "keys.yml", "proxy.yml")
 
@@ -52,7 +55,7 @@ def main() -> None:
         base = builder.base()
         print(f"  base: there after {time.monotonic() - started:.0f} s")
         images = {f"hidiffusion-{target}": builder.build(target) for target in ("api", "worker")}
-        config = configuration("docker-compose.yml", "deploy/compose/cpu.yml")
+        config = configuration("docker-compose.yml", *(f"deploy/compose/{n}" for n in OPEN))
         shared = configuration("docker-compose.yml", *(f"deploy/compose/{n}" for n in SHARED))
         project = folder / "project"
         shutil.rmtree(project, ignore_errors=True)

@@ -23,7 +23,15 @@ _BUNDLED = "/opt/bundled"
 _ENTRYPOINTS = {
     "chrislusf/seaweedfs": ["weed"],
     "haproxy": ["haproxy", "-W", "-db", "-f", "/usr/local/etc/haproxy/haproxy.cfg"],
+    "prom/prometheus": [
+        "prometheus",
+        "--config.file=/etc/prometheus/prometheus.yml",
+        "--storage.tsdb.path=/prometheus",
+    ],
 }
+
+#: Images of which this machine's packages have no program.
+_NOT_HERE = {"grafana/grafana"}
 
 
 def configuration(*files: str) -> dict[str, Any]:
@@ -33,7 +41,14 @@ def configuration(*files: str) -> dict[str, Any]:
         bundled("docker-compose"), "--project-directory", ROOT, *named, "config", "--format", "json"
     )
     read: dict[str, Any] = json.loads(told)
-    return read
+    services = read["services"].items()
+    here = {name: what for name, what in services if _repository(what) not in _NOT_HERE}
+    return read | {"services": here}
+
+
+def _repository(service: dict[str, Any]) -> str:
+    name: str = service["image"].partition(":")[0]
+    return name
 
 
 def scaled(config: dict[str, Any], name: str, count: int) -> dict[str, Any]:
@@ -175,9 +190,7 @@ class Compose:
         given = {key: value for key, value in service.get("environment", {}).items() if value}
         check = service.get("healthcheck", {})
         if image is None:
-            entrypoint = service.get("entrypoint") or _ENTRYPOINTS.get(
-                service["image"].partition(":")[0], []
-            )
+            entrypoint = service.get("entrypoint") or _ENTRYPOINTS.get(_repository(service), [])
             command = [*entrypoint, *(service.get("command") or [])]
             programs = [Path("/usr", each) for each in ("bin", "sbin", "lib", "share")]
             mounts |= {str(place): (place, True) for place in programs}
@@ -213,8 +226,10 @@ class Compose:
     def _mounts(self, service: dict[str, Any]) -> dict[str, tuple[Path, bool]]:
         mounts = {}
         for volume in service.get("volumes", ()):
-            source = self.volume(volume["source"])
-            source.mkdir(parents=True, exist_ok=True)
+            source = Path(volume["source"])
+            if volume["type"] == "volume":
+                source = self.volume(volume["source"])
+                source.mkdir(parents=True, exist_ok=True)
             mounts[volume["target"]] = (source, volume.get("read_only", False))
         for config in service.get("configs", ()):
             file = Path(self.config["configs"][config["source"]]["file"])

@@ -21,6 +21,9 @@ PICTURE_SECONDS = 900.0
 #: Processor time that one health check may take; ten times that is a fault, not a slow machine.
 CHECK_SECONDS = 0.1
 
+#: Discovery every 15 s, then a scrape every 10 s.
+SCRAPE_SECONDS = 300.0
+
 _OCI = "org.opencontainers.image."
 
 
@@ -39,6 +42,7 @@ def play(compose: Compose, images: dict[str, Image]) -> None:
     uploads_fit_without_a_writable_root(http)
     made = picture_over_http(http)
     picture_over_grpc(compose.network.address("api"))
+    prometheus_reads_both(compose)
     waiting = drains_with_a_job_under_way(compose, http)
     http.close()
     compose.down()
@@ -102,9 +106,8 @@ def looks_as_it_should(name: str, image: Image) -> None:
 
 def loopback_only(compose: Compose) -> None:
     """Without keys, nobody but this machine reaches a port."""
-    ports = [
-        port for service in compose.config["services"].values() for port in service.get("ports", ())
-    ]
+    services = compose.config["services"].values()
+    ports = [port for service in services for port in service.get("ports", ())]
     assert {port["host_ip"] for port in ports} == {"127.0.0.1"}, ports
     assert {port["target"] for port in ports} == {8000, 50051}
 
@@ -174,6 +177,20 @@ def picture_over_grpc(address: str, key: str = "") -> None:
         tiles = list(stub.StreamTiles(watch, timeout=PICTURE_SECONDS, metadata=metadata))
     assert tiles
     print(f"  a picture over gRPC, in {len(tiles)} messages of tiles")
+
+
+def prometheus_reads_both(compose: Compose) -> None:
+    """Prometheus finds the front ends and the workers by name, and reads what they measure."""
+    address = f"http://{compose.network.address('prometheus')}:9090/api/v1/query"
+    deadline = time.monotonic() + SCRAPE_SECONDS
+    while True:
+        answer = httpx.get(address, params={"query": "up"}, timeout=60).json()
+        up = {each["metric"]["job"]: each["value"][1] for each in answer["data"]["result"]}
+        if up == {"api": "1", "worker": "1"}:
+            break
+        assert time.monotonic() < deadline, up
+        time.sleep(1)
+    print("  Prometheus reads the API and the worker")
 
 
 def drains_with_a_job_under_way(compose: Compose, http: httpx.Client) -> str:

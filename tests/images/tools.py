@@ -15,6 +15,7 @@ DEBIAN = {
     "ip": "iproute2",
     "haproxy": "haproxy",
     "dnsmasq": "dnsmasq-base",
+    "prometheus": "prometheus",
     "wget": "wget",
 }
 
