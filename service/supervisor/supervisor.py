@@ -24,7 +24,7 @@ from datetime import UTC, datetime
 from types import FrameType
 
 import redis
-from rq import Queue, Worker
+from rq import Queue
 from rq.job import Job
 from rq.worker.base import WorkerStatus
 
@@ -43,6 +43,7 @@ from service.records.attempts import Attempts
 from service.records.enqueue import SERIALIZER, model_queue
 from service.records.keys import queue_name
 from service.records.records import RedisRecords
+from service.records.rq_worker import ReturningWorker
 from service.settings import Settings, WorkerSettings
 from service.supervisor.housekeeping import Housekeeping, housekeeping_of
 from service.supervisor.lobby import Lobby
@@ -74,7 +75,7 @@ STUCK_SECONDS = 60.0
 RQ_WORKER_TTL = 16
 
 
-class WarmWorker(Worker):
+class WarmWorker(ReturningWorker):
     """Take generations from the queues of `models` and run them in a warm pipeline process.
 
     Args:
@@ -228,25 +229,6 @@ class WarmWorker(Worker):
                 capacities = self._pipeline.capacities
                 mates = self._mates.begun_with(generation, self.name, capacities)
                 self._run((generation, *mates))
-
-    def _set_ip_address(self, connection: redis.Redis) -> None:
-        """Ask Redis how it sees this worker; it need not be up yet."""
-        self.ip_address = "unknown"
-        with contextlib.suppress(redis.RedisError):
-            super()._set_ip_address(connection)
-
-    def register_birth(self) -> None:
-        """Register, over what an earlier connection may have left under this very name."""
-        self.connection.delete(self.key)
-        super().register_birth()  # type: ignore[no-untyped-call]
-
-    def subscribe(self) -> None:
-        """Listen to no commands of RQ: cancelling goes by the record, stopping by signals."""
-
-    def teardown(self) -> None:
-        """Deregister, if Redis can still be told."""
-        with contextlib.suppress(redis.RedisError):
-            super().teardown()  # type: ignore[no-untyped-call]
 
     def request_force_stop(self, signum: int, frame: FrameType | None) -> None:  # noqa: ARG002
         """A second signal: give the running attempt no more time."""

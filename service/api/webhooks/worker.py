@@ -18,7 +18,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from urllib.parse import urlsplit
 
-from rq import Queue, Worker
+from rq import Queue
 from rq.job import Job
 from rq.worker.base import WorkerStatus
 
@@ -29,6 +29,7 @@ from service.domain.generation import Generation
 from service.records.enqueue import SERIALIZER
 from service.records.outbox import WEBHOOK_QUEUE, Outbox
 from service.records.records import RedisRecords
+from service.records.rq_worker import ReturningWorker
 from service.settings import WebhookSettings
 from service.telemetry import bind_generation
 
@@ -88,7 +89,7 @@ class Crowd:
                             del counter[name]
 
 
-class WebhookWorker(Worker):
+class WebhookWorker(ReturningWorker):
     """Deliver what is due, several at a time.
 
     Args:
@@ -134,8 +135,10 @@ class WebhookWorker(Worker):
         """Deliver until told to stop; Redis may go and come back meanwhile."""
         self._install_signal_handlers()  # type: ignore[no-untyped-call]
         while not self._stop_requested:
-            with contextlib.suppress(Exception):  # RQ has logged it
+            try:
                 self.work(logging_level=None)
+            except Exception as error:
+                _log.warning("no webhooks for now: %s", error)
             if not self._stop_requested:
                 time.sleep(RECONNECT_SECONDS)
         self._pool.shutdown()
@@ -165,9 +168,6 @@ class WebhookWorker(Worker):
         """Have one delivered in a thread of its own, as soon as one is free."""
         self._free.acquire()
         self._pool.submit(self._handle, job.id)
-
-    def subscribe(self) -> None:
-        """Listen to no commands of RQ: stopping goes by signals."""
 
     def _shutdown(self) -> None:
         self._stop_requested = True

@@ -1,8 +1,10 @@
 """Webhooks from a request to a receiver, through Redis and a process that delivers."""
 
 import re
+import time
 
 import pytest
+import redis
 from standardwebhooks import Webhook
 
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
@@ -119,3 +121,19 @@ def test_grpc_asks_for_the_same(stack, receiver):
 def test_generations_without_a_webhook_leave_nothing(stack, outbox):
     stack.worker.run(stack.submit())
     assert outbox.undelivered() == []
+
+
+def test_it_goes_on_once_redis_takes_writes_again(stack, receiver, steady, shared_redis):
+    """RQ cannot deregister it meanwhile, and would then refuse its name for eight minutes."""
+    with redis.Redis.from_url(shared_redis.url) as client:
+        seen = steady.log.read_text().count("unhandled exception")
+        client.config_set("maxmemory", 1)
+        try:
+            wait_until(
+                lambda: steady.log.read_text().count("unhandled exception") > seen, "it to fail"
+            )
+            time.sleep(0.3)
+        finally:
+            client.config_set("maxmemory", 0)
+    finish(stack, receiver)
+    assert receiver.came.wait(30)
