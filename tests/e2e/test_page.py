@@ -74,16 +74,21 @@ def test_a_prompt_becomes_a_picture_in_the_browser(browser: Browser, service: Em
         page.wait_for_function(_MANY_COLOURS)
 
 
-def _to_a_third_of_the_tiles(route: Route) -> None:
-    """Tiles come in bursts: what is told after a third waits for the browser to ask again."""
-    if "last-event-id" in route.request.headers:
-        return  # never answered, until nothing is held back any more
-    response = route.fetch(timeout=PATIENCE_MILLISECONDS)
-    events = response.text().split("\n\n")
-    tiles = [index for index, event in enumerate(events) if "event: tile" in event]
-    route.fulfill(
-        response=response, body="\n\n".join(events[: tiles[len(tiles) // 3] + 1]) + "\n\n"
-    )
+def _hold_after_a_third_of_the_tiles(page: Page) -> None:
+    """Tiles come in bursts: let a page hear of a third, and wait for the rest until `unroute`."""
+    asked: list[Route] = []
+
+    def answer(route: Route) -> None:
+        asked.append(route)
+        if len(asked) > 1:
+            return
+        response = route.fetch(timeout=PATIENCE_MILLISECONDS)
+        events = response.text().split("\n\n")
+        tiles = [index for index, event in enumerate(events) if "event: tile" in event]
+        told = events[: tiles[len(tiles) // 3] + 1]
+        route.fulfill(response=response, body="\n\n".join([*told, ""]))
+
+    page.route("**/events", answer)
 
 
 @pytest.mark.slow
@@ -97,11 +102,13 @@ def test_pictures_for_the_documentation(browser: Browser, service: Embedded) -> 
     with _opened(browser, service, viewport=screen, color_scheme="light") as page:
         _ask(page, "a panda", "256")
         _wait_until_done(page)
-        page.route("**/events", _to_a_third_of_the_tiles)
+        _hold_after_a_third_of_the_tiles(page)
         _ask(page, "a red car", "1024", Steps="12")
-        expect(page.locator("#status")).to_contain_text("Tile", timeout=PATIENCE_MILLISECONDS)
-        page.get_by_label("Prompt", exact=True).scroll_into_view_if_needed()
+        status = page.locator("#status").filter(visible=True)
+        expect(status).to_contain_text("Tile", timeout=PATIENCE_MILLISECONDS)
         page.wait_for_function(_ALL_DRAWN)
+        page.get_by_text("Read a recipe").scroll_into_view_if_needed()
+        page.locator("#connection").evaluate("(said) => { said.hidden = true }")  # of what is held
         page.screenshot(path=folder / "web-tiles.png")
         page.unroute("**/events")
         _wait_until_done(page)

@@ -68,6 +68,16 @@ _TRACES: TelemetryConfig = {
     "auto_configure": False,
 }
 
+#: Headers that pages of other origins may send.
+_HEADERS = ("authorization", "idempotency-key", "last-event-id", "prefer", "range")
+
+#: What OpenAI's client adds in a browser.
+_OPENAI_HEADERS = (
+    *("openai-beta", "openai-organization", "openai-project", "x-client-request-id"),
+    *(f"x-stainless-{name}" for name in ("arch", "helper-method", "lang", "os", "package-version")),
+    *(f"x-stainless-{name}" for name in ("retry-count", "runtime", "runtime-version", "timeout")),
+)
+
 _DESCRIPTION = """\
 Ask for a picture, follow it as it is made, and look at it tile by tile.
 
@@ -145,8 +155,10 @@ def _longer(settings: ApiSettings) -> dict[str, int]:
     return {
         links.UPLOADS: one + OVERHEAD_BYTES,
         links.EDITS: 2 * one + OVERHEAD_BYTES,
+        links.VARIATIONS: one + OVERHEAD_BYTES,
         links.RECIPES: one + OVERHEAD_BYTES,
         "/sdapi/v1/img2img": 2 * encoded + OVERHEAD_BYTES,
+        "/sdapi/v1/extra-single-image": encoded + OVERHEAD_BYTES,
         "/sdapi/v1/png-info": encoded + OVERHEAD_BYTES,
     }
 
@@ -167,7 +179,7 @@ def _cross_origin(origins: Sequence[str]) -> list[Middleware]:
         CORSMiddleware,
         allow_origins=origins,
         allow_methods=("DELETE", "GET", "HEAD", "POST"),
-        allow_headers=("authorization", "idempotency-key", "last-event-id", "prefer", "range"),
+        allow_headers=(*_HEADERS, *_OPENAI_HEADERS),
         expose_headers=("etag", "location", "preference-applied", "retry-after", "x-request-id"),
     )
     return [allowed]

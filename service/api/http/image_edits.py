@@ -1,4 +1,4 @@
-"""Edits of the OpenAI Images API: their form, read field by field."""
+"""Edits and variations of the OpenAI Images API: their forms, read field by field."""
 
 import json
 import re
@@ -15,6 +15,7 @@ from service.api.http.openapi import REFERENCE
 from service.application.parse import violations_of
 from service.domain.catalog import Model
 from service.domain.errors import FieldViolation, InvalidRequest
+from service.domain.request import MAX_PROMPT_CHARACTERS
 
 #: Pictures that a form may hold before it is refused unread; one and a mask are of use.
 _MAX_FILES = 17
@@ -29,6 +30,9 @@ _PART = re.compile(r"(?P<object>\w+)\[(?P<option>\w+)\]|(?P<list>\w+)\[\]\[(?P<k
 
 #: Strength that stands for keeping close to the picture.
 _HIGH_FIDELITY_STRENGTH = 0.5
+
+#: Strength of a variation: a picture like the other, and not the same.
+_VARIATION_STRENGTH = 0.7
 
 _BINARY = {"type": "string", "format": "binary"}
 
@@ -56,6 +60,19 @@ class ImageEditRequest(ImageRequest):
         return given
 
 
+class ImageVariationRequest(ImageEditRequest):
+    """What OpenAI's clients send beside the picture of a variation, and the extensions."""
+
+    prompt: str = Field(
+        " ", min_length=1, max_length=MAX_PROMPT_CHARACTERS, description="Extension: words."
+    )
+    strength: float | None = Field(None, description="Extension; default: 0.7.")
+
+    def fields_with(self, model: Model | None, image: str, mask: str | None) -> dict[str, Any]:
+        """The fields of a `GenerationRequest` for `model` that starts from an upload."""
+        return {"strength": _VARIATION_STRENGTH} | super().fields_with(model, image, mask)
+
+
 @dataclass(frozen=True)
 class Edit:
     """The fields of an edit, its picture with the name that it was sent by, and maybe a mask."""
@@ -66,8 +83,8 @@ class Edit:
     mask: bytes | None
 
 
-async def read_edit(http: Request) -> Edit:
-    """The whole of an edit.
+async def read_edit(http: Request, kind: type[ImageEditRequest] = ImageEditRequest) -> Edit:
+    """The whole of an edit, or of a variation, which has no mask.
 
     Raises:
         InvalidRequest: the body is no form, a field breaks a rule, or there is not one picture.
@@ -76,7 +93,7 @@ async def read_edit(http: Request) -> Edit:
         sent = http.headers.get("content-type", "nothing")
         raise _refusal("image", f"a body of the type {sent!r}", "send a multipart/form-data form")
     async with read_form(http, files=_MAX_FILES) as form:
-        request = _fields(form)
+        request = _fields(form, kind)
         pictures = [(name, value) for name in _PICTURES for value in form.getlist(name)]
         if len(pictures) != 1:
             rule = "models here start from one picture; send one"
@@ -92,24 +109,31 @@ async def read_edit(http: Request) -> Edit:
         )
 
 
-def edit_schema() -> dict[str, Any]:
+def form_schema(kind: type[ImageEditRequest]) -> dict[str, Any]:
     """The form as the OpenAPI document has it."""
-    schema = ImageEditRequest.model_json_schema(ref_template=REFERENCE)
+    schema = kind.model_json_schema(ref_template=REFERENCE)
     mask = _BINARY | {"description": "PNG or WebP of the same size, transparent where to edit."}
-    schema["properties"] = {"image": _BINARY, "mask": mask} | schema["properties"]
-    schema["required"] = ["image", "prompt"]
+    files = {"image": _BINARY, "mask": mask}
+    schema["properties"] = {name: files[name] for name in _files_of(kind)} | schema["properties"]
+    schema["required"] = ["image", *schema.get("required", [])]
     del schema["examples"], schema["$defs"]  # the document has these for other routes too
     return schema
 
 
-def _fields(form: FormData) -> ImageEditRequest:
+def _files_of(kind: type[ImageEditRequest]) -> tuple[str, ...]:
+    """The fields for files, as they are documented."""
+    return ("image",) if kind is ImageVariationRequest else ("image", "mask")
+
+
+def _fields(form: FormData, kind: type[ImageEditRequest]) -> ImageEditRequest:
+    files = _PICTURES if kind is ImageVariationRequest else _FILES
     plain: dict[str, str] = {}
     nested: dict[str, Any] = {}
     for name, value in form.multi_items():
-        if name in _FILES:
+        if name in files:
             continue
         if isinstance(value, UploadFile):
-            raise _refusal(name, "a file", f"files are taken as {', '.join(_FILES)}")
+            raise _refusal(name, "a file", f"files are taken as {', '.join(files)}")
         if not value and name != "prompt":
             continue  # forms on pages send what was left empty
         if part := _PART.fullmatch(name):
@@ -117,11 +141,11 @@ def _fields(form: FormData) -> ImageEditRequest:
         else:
             plain[name] = value
     try:
-        request = ImageEditRequest.model_validate_strings(plain)
+        request = kind.model_validate_strings(plain)
         given = request.model_dump(exclude_unset=True)
-        return ImageEditRequest.model_validate(given | nested)
+        return kind.model_validate(given | nested)
     except ValidationError as error:
-        raise InvalidRequest(violations_of(error.errors(), ImageEditRequest)) from None
+        raise InvalidRequest(violations_of(error.errors(), kind)) from None
 
 
 def _put(nested: dict[str, Any], part: re.Match[str], text: str) -> None:

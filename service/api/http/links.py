@@ -13,6 +13,7 @@ from service.domain.artifacts import TileRef
 GENERATIONS = "/v1/generations"
 UPLOADS = "/v1/uploads"
 EDITS = "/v1/images/edits"
+VARIATIONS = "/v1/images/variations"
 RECIPES = "/v1/recipes"
 PROBLEMS = "/problems"
 IIIF = "/iiif"

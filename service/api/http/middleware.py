@@ -164,7 +164,7 @@ class BodyLimit:
 
 def _too_large(limit: int, path: str) -> HTTPException:
     detail = f"the body is longer than the {limit} bytes allowed"
-    if path not in (links.UPLOADS, links.EDITS):
+    if path not in (links.UPLOADS, links.EDITS, links.VARIATIONS):
         detail += f"; send pictures to {links.UPLOADS} and name their ids"
     return HTTPException(413, detail)
 

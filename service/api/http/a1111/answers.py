@@ -12,11 +12,14 @@ from service.domain.schedulers import A1111_NAMES, VARIANTS, class_of
 
 def pictures(query: Query, done: Sequence[Generation], asked: dict[str, Any]) -> dict[str, Any]:
     """The answer to `txt2img` and `img2img`: the files in base64, and what made them."""
-    images = []
-    for each in done:
-        info = query.image(each.id)
-        images.append(base64.b64encode(query.read(info, 0, info.size)).decode())
+    images = [picture(query, each) for each in done]
     return {"images": images, "parameters": asked, "info": json.dumps(_info(done))}
+
+
+def picture(query: Query, done: Generation) -> str:
+    """The file in base64."""
+    info = query.image(done.id)
+    return base64.b64encode(query.read(info, 0, info.size)).decode()
 
 
 def _info(done: Sequence[Generation]) -> dict[str, Any]:
@@ -73,6 +76,19 @@ def models(statuses: Sequence[ModelStatus]) -> list[dict[str, Any]]:
             "config": None,
         }
         for status in statuses
+    ]
+
+
+def upscalers(statuses: Sequence[ModelStatus]) -> list[dict[str, Any]]:
+    """Upscalers; clients take the first name, `None`, for no wish."""
+    unknown = {"model_path": None, "model_url": None}
+    return [
+        {"name": "None", "model_name": None, **unknown, "scale": 4},
+        *(
+            {"name": each.name, "model_name": each.title, **unknown, "scale": max(each.scales)}
+            for each in (status.model for status in statuses)
+            if each.kind == "upscaler"
+        ),
     ]
 
 

@@ -1,11 +1,12 @@
 """What A1111's clients send, and what it is in this service's own terms."""
 
-from collections.abc import Iterator
-from typing import Annotated, Any
+from collections.abc import Iterator, Sequence
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.domain.errors import FieldViolation
+from service.domain.catalog import Model
+from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.request import MAX_BATCH
 from service.domain.schedulers import scheduler_named
 
@@ -147,6 +148,57 @@ class ImageToImage(TextToImage):
 
     def _refused(self) -> dict[str, Any]:
         return super()._refused() | {"inpainting_mask_invert": self.inpainting_mask_invert}
+
+
+class ExtraSingleImage(BaseModel):
+    """`extra-single-image`: a picture enlarged by a factor, by an upscaler of the catalogue."""
+
+    model_config = ConfigDict(extra="ignore")
+
+    image: str
+    resize_mode: Literal[0, 1] = 0
+    upscaling_resize: float = 2
+    upscaler_1: str = "None"
+    gfpgan_visibility: float = 0
+    codeformer_visibility: float = 0
+    extras_upscaler_2_visibility: float = 0
+
+    def fields(self, upscalers: Sequence[Model]) -> dict[str, Any]:
+        """The fields of a `GenerationRequest`; "None" leaves the choice to this service.
+
+        Raises:
+            InvalidRequest: no upscaler can do it, or it asks for what this service does not do.
+        """
+        named = [
+            each for each in upscalers if self.upscaler_1 in ("None", each.name, *each.aliases)
+        ]
+        able = [each for each in named if self.upscaling_resize in each.scales]
+        if violations := [*self._violations(upscalers, named, able)]:
+            raise InvalidRequest(violations)
+        return {
+            "model": able[0].name,
+            "image": data_url(self.image),
+            "scale": int(self.upscaling_resize),
+            "client_metadata": MARK,
+        }
+
+    def _violations(
+        self, upscalers: Sequence[Model], named: Sequence[Model], able: Sequence[Model]
+    ) -> Iterator[FieldViolation]:
+        if not named:
+            names = ", ".join(each.name for each in upscalers)
+            rule = f"upscalers here are {names}" if names else "there is no upscaler here"
+            yield FieldViolation("upscaler_1", repr(self.upscaler_1), rule)
+        elif not able:
+            factors = sorted({scale for each in named for scale in each.scales})
+            rule = f"the upscaler enlarges by {', '.join(map(str, factors))}"
+            yield FieldViolation("upscaling_resize", repr(self.upscaling_resize), rule)
+        if self.resize_mode:
+            rule = "pictures are enlarged by a factor; send resize_mode 0 and upscaling_resize"
+            yield FieldViolation("resize_mode", repr(self.resize_mode), rule)
+        for name in ("gfpgan_visibility", "codeformer_visibility", "extras_upscaler_2_visibility"):
+            if value := getattr(self, name):
+                yield FieldViolation(name, repr(value), "this service does not do it")
 
 
 def data_url(picture: str) -> str:

@@ -10,7 +10,13 @@ from fastapi.concurrency import run_in_threadpool
 from pydantic import BaseModel
 
 from service.api.http.a1111 import answers
-from service.api.http.a1111.requests import MARK, ImageToImage, Settings, TextToImage
+from service.api.http.a1111.requests import (
+    MARK,
+    ExtraSingleImage,
+    ImageToImage,
+    Settings,
+    TextToImage,
+)
 from service.api.http.dependencies import (
     PicturesDep,
     SettingsDep,
@@ -23,6 +29,7 @@ from service.application.parse import parse_request
 from service.application.use_cases import UseCases
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.generation import Generation, Status
+from service.domain.request import GenerationRequest
 from service.storage.metadata import read_text
 
 router = APIRouter(prefix="/sdapi/v1", include_in_schema=False)
@@ -74,14 +81,15 @@ async def txt2img(
     choices: Choices = ChoicesDep,
 ) -> dict[str, Any]:
     """Make pictures and wait for them."""
+    wanted = _asked(request, http, choices)
     done = await _made(
-        request,
+        wanted,
+        request.count,
         http,
         use_cases=use_cases,
         settings=settings,
         stopping=stopping,
         work=work,
-        choices=choices,
     )
     asked = request.model_dump(mode="json")
     return await run_in_threadpool(answers.pictures, use_cases.query, done, asked)
@@ -99,34 +107,64 @@ async def img2img(
     choices: Choices = ChoicesDep,
 ) -> dict[str, Any]:
     """Make pictures from a picture and wait for them."""
+    wanted = _asked(request, http, choices)
     done = await _made(
-        request,
+        wanted,
+        request.count,
         http,
         use_cases=use_cases,
         settings=settings,
         stopping=stopping,
         work=work,
-        choices=choices,
     )
     asked = request.model_dump(mode="json", exclude={"init_images", "mask"})
     return await run_in_threadpool(answers.pictures, use_cases.query, done, asked)
 
 
+@router.post("/extra-single-image")
+async def extra_single_image(
+    *,
+    request: ExtraSingleImage,
+    http: Request,
+    use_cases: UseCasesDep,
+    settings: SettingsDep,
+    stopping: StoppingDep,
+    work: PicturesDep,
+) -> dict[str, Any]:
+    """Enlarge a picture and wait for it."""
+    models = (status.model for status in await run_in_threadpool(use_cases.query.models))
+    fields = request.fields([each for each in models if each.kind == "upscaler"])
+    asked = parse_request(fields)
+    (done,) = await _made(
+        asked,
+        1,
+        http,
+        use_cases=use_cases,
+        settings=settings,
+        stopping=stopping,
+        work=work,
+    )
+    image = await run_in_threadpool(answers.picture, use_cases.query, done)
+    return {"html_info": "", "image": image}
+
+
+def _asked(request: TextToImage, http: Request, choices: Choices) -> GenerationRequest:
+    if violations := [*request.violations()]:
+        raise InvalidRequest(violations)
+    return parse_request(request.fields(choices.of(http)))
+
+
 async def _made(
-    request: TextToImage,
+    asked: GenerationRequest,
+    count: int,
     http: Request,
     *,
     use_cases: UseCases,
     settings: SettingsDep,
     stopping: StoppingDep,
     work: PicturesDep,
-    choices: Choices,
 ) -> list[Generation]:
-    if violations := [*request.violations()]:
-        raise InvalidRequest(violations)
-    asked = parse_request(request.fields(choices.of(http)))
-    batch = GenerateBatch(use_cases)
-    submit = partial(batch.submit, asked, request.count)
+    submit = partial(GenerateBatch(use_cases).submit, asked, count)
     accepted = await work.submitted(use_cases.tenant, asked, submit)
     wait = ImageWait(use_cases, accepted, settings.image_wait_seconds, stopping, keep=False)
     return await wait.all(http)
@@ -169,6 +207,11 @@ def loras(use_cases: UseCasesDep) -> list[dict[str, Any]]:
 
 
 @router.get("/upscalers")
+def upscalers(use_cases: UseCasesDep) -> list[dict[str, Any]]:
+    """The upscalers."""
+    return answers.upscalers(use_cases.query.models())
+
+
 @router.get("/latent-upscale-modes")
 @router.get("/sd-vae")
 def nothing_to_choose() -> list[dict[str, Any]]:

@@ -32,8 +32,8 @@ _LD_JSON = "application/ld+json"
 _IMAGE_HEADERS = {"link": f'<{LEVEL}>;rel="profile"', **ANY_ORIGIN}
 _INFO_HEADERS = {"cache-control": "no-cache", "vary": "accept", **ANY_ORIGIN}
 
-#: The full picture is converted in strips into these; WebP would need all of it in memory.
-_FULL_EXTENSIONS = ("jpg", "png")
+#: The full picture is converted in strips; only WebP needs all of it in memory, 48 MB of this many.
+_MOST_WEBP_PIXELS = 4096 * 4096
 
 _Box = tuple[int, int, int, int]
 
@@ -132,6 +132,7 @@ def _find(
         info = query.tile(generation_id, *at, EXTENSIONS[tiling.format])
         box = None if part.whole else (part.left, part.top, part.width, part.height)
         return info, box
-    if is_everything(tiling, region, size) and extension in _FULL_EXTENSIONS:
+    held = extension != "webp" or tiling.width * tiling.height <= _MOST_WEBP_PIXELS
+    if is_everything(tiling, region, size) and held:
         return query.image(generation_id), None
     return None

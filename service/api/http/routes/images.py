@@ -9,7 +9,12 @@ from fastapi.concurrency import run_in_threadpool
 from service.api.http.dependencies import PicturesDep, SettingsDep, StoppingDep, UseCasesDep
 from service.api.http.headers import idempotency_key
 from service.api.http.image_answers import picture_answer, streamed, url_answer
-from service.api.http.image_edits import edit_schema, read_edit
+from service.api.http.image_edits import (
+    ImageEditRequest,
+    ImageVariationRequest,
+    form_schema,
+    read_edit,
+)
 from service.api.http.image_schemas import (
     EventName,
     ImageError,
@@ -99,16 +104,16 @@ async def generate_images(
     return await _answer(http, use_cases.query, request, wait, pictures)
 
 
+def _form(kind: type[ImageEditRequest]) -> dict[str, Any]:
+    content = {"multipart/form-data": {"schema": form_schema(kind)}}
+    return {"requestBody": {"required": True, "content": content}}
+
+
 @router.post(
     "/edits",
     response_class=Response,
     responses=_RESPONSES,
-    openapi_extra={
-        "requestBody": {
-            "required": True,
-            "content": {"multipart/form-data": {"schema": edit_schema()}},
-        }
-    },
+    openapi_extra=_form(ImageEditRequest),
 )
 async def edit_images(
     *,
@@ -120,8 +125,55 @@ async def edit_images(
     idempotency: IdempotencyHeader = None,
 ) -> Response:
     """Make pictures from a picture and wait for them, as the OpenAI Images API does."""
-    key = idempotency_key(idempotency)
-    edit = await read_edit(http)
+    return await _from_picture(
+        ImageEditRequest,
+        http=http,
+        use_cases=use_cases,
+        settings=settings,
+        stopping=stopping,
+        pictures=pictures,
+        key=idempotency_key(idempotency),
+    )
+
+
+@router.post(
+    "/variations",
+    response_class=Response,
+    responses=_RESPONSES,
+    openapi_extra=_form(ImageVariationRequest),
+)
+async def vary_images(
+    *,
+    http: Request,
+    use_cases: UseCasesDep,
+    settings: SettingsDep,
+    stopping: StoppingDep,
+    pictures: PicturesDep,
+    idempotency: IdempotencyHeader = None,
+) -> Response:
+    """Make pictures like a picture and wait for them, as the OpenAI Images API does."""
+    return await _from_picture(
+        ImageVariationRequest,
+        http=http,
+        use_cases=use_cases,
+        settings=settings,
+        stopping=stopping,
+        pictures=pictures,
+        key=idempotency_key(idempotency),
+    )
+
+
+async def _from_picture(
+    kind: type[ImageEditRequest],
+    *,
+    http: Request,
+    use_cases: UseCases,
+    settings: SettingsDep,
+    stopping: StoppingDep,
+    pictures: PictureWork,
+    key: str | None,
+) -> Response:
+    edit = await read_edit(http, kind)
     request = edit.request
     _refuse_several_streams(request)
     add = partial(use_cases.uploads.add_for_edit, edit.image, edit.mask, edit.image_field)

@@ -21,6 +21,7 @@ export class Progress {
 
   hide() {
     byId("progress").hidden = true;
+    byId("status").textContent = "";
     this.heard = "";
   }
 

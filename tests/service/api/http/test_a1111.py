@@ -4,6 +4,7 @@ import io
 import json
 from collections.abc import Iterator
 from functools import partial
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -11,11 +12,17 @@ from PIL import Image
 from webuiapi import WebUIApi
 
 from service.domain.generation import Generation
-from service.settings import ApiSettings
+from service.settings import ApiSettings, StoreSettings
 from service.storage.metadata import with_text
 from tests.service.api.http.test_images import working
 from tests.service.api.painter import Painter
-from tests.service.api.stack import Stack, serving, use_cases
+from tests.service.api.stack import (
+    CATALOG_THAT_ENLARGES,
+    Stack,
+    running_stack,
+    serving,
+    use_cases,
+)
 
 
 @pytest.fixture
@@ -139,3 +146,30 @@ def test_it_is_off_by_a_setting(stack: Stack, client: WebUIApi) -> None:
         answer = client.session.get(f"{endpoints.http_url}/sdapi/v1/samplers")
 
     assert answer.status_code == 404
+
+
+def test_a_picture_is_enlarged_by_an_upscaler(redis_url: str, tmp_path: Path) -> None:
+    store = StoreSettings(url=tmp_path.as_uri())
+    with running_stack(redis_url, store, catalog=CATALOG_THAT_ENLARGES) as stack:
+        url = urlsplit(stack.endpoints.http_url)
+        client = WebUIApi(host=url.hostname, port=url.port)
+        small = Image.new("RGB", (256, 192), "red")
+        with working(stack, partial(_paint, stack)):
+            answer = client.extra_single_image(small, upscaling_resize=4, upscaler_1="larger")
+        request = _last(stack).request
+        listed = [each["name"] for each in client.get_upscalers()]
+        with pytest.raises(RuntimeError, match="the upscaler enlarges by 2, 4"):
+            client.extra_single_image(small, upscaling_resize=3)
+        with pytest.raises(RuntimeError, match="upscalers here are larger"):
+            client.extra_single_image(small, upscaler_1="R-ESRGAN 4x+")
+        client.session.close()
+
+    assert answer.image.size == (1024, 768)
+    assert (request.model, request.scale) == ("larger", 4)
+    assert listed == ["None", "larger"]
+
+
+def test_nothing_is_enlarged_where_no_upscaler_is(client: WebUIApi) -> None:
+    with pytest.raises(RuntimeError, match="there is no upscaler here") as caught:
+        client.extra_single_image(Image.new("RGB", (64, 64)), gfpgan_visibility=0.5)
+    assert "gfpgan_visibility" in caught.value.args[1]

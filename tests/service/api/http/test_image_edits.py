@@ -215,3 +215,35 @@ def test_fields_left_empty_count_as_left_out(stack: Stack) -> None:
     stack.http.post("/v1/images/edits", files=files, data=empty)
     (made,) = stack.records.list(status=None, cursor=None, limit=9).generations
     assert (made.request.prompt, made.request.model) == ("a fox", "emoji")
+
+
+# The package calls variations deprecated, as OpenAI's models that make them are.
+@pytest.mark.filterwarnings("ignore:deprecated:DeprecationWarning")
+def test_a_variation_is_like_its_picture_and_takes_no_words(
+    stack: Stack, client: openai.OpenAI
+) -> None:
+    with working(stack, stack.worker.run):
+        answer = client.images.create_variation(
+            image=picture(), n=2, response_format="b64_json", user="somebody"
+        )
+
+    assert [base64.b64decode(each.b64_json or "") for each in answer.data or []] == [IMAGE, IMAGE]
+    generation = last(stack)
+    assert (generation.request.strength, generation.request.prompt.strip()) == (0.7, "")
+    assert (generation.request.width, generation.request.height) == (304, 200)
+    assert stored(stack, generation, "image").size == (300, 200)
+
+    with working(stack, stack.worker.run):
+        extra = {"prompt": "in snow", "strength": 0.25, "seed": 7}
+        client.images.create_variation(image=picture(), size="256x256", extra_body=extra)
+    request = last(stack).request
+    assert (request.prompt, request.strength, request.seed, request.width) == (
+        *("in snow", 0.25, 7),
+        256,
+    )
+
+
+def test_a_variation_has_no_mask(stack: Stack) -> None:
+    files = {"image": ("a.png", picture()), "mask": ("b.png", with_hole())}
+    response = stack.http.post("/v1/images/variations", files=files)
+    assert (response.status_code, response.json()["error"]["param"]) == (400, "mask")

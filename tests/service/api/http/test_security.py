@@ -10,6 +10,9 @@ from tests.service.api.stack import Stack, use_cases
 
 PREFLIGHT = {"origin": "https://gallery.example", "access-control-request-method": "POST"}
 
+#: What the openai package for browsers asks to send.
+OPENAI = "authorization,content-type,x-stainless-lang,x-stainless-retry-count,x-stainless-timeout"
+
 
 @pytest.mark.parametrize("path", ["/", "/healthz", "/v1/models", "/nothing", "/v1/generations/x"])
 def test_every_answer_has_the_headers(stack: Stack, path: str) -> None:
@@ -32,10 +35,13 @@ def test_origins_that_are_set_may_call(stack: Stack, redis_url: str) -> None:
     settings = ApiSettings(cors_origins=("https://gallery.example",))
     with TestClient(create_app(cases, settings)) as client:
         allowed = client.options("/v1/generations", headers=PREFLIGHT)
+        asked = PREFLIGHT | {"access-control-request-headers": OPENAI}
+        openai = client.options("/v1/images/generations", headers=asked)
         refused = client.options(
             "/v1/generations", headers=PREFLIGHT | {"origin": "https://other.example"}
         )
     records.redis.close()
 
     assert allowed.headers["access-control-allow-origin"] == "https://gallery.example"
+    assert openai.status_code == 200, openai.text
     assert "access-control-allow-origin" not in refused.headers
