@@ -3,7 +3,6 @@
 import hashlib
 import json
 import math
-import secrets
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, TypeVar
 
@@ -34,10 +33,11 @@ from service.domain.methods import METHODS, OptionValue, method_violations, reso
 from service.domain.prompt_syntax import read_prompt
 from service.domain.request import (
     MAX_BATCH,
-    MAX_SEED,
     GenerationRequest,
     ResolvedRequest,
+    as_asked,
     derived_seed,
+    drawn_seed,
 )
 from service.domain.schedulers import scheduler_named, scheduler_violations
 
@@ -129,12 +129,8 @@ class SubmitGeneration:
             status=Status.QUEUED,
             request=resolved,
             inputs=self._uploads.keep(given),
-            priority=request.priority,
-            timeout_seconds=request.timeout_seconds,
-            client_metadata=request.client_metadata,
-            webhook=request.webhook,
-            expires_in_seconds=request.expires_in_seconds,
             created_at=self._clock.now(),
+            **as_asked(request, Generation),
         )
         return self._records.accept_all(_copies(first, count), claim)
 
@@ -176,30 +172,26 @@ def resolve(
     prompt, negative = read_prompt(request.prompt), read_prompt(request.negative_prompt)
     weighted = prompt.weighted or negative.weighted
     width, height = size_of(request, model, given)
-    resolved = ResolvedRequest(
-        **resolved_class(request, model, prompt.text),
-        negative_prompt=negative.text,
-        model=model.name,
-        width=width,
-        height=height,
-        num_inference_steps=_or(request.num_inference_steps, model.default_steps),
-        guidance_scale=_or(request.guidance_scale, model.default_guidance_scale),
-        seed=secrets.randbelow(MAX_SEED + 1) if request.seed in (None, -1) else request.seed,
-        scheduler=scheduler_named(request.scheduler or model.default_scheduler),
-        method=request.method or method_for(model, width, height, given),
-        output_format=request.output_format,
-        bit_depth=request.bit_depth,
-        quality=resolved_quality(request),
-        tile_format=request.tile_format,
-        tiles=request.tiles,
-        metadata=request.metadata,
-        method_options=request.method_options,
-        prompt_weighting=request.prompt_weighting or (weighted and model.prompt_weighting),
-        loras=[*request.loras, *(_lora(name, weight) for name, weight in prompt.loras)],
-        strength=strength_of(request, given),
-        upscale=resolved_upscale(request.upscale, catalog, width, height),
-        **resolved_pictures(request, given),
-    )
+    fields = as_asked(request, ResolvedRequest)
+    fields |= resolved_class(request, model, prompt.text)
+    fields |= resolved_pictures(request, given)
+    fields |= {
+        "negative_prompt": negative.text,
+        "model": model.name,
+        "width": width,
+        "height": height,
+        "num_inference_steps": _or(request.num_inference_steps, model.default_steps),
+        "guidance_scale": _or(request.guidance_scale, model.default_guidance_scale),
+        "seed": drawn_seed(request),
+        "scheduler": scheduler_named(request.scheduler or model.default_scheduler),
+        "method": request.method or method_for(model, width, height, given),
+        "quality": resolved_quality(request),
+        "prompt_weighting": request.prompt_weighting or (weighted and model.prompt_weighting),
+        "loras": [*request.loras, *(_lora(name, weight) for name, weight in prompt.loras)],
+        "strength": strength_of(request, given),
+        "upscale": resolved_upscale(request.upscale, catalog, width, height),
+    }
+    resolved = ResolvedRequest(**fields)
     if violations := [
         *_ratio_violations(request),
         *_weight_violations(request, weighted=weighted, model=model),

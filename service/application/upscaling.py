@@ -1,33 +1,32 @@
 """Requests to upscalers: a picture and how many times larger it is to be."""
 
-import secrets
 from collections.abc import Iterator, Mapping
 
+from service.application.parse import shortened
 from service.application.picture_options import picture_violations, resolved_quality
 from service.application.uploads import Given
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import FieldViolation, InvalidRequest
-from service.domain.request import MAX_SEED, GenerationRequest, ResolvedRequest
+from service.domain.generation import Generation
+from service.domain.request import GenerationRequest, ResolvedRequest, as_asked, drawn_seed
 from service.domain.upscaling import Upscale, UpscaleChoice
 
-#: What a request to an upscaler may say beside its picture, its scale and what it is delivered as.
-_DRAWING = (
-    "class_label",
-    "negative_prompt",
-    "width",
-    "height",
-    "guidance_scale",
-    "prompt_weighting",
-    "loras",
-    "scheduler",
-    "method",
-    "method_options",
-    "mask",
-    "strength",
-    "controls",
-    "image_prompt",
-    "upscale",
-)
+#: Fields of a request to an upscaler: its picture, how it is enlarged, and as what it is delivered.
+#: Beside them it may have what its record keeps; everything else is about drawing.
+_TAKEN = {
+    "prompt",
+    "model",
+    "image",
+    "scale",
+    "num_inference_steps",
+    "seed",
+    "output_format",
+    "bit_depth",
+    "quality",
+    "tile_format",
+    "tiles",
+    "metadata",
+}
 
 
 def resolve_upscaling(
@@ -48,27 +47,26 @@ def resolve_upscaling(
         rule = f"{model.name} enlarges a picture: give it as an upload or otherwise"
         raise InvalidRequest([FieldViolation("image", "nothing", rule)])
     scale = max(model.scales) if request.scale is None else request.scale
-    resolved = ResolvedRequest(
-        prompt=request.prompt,
-        negative_prompt="",
-        model=model.name,
-        width=picture.width * scale,
-        height=picture.height * scale,
-        num_inference_steps=request.num_inference_steps or model.default_steps,
-        guidance_scale=0.0,
-        seed=secrets.randbelow(MAX_SEED + 1) if request.seed is None else request.seed,
-        scheduler=model.default_scheduler,
-        method=model.default_method,
-        output_format=request.output_format,
-        bit_depth=request.bit_depth,
-        quality=resolved_quality(request),
-        tile_format=request.tile_format,
-        tiles=request.tiles,
-        metadata=request.metadata,
-        image=picture.id,
-        scale=scale,
-    )
-    if violations := [*_violations(request, resolved, model), *picture_violations(resolved)]:
+    fields = as_asked(request, ResolvedRequest) | {
+        "negative_prompt": "",
+        "model": model.name,
+        "width": picture.width * scale,
+        "height": picture.height * scale,
+        "num_inference_steps": request.num_inference_steps or model.default_steps,
+        "guidance_scale": 0.0,
+        "seed": drawn_seed(request),
+        "scheduler": model.default_scheduler,
+        "method": model.default_method,
+        "quality": resolved_quality(request),
+        "image": picture.id,
+        "scale": scale,
+    }
+    resolved = ResolvedRequest(**fields)
+    if violations := [
+        *_drawing_violations(request, model),
+        *_scale_violations("scale", scale, picture.width, picture.height, model),
+        *picture_violations(resolved),
+    ]:
         raise InvalidRequest(violations)
     return resolved
 
@@ -96,37 +94,34 @@ def resolved_upscale(
         rule = f"allowed are {names}"
         raise InvalidRequest([FieldViolation("upscale.model", repr(choice.model), rule)])
     scale = max(model.scales) if choice.scale is None else choice.scale
-    if scale not in model.scales:
-        rule = f"{model.name} takes {', '.join(map(str, model.scales))}"
-        raise InvalidRequest([FieldViolation("upscale.scale", repr(scale), rule)])
-    if scale * max(width, height) > model.max_size:
-        rule = (
-            f"{scale} times {width} x {height} is more than the {model.max_size} pixels a side that"
-            f" {model.name} makes; draw up to {model.max_size // scale} pixels a side"
-        )
-        raise InvalidRequest([FieldViolation("upscale.scale", repr(scale), rule)])
+    if violations := [*_scale_violations("upscale.scale", scale, width, height, model)]:
+        raise InvalidRequest(violations)
     steps = choice.num_inference_steps or model.default_steps
     return Upscale(model=model.name, scale=scale, num_inference_steps=steps)
 
 
-def _violations(
-    request: GenerationRequest, resolved: ResolvedRequest, model: Model
-) -> Iterator[FieldViolation]:
-    defaults = type(request).model_fields
-    for name in _DRAWING:
+def _drawing_violations(request: GenerationRequest, model: Model) -> Iterator[FieldViolation]:
+    kept = Generation.model_fields.keys()
+    for name, field in GenerationRequest.model_fields.items():
         value = getattr(request, name)
-        if value != defaults[name].get_default(call_default_factory=True):
-            rule = f"{model.name} enlarges pictures and draws none; leave it out"
-            yield FieldViolation(name, repr(value)[:80], rule)
-    if resolved.scale not in model.scales:
-        allowed = ", ".join(map(str, model.scales))
-        yield FieldViolation("scale", repr(resolved.scale), f"{model.name} takes {allowed}")
-        return
-    largest = max(resolved.width, resolved.height)
-    if largest > model.max_size:
-        rule = (
-            f"{resolved.scale} times that is {largest} pixels, and {model.name} makes up to "
-            f"{model.max_size}: give a picture of up to {model.max_size // resolved.scale} pixels"
-            " a side, or a smaller scale"
+        if name in _TAKEN or name in kept or value == field.get_default(call_default_factory=True):
+            continue
+        rule = f"{model.name} enlarges pictures and draws none; leave it out"
+        yield FieldViolation(name, shortened(value), rule)
+
+
+def _scale_violations(
+    field: str, scale: int, width: int, height: int, model: Model
+) -> Iterator[FieldViolation]:
+    """What speaks against enlarging a picture of `width` x `height` pixels so many times."""
+    if scale not in model.scales:
+        yield FieldViolation(
+            field, repr(scale), f"{model.name} takes {', '.join(map(str, model.scales))}"
         )
-        yield FieldViolation("image", f"a picture of {largest // resolved.scale} pixels", rule)
+    elif scale * max(width, height) > model.max_size:
+        rule = (
+            f"{scale} times {width} x {height} is more than the {model.max_size} pixels a side that"
+            f" {model.name} makes; take a picture of up to {model.max_size // scale} pixels a side,"
+            " or a smaller scale"
+        )
+        yield FieldViolation(field, repr(scale), rule)

@@ -1,5 +1,6 @@
 """What a client asks for, and the same with nothing left open."""
 
+import secrets
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -9,6 +10,7 @@ from service.domain.artifacts import BitDepth, OutputFormat, TileFormat
 from service.domain.controls import MAX_CONTROLS, ControlChoice
 from service.domain.image_prompts import ImagePrompt
 from service.domain.methods import OptionValue
+from service.domain.request_examples import EXAMPLES
 from service.domain.upscaling import Upscale, UpscaleChoice
 from service.domain.webhooks import Webhook
 
@@ -24,12 +26,6 @@ MAX_BATCH = 16
 MAX_TIMEOUT_SECONDS = 24 * 3600
 MAX_CLIENT_METADATA = 16
 MAX_EXPIRY_SECONDS = 366 * 24 * 3600
-
-#: A black square of 8 x 8 pixels as a data URL, for examples.
-EXAMPLE_PICTURE = (
-    "data:image/png;base64,iVBORw0KGgoAAAANSUhEUgAAAAgAAAAIAQAAAADsdIMmAAAACXBIWXMAAA"
-    "PoAAAD6AG1e1JrAAAAC0lEQVQI12NgQAUAABAAAaHFIcEAAAAASUVORK5CYII="
-)
 
 #: The prompt of a request to an upscaler that has none.
 UPSCALED = "upscaled"
@@ -56,22 +52,7 @@ class GenerationRequest(BaseModel):
         frozen=True,
         extra="forbid",
         strict=True,
-        json_schema_extra={
-            "examples": [
-                {"prompt": "a red guitar", "width": 1024, "height": 1024},
-                {
-                    "prompt": "a fox",
-                    "model": "fluent-emoji-256",
-                    "width": 512,
-                    "height": 512,
-                    "num_inference_steps": 25,
-                    "guidance_scale": 5.0,
-                    "seed": 7,
-                    "method": "hidiffusion",
-                },
-                {"prompt": "a fox in snow", "image": EXAMPLE_PICTURE, "strength": 0.6},
-            ]
-        },
+        json_schema_extra={"examples": EXAMPLES},
     )
 
     prompt: Annotated[
@@ -326,3 +307,17 @@ class ResolvedRequest(BaseModel):
     def output_pixels(self) -> int:
         """Pixels of the result."""
         return self.output_width * self.output_height
+
+
+def drawn_seed(request: GenerationRequest) -> int:
+    """The seed asked for; a random one where it is left out, or -1."""
+    return secrets.randbelow(MAX_SEED + 1) if request.seed in (None, -1) else request.seed
+
+
+def as_asked(request: GenerationRequest, kind: type[BaseModel]) -> dict[str, Any]:
+    """The fields of a request that `kind` has too, under the same names and as they were asked for.
+
+    What a field is has to be said where it is declared, and not again wherever it is passed on.
+    """
+    both = GenerationRequest.model_fields.keys() & kind.model_fields.keys()
+    return {name: getattr(request, name) for name in both}

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
+from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -38,40 +39,48 @@ from service.domain.generation import Failure, Generation, Progress, Status
 from service.domain.request import ResolvedRequest
 from service.domain.uploads import Upload
 
-#: Fields of resolved requests that are enumerations, and what the names of the values begin with.
-_FORMATS: dict[str, tuple[Any, str]] = {
-    "output_format": (pb.OutputFormat, "OUTPUT_FORMAT_"),
-    "tile_format": (pb.TileFormat, "TILE_FORMAT_"),
-}
 #: Where small weights lie stays inside.
 _INSIDE = {"__all__": {"source", "file"}}
-_PRIORITY_PREFIX = "PRIORITY_"
 
 
 def request_fields(message: rpc.CreateGenerationRequest) -> dict[str, Any]:
     """The fields a client set, under the names and with the values `parse_request` reads."""
-    fields: dict[str, Any] = {field.name: value for field, value in message.ListFields()}
+    fields = _plain(message)
     fields.pop("idempotency_key", None)
-    if "client_metadata" in fields:
-        fields["client_metadata"] = dict(message.client_metadata)
-    if "loras" in fields:
-        fields["loras"] = [_sent(lora) for lora in message.loras]
-    if "controls" in fields:
-        fields["controls"] = [_sent(control) for control in message.controls]
-    if "image_prompt" in fields:
-        fields["image_prompt"] = _sent(message.image_prompt)
-    if "upscale" in fields:
-        fields["upscale"] = _sent(message.upscale)
-    if "webhook" in fields:
-        fields["webhook"] = MessageToDict(message.webhook, preserving_proto_field_name=True)
-    if "method_options" in fields:
-        fields["method_options"] = MessageToDict(message.method_options)
-    enumerations = _FORMATS | {"priority": (pb.Priority, _PRIORITY_PREFIX)}
-    for field, (kind, prefix) in enumerations.items():
-        if number := fields.get(field):
-            name = kind.Name(number) if number in kind.values() else str(number)
-            fields[field] = name.removeprefix(prefix).lower()
     return fields
+
+
+def _plain(message: Message) -> dict[str, Any]:
+    """The fields that were set, as JSON would have them: by what each is declared to be."""
+    return {field.name: _plain_value(field, value) for field, value in message.ListFields()}
+
+
+def _plain_value(field: FieldDescriptor, value: Any) -> Any:
+    kind = field.message_type
+    if kind is not None and kind.GetOptions().map_entry:
+        return dict(value)
+    if field.is_repeated:
+        return [_plain_one(field, each) for each in value]
+    return _plain_one(field, value)
+
+
+def _plain_one(field: FieldDescriptor, value: Any) -> Any:
+    if field.enum_type is not None:
+        named = field.enum_type.values_by_number.get(value)
+        prefix = _prefix(field.enum_type)
+        return str(value) if named is None else named.name.removeprefix(prefix).lower()
+    if field.message_type is None:
+        return value
+    return MessageToDict(value) if isinstance(value, Struct) else _plain(value)
+
+
+def _prefix(enumeration: EnumDescriptor) -> str:
+    """What the names of the values begin with: that of the first ends in UNSPECIFIED."""
+    return enumeration.values[0].name.removesuffix("UNSPECIFIED")
+
+
+def _number(enumeration: EnumDescriptor, name: str) -> Any:
+    return enumeration.values_by_name[_prefix(enumeration) + name.upper()].number
 
 
 def status_filter(number: pb.GenerationStatus.ValueType) -> Status | None:
@@ -105,7 +114,7 @@ def generation_message(
         attempt=generation.attempt,
         progress=_progress(generation.progress),
         cancel_requested=generation.cancel_requested,
-        priority=pb.Priority.Value(_PRIORITY_PREFIX + generation.priority.upper()),
+        priority=_number(pb.Priority.DESCRIPTOR, generation.priority),
         timeout_seconds=generation.timeout_seconds,
         client_metadata=generation.client_metadata,
         expires_in_seconds=generation.expires_in_seconds,
@@ -207,16 +216,14 @@ def upload_message(upload: Upload) -> uploads_pb2.Upload:
     return message
 
 
-def _sent(message: Message) -> dict[str, Any]:
-    """The fields that a client set."""
-    return {field.name: value for field, value in message.ListFields()}
-
-
 def _resolved(request: ResolvedRequest) -> pb.ResolvedRequest:
-    fields = request.model_dump(exclude={"method_options"})
-    for field, (kind, prefix) in _FORMATS.items():
-        fields[field] = kind.Value(prefix + fields[field].upper())
-    return pb.ResolvedRequest(**fields, method_options=_struct(request.method_options))
+    fields = request.model_dump()
+    for field in pb.ResolvedRequest.DESCRIPTOR.fields:
+        if field.enum_type is not None:
+            fields[field.name] = _number(field.enum_type, fields[field.name])
+        elif field.message_type is Struct.DESCRIPTOR:
+            fields[field.name] = _struct(fields[field.name])
+    return pb.ResolvedRequest(**fields)
 
 
 def _progress(progress: Progress) -> pb.Progress:

@@ -8,7 +8,7 @@ import httpx
 import pytest
 
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
-from service.domain.request import EXAMPLE_PICTURE
+from service.domain.request_examples import EXAMPLE_PICTURE
 from tests.service.api.stack import Stack
 
 LAST_SEED = 2**53 - 1

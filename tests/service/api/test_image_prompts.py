@@ -10,7 +10,7 @@ from grpc_status import rpc_status
 from hidiffusion_api.v1 import generation_pb2 as pb
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.domain.image_prompts import ImagePrompt, image_prompt_violations
-from service.domain.request import EXAMPLE_PICTURE
+from service.domain.request_examples import EXAMPLE_PICTURE
 from tests.service.api.stack import CATALOG, Stack
 
 BAD: list[tuple[dict[str, Any], str, str]] = [

@@ -24,7 +24,7 @@ from service.application.access import new_key
 from service.cli.app import app
 from service.domain.access import KeyLimits, Scope
 from service.domain.generation import Status
-from service.domain.request import EXAMPLE_PICTURE
+from service.domain.request_examples import EXAMPLE_PICTURE
 from service.settings import StoreSettings
 from service.storage.key_file import KeyFile
 from tests.servers import RedisServer

@@ -59,11 +59,12 @@ def test_the_largest_scale_is_the_default(catalog: Catalog) -> None:
         ({"scale": 3}, PICTURE, "scale", "takes 2, 4"),
         ({"scale": 2, "strength": 0.5}, PICTURE, "strength", "leave it out"),
         ({"scale": 2, "width": 512}, PICTURE, "width", "leave it out"),
+        ({"scale": 2, "aspect_ratio": "1:1"}, PICTURE, "aspect_ratio", "leave it out"),
         (
             {"scale": 4},
             {"image": Given("picture", 301, 200, source=None)},  # type: ignore[arg-type]
-            "image",
-            "give a picture of up to 300 pixels",
+            "scale",
+            "a picture of up to 300 pixels",
         ),
         ({"scale": 4, "model": "draws", "prompt": "a fox"}, {}, "scale", "name an upscaler"),
     ],

@@ -31,7 +31,7 @@ from service.client import (
 )
 from service.client.errors import ApiError, error_of
 from service.client.messages import Reply
-from service.domain.request import EXAMPLE_PICTURE
+from service.domain.request_examples import EXAMPLE_PICTURE
 from tests.service.api.played_worker import IMAGE
 from tests.service.api.stack import Stack
 
