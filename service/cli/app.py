@@ -106,7 +106,7 @@ def worker(devices: _DevicesOption = None) -> None:
     need_torch()
     with plain_errors():
         if devices is None:
-            from service.supervisor.supervisor import run_worker
+            from service.supervisor.start import run_worker
 
             run_worker(settings)
             return

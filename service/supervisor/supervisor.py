@@ -30,22 +30,18 @@ from rq.worker.base import WorkerStatus
 
 from service import tracing
 from service.application.ports import WorkerInfo
-from service.application.readiness import wait_for
-from service.catalog.file import CatalogFile
 from service.channel import Happened, Message
 from service.domain.errors import RecordUnreadable, Unavailable
 from service.domain.generation import Generation
 from service.domain.queueing import Waiting
 from service.domain.request import PRIORITIES
-from service.events.connection import connect
 from service.health import answering
 from service.records.attempts import Attempts
 from service.records.enqueue import SERIALIZER, model_queue
 from service.records.keys import queue_name
-from service.records.records import RedisRecords
 from service.records.rq_worker import ReturningWorker
-from service.settings import Settings, WorkerSettings
-from service.supervisor.housekeeping import Housekeeping, housekeeping_of
+from service.settings import WorkerSettings
+from service.supervisor.housekeeping import Housekeeping
 from service.supervisor.lobby import Lobby
 from service.supervisor.mates import Mates
 from service.supervisor.metrics import WorkerMetrics
@@ -55,8 +51,7 @@ from service.supervisor.routing import Rule
 from service.supervisor.running import POLL_SECONDS
 from service.supervisor.together import RunningBatch
 from service.supervisor.watchdog import Silences
-from service.telemetry import bind_generation, configure_logging
-from service.tracing import configure_tracing
+from service.telemetry import bind_generation
 
 _log = logging.getLogger(__name__)
 
@@ -298,32 +293,3 @@ class WarmWorker(ReturningWorker):
         if not self._pipeline.warm:
             return "starting"
         return "busy" if self._busy else "idle"
-
-
-def run_worker(settings: Settings, command: Sequence[str] = PIPELINE_COMMAND) -> None:
-    """Run one worker in this process until SIGTERM or SIGINT; then drain and return.
-
-    Args:
-        settings: all settings; the pipeline process gets them through its environment.
-        command: what starts the pipeline process.
-
-    Raises:
-        ValueError: a setting is wrong.
-        Unavailable: Redis takes no writes, and did not for `START_SECONDS`.
-    """
-    configure_logging(settings.log_level, settings.log_format, prompts=settings.log_prompts)
-    configure_tracing("supervisor", settings.tracing_endpoint)
-    catalog = CatalogFile(settings.catalog)
-    models = settings.worker.models or catalog().names
-    records = RedisRecords(connect(settings.redis.url), settings.redis)
-    wait_for(records.ping)
-    WarmWorker(
-        models,
-        connection=connect(settings.redis.url, decode=False),
-        attempts=Attempts(records, settings.worker.max_attempts),
-        settings=settings.worker,
-        housekeeping=housekeeping_of(settings),
-        command=command,
-        environment=settings.environment(),
-        offered=None if settings.worker.models else lambda: catalog().names,
-    ).run()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from service.settings import Settings
-from service.supervisor.supervisor import run_worker
+from service.supervisor.start import run_worker
 from service.telemetry import configure_logging
 
 ROOT = Path(__file__).parents[3]

@@ -6,10 +6,13 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 from service.worker.weights.memory import Profiles, profile_path
 from tests.service.worker.conftest import child_settings
 
 
+@pytest.mark.long
 def test_it_measures_and_writes_a_profile_that_covers_what_it_saw(
     catalog: Path, tmp_path: Path
 ) -> None:

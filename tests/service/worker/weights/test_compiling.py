@@ -71,7 +71,7 @@ def _request(new_generation: Callable[..., Generation], **changes: object) -> Re
     ).request
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_jobs_find_their_graphs_ready(
     pipelines: Callable[[str | None], Pipelines], new_generation: Callable[..., Generation]
 ) -> None:
