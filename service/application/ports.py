@@ -4,7 +4,7 @@ Every port is synchronous but `EventLog.follow`: front ends call use cases from 
 watching, which may last for minutes, is worth a coroutine.
 """
 
-from collections.abc import AsyncIterator, Collection, Mapping, Sequence
+from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
@@ -150,62 +150,6 @@ class Records(Protocol):
 
     def ping(self) -> None:
         """Return when Redis takes a write; raise `Unavailable` otherwise."""
-        ...
-
-
-class Retained(Protocol):
-    """What is known of results that have to go. Raises `Unavailable` when unreachable."""
-
-    def find(self, generation_ids: Sequence[str]) -> dict[str, Generation]:
-        """Those of the generations that still have a record."""
-        ...
-
-    def delete(self, generation_id: str) -> None:
-        """Forget a final generation, its events and its idempotency key."""
-        ...
-
-    def find_uploads(self, keys: Sequence[str]) -> set[str]:
-        """Those of the object keys that the record of an upload refers to."""
-        ...
-
-    def inputs_in_use(self) -> set[str]:
-        """Object keys of the pictures that unfinished generations start from."""
-        ...
-
-    def condemn(self, prefixes: Collection[str], grace_seconds: float) -> list[str]:
-        """Condemn objects by their prefixes.
-
-        Returns:
-            Those of them that have been condemned for `grace_seconds` or longer.
-        """
-        ...
-
-    def due(self, grace_seconds: float, limit: int) -> list[str]:
-        """The prefixes that were condemned first, at least `grace_seconds` ago."""
-        ...
-
-    def is_referred(self, prefix: str) -> bool:
-        """Whether a record refers to objects under a condemned prefix after all."""
-        ...
-
-    def forget(self, prefix: str) -> None:
-        """Strike condemned objects off the list, because they are deleted."""
-        ...
-
-    def condemn_uploads(self, limit: int) -> int:
-        """Condemn uploads that have expired and that nobody starts from.
-
-        Returns:
-            How many were looked at; as many as `limit` means that there may be more.
-        """
-        ...
-
-    def stored_bytes(self) -> int:
-        """Bytes of all results and uploads."""
-        ...
-
-    def oldest(self, limit: int) -> list[str]:
-        """Ids of the results that were accepted first."""
         ...
 
 

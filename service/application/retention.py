@@ -10,11 +10,13 @@ time they expire. A sweep costs what has ended since the last one.
 """
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Collection, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
-from service.application.ports import ObjectStore, Retained
+from service.application.ports import ObjectStore
 from service.domain.artifacts import places_of
+from service.domain.generation import Generation
 
 _log = logging.getLogger(__name__)
 
@@ -24,6 +26,62 @@ BATCH = 100
 
 #: What the store may hold in bytes, given what it holds; None: no limit.
 Budget = Callable[[int], int | None]
+
+
+class Retained(Protocol):
+    """What is known of results that have to go. Raises `Unavailable` when unreachable."""
+
+    def find(self, generation_ids: Sequence[str]) -> dict[str, Generation]:
+        """Those of the generations that still have a record."""
+        ...
+
+    def delete(self, generation_id: str) -> None:
+        """Forget a final generation, its events and its idempotency key."""
+        ...
+
+    def find_uploads(self, keys: Sequence[str]) -> set[str]:
+        """Those of the object keys that the record of an upload refers to."""
+        ...
+
+    def inputs_in_use(self) -> set[str]:
+        """Object keys of the pictures that unfinished generations start from."""
+        ...
+
+    def condemn(self, prefixes: Collection[str], grace_seconds: float) -> list[str]:
+        """Condemn objects by their prefixes.
+
+        Returns:
+            Those of them that have been condemned for `grace_seconds` or longer.
+        """
+        ...
+
+    def due(self, grace_seconds: float, limit: int) -> list[str]:
+        """The prefixes that were condemned first, at least `grace_seconds` ago."""
+        ...
+
+    def is_referred(self, prefix: str) -> bool:
+        """Whether a record refers to objects under a condemned prefix after all."""
+        ...
+
+    def forget(self, prefix: str) -> None:
+        """Strike condemned objects off the list, because they are deleted."""
+        ...
+
+    def condemn_uploads(self, limit: int) -> int:
+        """Condemn uploads that have expired and that nobody starts from.
+
+        Returns:
+            How many were looked at; as many as `limit` means that there may be more.
+        """
+        ...
+
+    def stored_bytes(self) -> int:
+        """Bytes of all results and uploads."""
+        ...
+
+    def oldest(self, limit: int) -> list[str]:
+        """Ids of the results that were accepted first."""
+        ...
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from service.application.ports import ObjectStore, Retained
-from service.application.retention import BATCH, Budget, Swept
+from service.application.ports import ObjectStore
+from service.application.retention import BATCH, Budget, Retained, Swept
 from service.domain.artifacts import GENERATIONS_PREFIX, ArtifactKeys, attempt_of, places_of
 from service.domain.generation import Generation
 from service.domain.uploads import UPLOADS_PREFIX

@@ -36,10 +36,9 @@ from service.domain.request import (
     GenerationRequest,
     ResolvedRequest,
     as_asked,
-    derived_seed,
-    drawn_seed,
 )
 from service.domain.schedulers import scheduler_named, scheduler_violations
+from service.domain.seeds import derived_seed, drawn_seed
 
 _T = TypeVar("_T")
 
@@ -182,7 +181,7 @@ def resolve(
         "height": height,
         "num_inference_steps": _or(request.num_inference_steps, model.default_steps),
         "guidance_scale": _or(request.guidance_scale, model.default_guidance_scale),
-        "seed": drawn_seed(request),
+        "seed": drawn_seed(request.seed),
         "scheduler": scheduler_named(request.scheduler or model.default_scheduler),
         "method": request.method or method_for(model, width, height, given),
         "quality": resolved_quality(request),

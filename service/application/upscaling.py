@@ -8,7 +8,8 @@ from service.application.uploads import Given
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.domain.generation import Generation
-from service.domain.request import GenerationRequest, ResolvedRequest, as_asked, drawn_seed
+from service.domain.request import GenerationRequest, ResolvedRequest, as_asked
+from service.domain.seeds import drawn_seed
 from service.domain.upscaling import Upscale, UpscaleChoice
 
 #: Fields of a request to an upscaler: its picture, how it is enlarged, and as what it is delivered.
@@ -54,7 +55,7 @@ def resolve_upscaling(
         "height": picture.height * scale,
         "num_inference_steps": request.num_inference_steps or model.default_steps,
         "guidance_scale": 0.0,
-        "seed": drawn_seed(request),
+        "seed": drawn_seed(request.seed),
         "scheduler": model.default_scheduler,
         "method": model.default_method,
         "quality": resolved_quality(request),

@@ -1,6 +1,5 @@
 """What a client asks for, and the same with nothing left open."""
 
-import secrets
 from typing import Annotated, Any, Literal, get_args
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -11,6 +10,7 @@ from service.domain.controls import MAX_CONTROLS, ControlChoice
 from service.domain.image_prompts import ImagePrompt
 from service.domain.methods import OptionValue
 from service.domain.request_examples import EXAMPLES
+from service.domain.seeds import MAX_SEED
 from service.domain.upscaling import Upscale, UpscaleChoice
 from service.domain.webhooks import Webhook
 
@@ -18,8 +18,6 @@ from service.domain.webhooks import Webhook
 #: `ResolvedRequest` needs no new version; a field that changes its meaning does.
 RECORD_SCHEMA = 1
 
-#: Seeds stay below 2**53 so that every JSON reader, JavaScript included, keeps them exact.
-MAX_SEED = 2**53 - 1
 MAX_PROMPT_CHARACTERS = 4000
 MAX_STEPS = 150
 MAX_BATCH = 16
@@ -38,11 +36,6 @@ PRIORITIES: tuple[Priority, ...] = get_args(Priority)
 ClientMetadata = dict[
     Annotated[str, Field(min_length=1, max_length=64)], Annotated[str, Field(max_length=500)]
 ]
-
-
-def derived_seed(first: int, index: int) -> int:
-    """Seed of picture `index` of a batch: the first one's plus the index, modulo 2**53."""
-    return (first + index) % (MAX_SEED + 1)
 
 
 class GenerationRequest(BaseModel):
@@ -307,11 +300,6 @@ class ResolvedRequest(BaseModel):
     def output_pixels(self) -> int:
         """Pixels of the result."""
         return self.output_width * self.output_height
-
-
-def drawn_seed(request: GenerationRequest) -> int:
-    """The seed asked for; a random one where it is left out, or -1."""
-    return secrets.randbelow(MAX_SEED + 1) if request.seed in (None, -1) else request.seed
 
 
 def as_asked(request: GenerationRequest, kind: type[BaseModel]) -> dict[str, Any]:

@@ -16,10 +16,10 @@ from service.domain.image_prompts import ImagePrompt
 from service.domain.methods import OptionValue
 from service.domain.request import (
     MAX_PROMPT_CHARACTERS,
-    MAX_SEED,
     MAX_STEPS,
     GenerationRequest,
 )
+from service.domain.seeds import MAX_SEED
 
 MAX_IMAGES = 10
 MAX_PARTIAL_IMAGES = 3

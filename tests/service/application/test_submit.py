@@ -6,7 +6,7 @@ from service.application.parse import parse_request
 from service.application.submit import resolve
 from service.domain.catalog import Catalog, Model
 from service.domain.errors import InvalidRequest
-from service.domain.request import MAX_SEED
+from service.domain.seeds import MAX_SEED
 
 CATALOG = Catalog(
     models=(

@@ -8,7 +8,7 @@ from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 from service.api.http.access import require_operator
 from service.api.http.dependencies import AllTenantsDep, LeavingDep, MetricsDep, OperatorDep
 from service.api.http.openapi import problem_responses
-from service.api.http.schemas import Health, Readiness, WorkerView
+from service.api.http.state_views import Health, Readiness, WorkerView
 from service.domain.errors import Unavailable
 
 router = APIRouter(tags=["operations"])
