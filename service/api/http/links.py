@@ -84,6 +84,12 @@ def iiif_info(generation_id: str) -> str:
     return f"{iiif(generation_id)}/info.json"
 
 
+def iiif_manifest(generation_id: str | None = None) -> str:
+    """The IIIF manifest of the picture, or of several."""
+    base = f"{prefix.get()}{IIIF}" if generation_id is None else iiif(generation_id)
+    return f"{base}/manifest.json"
+
+
 def tile(generation_id: str, ref: TileRef) -> str:
     """One tile, where a Deep Zoom viewer looks for it."""
     extension = ref.key.rpartition(".")[2]

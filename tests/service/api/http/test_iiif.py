@@ -199,3 +199,41 @@ def test_the_iiif_validator_finds_nothing(stack: Stack, validator: Any) -> None:
         result = validator.ImageAPI(generation.id, server, "iiif", version="3.0", debug=False)
         suite.run_test(name, result)
         assert result.exception is None, (name, result.urls, str(result.exception))
+
+
+def test_a_manifest_shows_a_picture_and_one_of_several_each(stack: Stack) -> None:
+    first = _finished(stack, _noise(1304, 904), prompt="a fox", seed=7)
+    second = _finished(stack, _noise(512, 512), prompt="a cat", metadata=False)
+    ids = [each.rpartition("/")[2] for each in (first, second)]
+    response = stack.http.get(f"{first}/manifest.json")
+    assert response.headers["access-control-allow-origin"] == "*"
+    assert "ld+json" in response.headers["content-type"]
+    single = response.json()
+    several = stack.http.get("/iiif/manifest.json", params={"id": ids}).json()
+
+    assert single["label"] == {"none": ["a fox"]}
+    (canvas,) = single["items"]
+    (painting,) = canvas["items"][0]["items"]
+    assert (painting["target"], painting["motivation"]) == (canvas["id"], "painting")
+    assert (canvas["width"], canvas["height"]) == (1304, 904)
+    assert {"label": {"en": ["Seed"]}, "value": {"none": ["7"]}} in canvas["metadata"]
+    assert [each["id"] for each in several["items"]] == [
+        f"{stack.endpoints.http_url}{each}/canvas" for each in (first, second)
+    ]
+    assert (several["items"][1]["label"], several["items"][1]["metadata"]) == (
+        {"none": [ids[1]]},
+        [],
+    )
+    for document in (single, several):
+        assert stack.http.get(document["id"]).json() == document
+        for image in (painting["body"], *document["thumbnail"]):
+            shown = Image.open(io.BytesIO(stack.http.get(image["id"]).content))
+            assert shown.size == (image["width"], image["height"])
+            assert stack.http.get(f"{image['service'][0]['id']}/info.json").status_code == 200
+
+
+def test_a_manifest_of_what_is_not_there_is_refused(stack: Stack) -> None:
+    known = _finished(stack, _noise(128, 128)).rpartition("/")[2]
+    assert stack.http.get("/iiif/manifest.json").status_code == 422
+    answer = stack.http.get("/iiif/manifest.json", params={"id": [known, "none"]})
+    assert (answer.status_code, answer.json()["reason"]) == (404, "GENERATION_NOT_FOUND")
