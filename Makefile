@@ -102,6 +102,11 @@ stores: $(VENV)/.dev  ## Try the store against Azure's emulator
 	$(BIN)/python -m tests.service.storage.emulators .cache/emulators
 	HIDIFFUSION_TEST_STORE_EMULATORS=.cache/emulators $(BIN)/python -m pytest -q tests/service/storage/test_store.py
 
+.PHONY: clients
+clients: $(VENV)/.dev browser  ## Try clients in TypeScript and JavaScript, and a IIIF viewer, from npm
+	$(BIN)/python -m tests.clients.tools .cache/clients
+	HIDIFFUSION_TEST_CLIENT_TOOLS=.cache/clients $(BIN)/python -m pytest -q tests/clients
+
 .PHONY: gpu-kit
 gpu-kit: $(VENV)/.dev  ## Collect wheels for measuring on a GPU machine without a network
 	$(BIN)/python -m benchmarks.gpu.kit --authors

