@@ -7,7 +7,7 @@ headers, bodies and calls unfinished on hundreds of connections, ask for convers
 picture, begin calls and take them back, and open streams of events by thousands, all at once and
 again, over HTTP and over gRPC. Meanwhile another client reads /healthz and a record over HTTP, and
 the health service and a record over gRPC, ten times a second each. The result of each attack is
-that client's 99th percentile, beside the one without any.
+that client's 99th percentile, beside the one without any, and what a newcomer waits when it ends.
 Prints a table for people and JSON as its last line.
 """
 
@@ -18,6 +18,7 @@ import os
 import platform
 import subprocess
 import sys
+import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -41,6 +42,7 @@ from service.settings import RedisSettings, StoreSettings
 from service.storage.metadata import encode_marked
 from service.storage.store import open_store
 from tests.generations import make_generation, now
+from tests.servers import free_port
 
 RESULTS = Path(__file__).parents[1] / "results"
 
@@ -87,7 +89,29 @@ def attacking(name: str, address: tuple[str, int], path: str) -> Iterator[None]:
         process.wait()
 
 
-def probe(running: Stage, record: str, seconds: float) -> dict[str, float]:
+@contextlib.contextmanager
+def behind_haproxy(address: str) -> Iterator[str]:
+    """Where HAProxy serves the gRPC of `address`, with the defaults of our compose files."""
+    text = (ROOT / "deploy" / "compose" / "haproxy.cfg").read_text()
+    defaults = text[text.index("defaults") : text.index("frontend http")]
+    front = f"127.0.0.1:{free_port()}"
+    with tempfile.TemporaryDirectory() as folder:
+        config = Path(folder) / "haproxy.cfg"
+        config.write_text(
+            f"global\n  maxconn 8000\n\n{defaults}\n"
+            f"frontend grpc\n  bind {front} proto h2\n  default_backend grpc\n\n"
+            f"backend grpc\n  server api {address} proto h2\n"
+        )
+        process = subprocess.Popen(["haproxy", "-db", "-q", "-f", config])
+        try:
+            time.sleep(1.0)
+            yield front
+        finally:
+            process.kill()
+            process.wait()
+
+
+def probe(running: Stage, grpc_address: str, record: str, seconds: float) -> dict[str, float]:
     """The 99th percentile in seconds of what another client asks for meanwhile."""
     taken: dict[str, list[float]] = {name: [] for name in PROBES}
 
@@ -105,7 +129,7 @@ def probe(running: Stage, record: str, seconds: float) -> dict[str, float]:
     url = f"http://{running.http_address}"
     with (
         httpx.Client(base_url=url, timeout=_PATIENCE_SECONDS) as http,
-        grpc.insecure_channel(running.grpc_address) as channel,
+        grpc.insecure_channel(grpc_address) as channel,
     ):
         health = health_pb2_grpc.HealthStub(channel)
         service = generation_service_pb2_grpc.GenerationServiceStub(channel)
@@ -125,6 +149,14 @@ def probe(running: Stage, record: str, seconds: float) -> dict[str, float]:
         for thread in threads:
             thread.join()
     return {name: round(float(np.percentile(each, 99)), 3) for name, each in taken.items()}
+
+
+def newcomer(running: Stage) -> float:
+    """Seconds until a client on a new connection has an answer, a moment after an attack."""
+    began = time.monotonic()
+    with contextlib.suppress(httpx.HTTPError):
+        httpx.get(f"http://{running.http_address}/healthz", timeout=_PATIENCE_SECONDS)
+    return round(time.monotonic() - began, 3)
 
 
 def finished(running: Stage, store: StoreSettings, side: int) -> str:
@@ -156,10 +188,16 @@ def finished(running: Stage, store: StoreSettings, side: int) -> str:
     return generation.id
 
 
-def measure(seconds: float, side: int, names: Sequence[str]) -> list[dict[str, Any]]:
+def measure(
+    seconds: float, side: int, names: Sequence[str], *, haproxy: bool
+) -> list[dict[str, Any]]:
     """The row of each attack, and one without any."""
     rows = []
-    with stage() as running:
+    with contextlib.ExitStack() as stack:
+        running = stack.enter_context(stage())
+        over_grpc_at = running.grpc_address
+        if haproxy:
+            over_grpc_at = stack.enter_context(behind_haproxy(over_grpc_at))
         record = finished(running, running.store, side)
         path = f"/iiif/{record}/full/max/0/default.jpg"
         httpx.head(f"http://{running.http_address}{path}", timeout=120).raise_for_status()
@@ -167,12 +205,11 @@ def measure(seconds: float, side: int, names: Sequence[str]) -> list[dict[str, A
         events = f"/v1/generations/{waiting}/events"
         for name in ("", *names):
             over_grpc_too = name in over_grpc.ATTACKS
-            host, _, port = (
-                running.grpc_address if over_grpc_too else running.http_address
-            ).partition(":")
+            host, _, port = (over_grpc_at if over_grpc_too else running.http_address).partition(":")
             target = events if name.endswith("streams") else path
             with attacking(name, (host, int(port)), waiting if over_grpc_too else target):
-                found = probe(running, record, seconds)
+                found = probe(running, over_grpc_at, record, seconds)
+            found["new client after it"] = newcomer(running)
             memory = running.memory_bytes()
             rows.append({"attack": name or "none", **found, "resident_bytes": memory})
             cells = [name or "none", *(f"{each:.3f}" for each in found.values())]
@@ -190,6 +227,7 @@ def main() -> None:
     parser.add_argument("--seconds", type=float, default=48.0, help="length of each attack")
     parser.add_argument("--side", type=int, default=4096, help="of the picture, in pixels")
     parser.add_argument("--attacks", nargs="*", default=[*ATTACKS], help="these and no others")
+    parser.add_argument("--haproxy", action="store_true", help="put it in front of gRPC")
     parser.add_argument("--write", action="store_true", help="keep the result in results/")
     parser.add_argument("--attacker", nargs=4, help=argparse.SUPPRESS)
     options = parser.parse_args()
@@ -199,15 +237,18 @@ def main() -> None:
         return
     raise_file_limit(6000)
     print("99th percentile in seconds; memory of the API in MB\n")
-    print(f"| attack | {' | '.join(PROBES)} | memory |\n| --- |{' ---: |' * (len(PROBES) + 1)}")
+    head = ("attack", *PROBES, "new client after it", "memory")
+    print(f"| {' | '.join(head)} |\n| --- |{' ---: |' * (len(head) - 1)}")
     document = {
-        "rows": measure(options.seconds, options.side, options.attacks),
+        "rows": measure(options.seconds, options.side, options.attacks, haproxy=options.haproxy),
         "seconds": options.seconds,
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "load_average": os.getloadavg()[0],
     }
     if options.write:
-        (RESULTS / "attack.json").write_text(json.dumps(document, indent=1) + "\n")
+        (RESULTS / f"attack{'-haproxy' * options.haproxy}.json").write_text(
+            json.dumps(document, indent=1) + "\n"
+        )
     print(json.dumps(document))
 
 

@@ -21,6 +21,9 @@ _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 _DATA, _HEADERS, _RST_STREAM, _SETTINGS, _CONTINUATION = 0x0, 0x1, 0x3, 0x4, 0x9
 _END_HEADERS = 0x4
 
+#: Attackers stand in lanes of their own where they come from an address of their own.
+_FROM = ("127.0.0.2", 0)
+
 _CANCEL = struct.pack(">I", 0x8)
 _CREATE = "/hidiffusion_api.v1.GenerationService/CreateGeneration"
 
@@ -51,7 +54,10 @@ _BEGIN = _PREFACE + _frame(_SETTINGS, 0)
 
 @contextlib.contextmanager
 def _connected(address: Address):
-    with contextlib.suppress(OSError), socket.create_connection(address, 10) as end:
+    with (
+        contextlib.suppress(OSError),
+        socket.create_connection(address, 10, source_address=_FROM) as end,
+    ):
         yield end
 
 

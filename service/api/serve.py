@@ -39,7 +39,7 @@ THREADS = 40
 #: An event loop that has not come to its next task after this long serves nobody.
 LOOP_SECONDS = 3.0
 
-_BACKLOG = 2048
+_BACKLOG = 4096
 
 #: What Python's collector waits for: objects made and not freed again before it looks at the
 #: youngest, looks at these before it looks at the middle-aged, and at those before it looks at all,
