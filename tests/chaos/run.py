@@ -45,6 +45,7 @@ class Round:
     """One fault and what came of it; `recovery_seconds` from the fault to the next sign of life."""
 
     number: int
+    store: str
     fault: str
     moment: str
     generation_id: str
@@ -93,6 +94,7 @@ class Chaos:
         end = time.monotonic()
         told = Round(
             number=len(self.rounds) + 1,
+            store=self.stack.kind,
             fault=inject.__name__,
             moment=moment,
             generation_id=generation_id,
