@@ -147,3 +147,18 @@ def _known(tensor: Tensor | None) -> Tensor:
     if tensor is None:
         raise RuntimeError("chunks must come in the order of the scan, each once")
     return tensor
+
+
+@dataclass
+class Evaluation:
+    """What one pass of the network over a picture keeps from chunk to chunk.
+
+    Attributes:
+        scan: the order in which the chunks must come.
+        edges: one a layer.
+        rope_wrap: whether positions start again at the length of the trained table.
+    """
+
+    scan: Scan
+    edges: list[Edges]
+    rope_wrap: bool = True

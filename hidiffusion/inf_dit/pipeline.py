@@ -159,8 +159,8 @@ class InfDiTUpscalePipeline(DiffusionPipeline):
             state_device: keeps the state, such as "cpu" to leave only chunks on the GPU; by
                 default the device of the pipeline.
             begin: an earlier run's state, from `on_evaluation`; it is changed in place.
-            on_chunk: hears of each chunk; what it raises ends the run.
-            on_evaluation: hears after each evaluation but the last of the state, which is changed
+            on_chunk: told of each chunk; what it raises ends the run.
+            on_evaluation: told after each evaluation but the last of the state, which is changed
                 in place afterwards, so copy what you keep. Going on from it gives the same picture.
 
         Yields:

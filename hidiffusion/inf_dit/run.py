@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from hidiffusion.inf_dit.chunks import Chunk
+from hidiffusion.inf_dit.chunks import Chunk, Evaluation
 from hidiffusion.inf_dit.pictures import pad_to_multiple, resize
 from hidiffusion.inf_dit.sampler import HeunSampler, HeunState
-from hidiffusion.inf_dit.transformer import Evaluation, InfDiTTransformer
+from hidiffusion.inf_dit.transformer import InfDiTTransformer
 
 #: Factors of the released model; at 2 it is shown a picture half as large as the one given.
 SCALES = (2, 4)

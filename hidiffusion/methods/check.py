@@ -8,9 +8,10 @@ from typing import Any, Protocol
 
 from hidiffusion.decode.autoencoder import decoder_network, encoder_network
 from hidiffusion.errors import InvalidConfigError, UnsupportedModelError, UnsupportedPipelineError
+from hidiffusion.methods.call import Call
 from hidiffusion.methods.generation import image_to_image, parameters
 from hidiffusion.methods.noise import prediction
-from hidiffusion.methods.passes import SIZE_MULTIPLE, Call, Pass, schedule_of
+from hidiffusion.methods.passes import SIZE_MULTIPLE, Pass, schedule_of
 from hidiffusion.options import nearest
 from hidiffusion.transformer.families import FAMILIES, family_of, find_transformer, is_transformer
 from hidiffusion.transformer.latents import token_pixels
@@ -30,8 +31,7 @@ class Method(Protocol):
     @property
     def option_names(self) -> list[str]: ...
     def configure(self, *, seed: int | tuple[int, ...] | None = None, **options: Any) -> Any: ...
-    @property
-    def plan(self) -> Callable[[Any, Call, Any], list[Pass]]: ...
+    def planned(self, pipe: Any, call: Call, config: Any) -> list[Pass]: ...
     @property
     def check(self) -> Callable[[Any, Call, Any], None]: ...
 
@@ -61,7 +61,7 @@ def check(pipe: Any, method: Method, call: Call) -> list[Pass]:
     _check_model(pipe, method)
     config = method.configure(seed=call.seed, **call.options)
     _check_arguments(pipe, method, call)
-    passes = method.plan(pipe, call, config)
+    passes = method.planned(pipe, call, config)
     multiple = token_pixels(pipe) if is_transformer(pipe) else SIZE_MULTIPLE
     if call.width % multiple or call.height % multiple:
         raise InvalidConfigError(

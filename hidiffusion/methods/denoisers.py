@@ -17,7 +17,7 @@ DENOISERS = ("direct", "hidiffusion")
 MECHANISMS: dict[str, dict[str, bool]] = {
     "direct": {"raunet": False, "window_attention": False},
     "raunet": {"raunet": True, "window_attention": False},
-    "windows": {"raunet": False, "window_attention": True},
+    "msw-msa": {"raunet": False, "window_attention": True},
     "hidiffusion": {"raunet": True, "window_attention": True},
 }
 
@@ -66,4 +66,4 @@ def denoiser(pipe: Any, draws: str, config: HiDiffusionConfig) -> AbstractContex
 
 def late(name: str) -> str:
     """Return what a denoiser means in the last steps, in which RAU-Net has nothing to do."""
-    return "windows" if name == "hidiffusion" else name
+    return "msw-msa" if name == "hidiffusion" else name

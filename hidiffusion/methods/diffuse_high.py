@@ -17,6 +17,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from hidiffusion.methods.bands import WaveletBand, x0_low_band
+from hidiffusion.methods.call import Call
 from hidiffusion.methods.check import (
     require_autoencoder,
     require_denoiser,
@@ -26,12 +27,12 @@ from hidiffusion.methods.check import (
 from hidiffusion.methods.codec import Codec, upsampled
 from hidiffusion.methods.denoisers import DenoiserConfig, denoiser, late
 from hidiffusion.methods.generation import Generation, native_conditioning
+from hidiffusion.methods.method import BEYOND_NATIVE, Method
 from hidiffusion.methods.passes import (
-    Call,
     Pass,
     native_like,
     native_pixels,
-    require_enlargement,
+    native_sides,
     schedule_of,
     sized,
     tail,
@@ -39,9 +40,6 @@ from hidiffusion.methods.passes import (
 )
 from hidiffusion.methods.x0 import Fade, LowBandGuide, Moment, Weight, adjusted_x0
 from hidiffusion.options import option
-
-#: The least enlargement for which the native picture and the last stage differ in kind.
-MIN_SCALE = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -104,17 +102,17 @@ class DiffuseHighConfig(DenoiserConfig):
         )
 
 
-def stage_sizes(width: int, height: int, scale: float, stages: int | None) -> list[tuple[int, int]]:
-    """Return width and height of every stage, in equal steps from the native size.
+def pass_sizes(width: int, height: int, sides: float, count: int | None) -> list[tuple[int, int]]:
+    """Return width and height of every pass above native size, in equal steps from it.
 
     Args:
-        width: of the last stage, in pixels.
-        height: of the last stage, in pixels.
-        scale: side of the last stage in native sides.
-        stages: how many; None for steps of at most one native side, as published.
+        width: of the last pass, in pixels.
+        height: of the last pass, in pixels.
+        sides: side of the last pass in native sides.
+        count: how many; None for steps of at most one native side, as published.
     """
-    count = stages or max(1, math.ceil(scale - 1 - 1e-9))
-    factors = [(1 + (scale - 1) * stage / count) / scale for stage in range(1, count)]
+    count = count or max(1, math.ceil(sides - 1 - 1e-9))
+    factors = [(1 + (sides - 1) * index / count) / sides for index in range(1, count)]
     return [*(sized(width, height, factor) for factor in factors), (width, height)]
 
 
@@ -125,13 +123,13 @@ def plan(pipe: Any, call: Call, config: DiffuseHighConfig) -> list[Pass]:
         InvalidConfigError: the picture is too small for the method.
     """
     native = native_pixels(pipe, config.native_size)
-    scale = require_enlargement("diffuse-high", call, native, MIN_SCALE)
+    sides = native_sides(call, native)
     schedule = schedule_of(pipe, call)
     steps = config.steps(schedule.steps)
     more: dict[str, Any] = {"draws": late(config.denoiser), "native": native}
     stages = [
         tail(pipe, schedule, width, height, steps, **more)
-        for width, height in stage_sizes(call.width, call.height, scale, config.num_stages)
+        for width, height in pass_sizes(call.width, call.height, sides, config.num_stages)
     ]
     if config.guidance_picture is not None:
         return stages
@@ -206,3 +204,17 @@ def unsharp(picture: Tensor, amount: float, sigma: float) -> Tensor:
     padded = functional.pad(picture, (1, 1, 1, 1), mode="reflect")
     blurred = functional.conv2d(padded, kernel, groups=picture.shape[1])
     return (1 + amount) * picture - amount * blurred
+
+
+METHODS = (
+    Method(
+        name="diffuse-high",
+        summary="a native picture, enlarged and drawn again stage by stage under its wavelet band",
+        config_type=DiffuseHighConfig,
+        plan=plan,
+        draw=draw,
+        check=check,
+        min_scale=BEYOND_NATIVE,
+        starts_from_pictures=True,
+    ),
+)

@@ -17,12 +17,10 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from hidiffusion.errors import InterruptedGenerationError, UnsupportedPipelineError
+from hidiffusion.methods.call import Call, PassRun, Progress
 from hidiffusion.methods.codec import Codec, fitted
 from hidiffusion.methods.passes import (
-    Call,
     Pass,
-    PassRun,
-    Progress,
     argument,
     native_like,
     schedule_of,
@@ -212,7 +210,7 @@ class Generation:
 
 
 class _Seen:
-    """Hears of the steps of a pass: tells the caller, and stops the pass where it ends early."""
+    """Told of the steps of a pass: tells the caller, and stops the pass where it ends early."""
 
     def __init__(self, generation: Generation, pipe: Any) -> None:
         passes, index = generation.passes, generation.index

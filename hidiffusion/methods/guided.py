@@ -13,32 +13,29 @@ from typing import Any
 
 from torch import Tensor
 
-from hidiffusion.methods.bands import SPLITTERS, splitter_of
+from hidiffusion.methods.bands import SPLITTERS
+from hidiffusion.methods.call import Call
 from hidiffusion.methods.check import (
     require_autoencoder,
     require_denoiser,
     require_image_to_image,
     require_x0,
 )
-from hidiffusion.methods.codec import upsampled
 from hidiffusion.methods.denoisers import DENOISERS, DenoiserConfig, denoiser, late
 from hidiffusion.methods.generation import Generation
+from hidiffusion.methods.method import BEYOND_NATIVE, Method
 from hidiffusion.methods.modulation import modulated_attention
 from hidiffusion.methods.passes import (
-    Call,
     Pass,
     native_like,
     native_pixels,
-    require_enlargement,
     schedule_of,
     tail,
     whole,
 )
-from hidiffusion.methods.x0 import Fade, LowBandGuide, Trajectory, adjusted_x0
+from hidiffusion.methods.reference import draw_native, enlarged, low_band
+from hidiffusion.methods.x0 import Fade, adjusted_x0
 from hidiffusion.options import option
-
-#: The least enlargement for which a native picture has less to say than the large one.
-MIN_SCALE = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -102,7 +99,6 @@ def plan(pipe: Any, call: Call, config: GuidedConfig) -> list[Pass]:
         InvalidConfigError: the picture is too small for the method.
     """
     native = native_pixels(pipe, config.native_size)
-    require_enlargement("hidiffusion-guided", call, native, MIN_SCALE)
     small = whole(pipe, call, *native_like(call.width, call.height, native), native=native)
     size = (call.width, call.height)
     if config.strength == 1:
@@ -128,13 +124,12 @@ def check(pipe: Any, call: Call, config: GuidedConfig) -> None:
 def draw(generation: Generation, config: GuidedConfig, before: Tensor | None) -> Any:
     """Run one pass: the native picture, or the large one held to what that left."""
     if before is None:
-        return _native(generation, config)
-    target, path = generation.now, generation.trajectory
-    large = _enlarged(generation, config, before)
-    splitter = splitter_of(config.splitter, _size(large), _size(before))
+        return draw_native(generation, config.reference, config.space)
+    target, share = generation.now, config.attention_weight
+    large = enlarged(generation, config.space, before)
     weight = Fade(config.band_weight, max(config.band_end, 1e-6), config.band_fade)
-    guide = LowBandGuide(large if path is None else path.at, splitter, weight)
-    share, generator = config.attention_weight, generation.call.generator(2)
+    guide = low_band(generation, config.splitter, before, large, weight)
+    generator = generation.call.generator(2)
     enter = (
         lambda pipe: denoiser(pipe, target.draws, config.hidiffusion()),
         lambda pipe: modulated_attention(pipe, before, generator, share),
@@ -145,21 +140,14 @@ def draw(generation: Generation, config: GuidedConfig, before: Tensor | None) ->
     return generation.refine(large, *enter)
 
 
-def _native(generation: Generation, config: GuidedConfig) -> Any:
-    if config.reference == "picture":
-        return generation.draw()
-    path = Trajectory(lambda latents: _enlarged(generation, config, latents))
-    generation.trajectory = path
-    return generation.draw(lambda pipe: adjusted_x0(pipe.scheduler, path.record))
-
-
-def _enlarged(generation: Generation, config: GuidedConfig, latents: Tensor) -> Tensor:
-    if config.space == "latents":
-        return upsampled(latents, *generation.latent_size)
-    codec, now = generation.codec, generation.now
-    picture = upsampled(codec.picture(latents), now.height, now.width)
-    return codec.latents(picture).to(latents)
-
-
-def _size(latents: Tensor) -> tuple[int, int]:
-    return latents.shape[-2], latents.shape[-1]
+METHODS = (
+    Method(
+        name="hidiffusion-guided",
+        summary="HiDiffusion with its low band held to a native picture",
+        config_type=GuidedConfig,
+        plan=plan,
+        draw=draw,
+        check=check,
+        min_scale=BEYOND_NATIVE,
+    ),
+)

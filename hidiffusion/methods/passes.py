@@ -1,4 +1,4 @@
-"""What a generation asks for, and its passes: their sizes, their steps and their work.
+"""The passes of a generation: their sizes, their steps and their work.
 
 A pass is one run of a pipeline: over the whole schedule, from noise, or over its last steps, from
 a picture that has noise added.
@@ -7,18 +7,15 @@ a picture that has noise added.
 from __future__ import annotations
 
 import copy
-import hashlib
 import inspect
 import math
-from collections.abc import Callable, Mapping
-from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 import torch
-from torch import Tensor
 
 from hidiffusion.errors import InvalidConfigError, UnsupportedPipelineError
+from hidiffusion.methods.call import Call
 from hidiffusion.transformer.families import find_transformer, is_transformer, native_tokens
 from hidiffusion.transformer.latents import token_pixels
 from hidiffusion.unet.sites import find_unet, structure
@@ -28,7 +25,7 @@ SIZE_MULTIPLE = 8
 
 #: Exponents of the area in the FLOPs of a U-Net call, fitted to benchmarks/results/flops.json at
 #: twice and four times the native side of SD 1.5 and SDXL; within a third of every count there.
-_GROWTH = {"direct": 1.3, "raunet": 1.2, "windows": 1.15, "hidiffusion": 0.95}
+_GROWTH = {"direct": 1.3, "raunet": 1.2, "msw-msa": 1.15, "hidiffusion": 0.95}
 
 #: The same of transformers, whose full attention is most of the work: Flux.1 and Qwen-Image at
 #: twice and four times the native side, benchmarks/results/transformer-flops.json.
@@ -73,98 +70,6 @@ class Pass:
         full = min(self.full_calls, self.computed)
         windowed = (self.computed - full) * math.pow(area, _GROWTH[self.draws])
         return windowed + full * math.pow(area, _GROWTH["positions"]) + self.pooled_calls
-
-
-@dataclass(frozen=True)
-class Progress:
-    """How far a generation is, over all its passes.
-
-    Attributes:
-        step: calls of the model that are done.
-        total: calls of the model in all.
-        fraction: share of the work that is done; a call counts for more in a larger picture.
-        pass_index: the pass under way, from 0.
-        num_passes: number of passes.
-        pass_step: calls of the model in this pass that are done.
-        pass_total: calls of the model in this pass.
-        latents: as they stand, [B, C, h, w], of the size of the pass.
-    """
-
-    step: int
-    total: int
-    fraction: float
-    pass_index: int
-    num_passes: int
-    pass_step: int
-    pass_total: int
-    latents: Tensor = field(repr=False)
-
-
-#: Hears of each step; an exception ends the generation and reaches the caller.
-OnProgress = Callable[[Progress], None]
-
-
-@dataclass(frozen=True)
-class PassRun:
-    """A pass that is about to run.
-
-    Attributes:
-        index: its number, from 0.
-        pipe: the pipeline that runs, with the scheduler that it steps.
-        generator: its random generator, or one for each sample.
-        earlier: what the passes before it left to the later ones, a tensor each; None where the
-            pass needs more of the past than these, so that it can only be run from the beginning.
-    """
-
-    index: int
-    pipe: Any
-    generator: Any
-    earlier: tuple[Tensor, ...] | None = field(repr=False)
-
-
-#: Gives what is to be entered around each pass, before anything that the method itself enters.
-Around = Callable[[PassRun], AbstractContextManager[Any]]
-
-
-@dataclass(frozen=True, kw_only=True)
-class Call:
-    """What one generation asks of a method.
-
-    Attributes:
-        width: of the picture, in pixels.
-        height: of the picture, in pixels.
-        seed: decides all noise; one for each sample of the batch if a tuple.
-        arguments: keyword arguments of the pipeline.
-        options: fields of the method's configuration, without the seed.
-        on_progress: hears of each step.
-        alive: called more often than that, between tiles of the autoencoder.
-        around: entered around each pass.
-        earlier: what the first passes left in an equal generation; these are not run again.
-    """
-
-    width: int
-    height: int
-    seed: int | tuple[int, ...]
-    arguments: Mapping[str, Any] = field(default_factory=dict)
-    options: Mapping[str, Any] = field(default_factory=dict)
-    on_progress: OnProgress | None = None
-    alive: Callable[[], None] = lambda: None
-    around: Around = lambda _: nullcontext()
-    earlier: tuple[Tensor, ...] = ()
-
-    def generator(self, index: int) -> Any:
-        """Return the random generator of a pass, which earlier passes do not change."""
-        seeds = self.seed if isinstance(self.seed, tuple) else (self.seed,)
-        made = [torch.Generator("cpu").manual_seed(pass_seed(seed, index)) for seed in seeds]
-        return made if isinstance(self.seed, tuple) else made[0]
-
-
-def pass_seed(seed: int, index: int) -> int:
-    """Return the seed of a pass: the request's own for the first, a hash of both for others."""
-    if index == 0:
-        return seed
-    digest = hashlib.blake2b(f"{seed}/{index}".encode(), digest_size=7).digest()
-    return int.from_bytes(digest, "big")
 
 
 class Schedule(NamedTuple):
@@ -288,17 +193,6 @@ def sized(width: int, height: int, factor: float, multiple: int = SIZE_MULTIPLE)
     return side(width), side(height)
 
 
-def require_enlargement(method: str, call: Call, native: int, least: float) -> float:
-    """Return how many native sides the picture's side is.
-
-    Raises:
-        InvalidConfigError: it is less than the method needs.
-    """
-    enlargement = math.sqrt(call.width * call.height) / native
-    if enlargement < least:
-        raise InvalidConfigError(
-            f"{call.width}x{call.height} is {enlargement:.2f} times the native {native}x{native}; "
-            f"{method} needs {least:g} times or more: ask for a larger picture, or use the method "
-            "direct"
-        )
-    return enlargement
+def native_sides(call: Call, native: int) -> float:
+    """Return how many native sides the side of the picture is, the root of its area."""
+    return math.sqrt(call.width * call.height) / native

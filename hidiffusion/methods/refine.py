@@ -9,7 +9,7 @@ arXiv 2504.06232) holds it so, without windows, and adds the acceleration that i
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import AbstractContextManager, ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,31 +18,28 @@ from torch import Tensor
 
 from hidiffusion.decode.errors import UnsupportedAutoencoderError
 from hidiffusion.errors import InvalidConfigError, UnsupportedPipelineError
-from hidiffusion.methods.bands import SPLITTERS, splitter_of
+from hidiffusion.methods.bands import SPLITTERS
+from hidiffusion.methods.call import Call
 from hidiffusion.methods.check import require_autoencoder, require_x0
-from hidiffusion.methods.codec import upsampled
 from hidiffusion.methods.generation import Generation, parameters
+from hidiffusion.methods.method import BEYOND_NATIVE, Method
 from hidiffusion.methods.passes import (
-    Call,
     Pass,
     native_like,
     native_pixels,
-    require_enlargement,
     schedule_of,
     tail,
     whole,
 )
+from hidiffusion.methods.reference import draw_native, enlarged, low_band
 from hidiffusion.methods.token_windows import (
-    MIN_SCALE,
     TokenWindowsConfig,
     with_full_calls,
 )
 from hidiffusion.methods.x0 import (
     Adjust,
     Fade,
-    LowBandGuide,
     Moment,
-    Trajectory,
     Weight,
     adjusted_x0,
 )
@@ -132,7 +129,6 @@ def plan(pipe: Any, call: Call, config: RefineConfig) -> list[Pass]:
         InvalidConfigError: the picture is too small for the method.
     """
     native = native_pixels(pipe, config.native_size)
-    require_enlargement("refine", call, native, MIN_SCALE)
     schedule = schedule_of(pipe, call)
     steps = max(1, round(config.strength * schedule.steps))
     size = native_like(call.width, call.height, native, token_pixels(pipe))
@@ -169,15 +165,12 @@ def check(pipe: Any, call: Call, config: RefineConfig) -> None:
 def draw(generation: Generation, config: RefineConfig, before: Tensor | None) -> Any:
     """Run one pass: the native picture, or the large one that begins with it."""
     if before is None:
-        return _native(generation, config)
-    path = generation.trajectory
-    large = _enlarged(generation, config, before)
-    splitter = splitter_of(config.splitter, _size(large), _size(before))
-    reference = (lambda _: large) if path is None else path.at
-    guides: list[Adjust] = [
-        LowBandGuide(large if path is None else path.at, splitter, Fade(config.band_weight, fade=1))
-    ]
+        return draw_native(generation, config.reference, config.space)
+    path, large = generation.trajectory, enlarged(generation, config.space, before)
+    weight = Fade(config.band_weight, fade=1)
+    guides: list[Adjust] = [low_band(generation, config.splitter, before, large, weight)]
     if config.acceleration:
+        reference = (lambda _: large) if path is None else path.at
         guides.append(Acceleration(reference, Fade(config.acceleration, fade=1)))
     guidance = {} if config.guidance_scale is None else {"guidance_scale": config.guidance_scale}
     return generation.refine(
@@ -197,26 +190,16 @@ def _guided(generation: Generation, pipe: Any, guides: list[Adjust]) -> Iterator
         yield
 
 
-def _native(generation: Generation, config: RefineConfig) -> Any:
-    if config.reference == "picture":
-        return generation.draw()
-    path = Trajectory(lambda latents: _enlarged(generation, config, latents))
-    generation.trajectory = path
-    recorded = generation.layout.adjusting(path.record)
-
-    def record(pipe: Any) -> AbstractContextManager[None]:
-        return adjusted_x0(pipe.scheduler, recorded)
-
-    return generation.draw(record)
-
-
-def _enlarged(generation: Generation, config: RefineConfig, latents: Tensor) -> Tensor:
-    if config.space == "latents":
-        return generation.layout.enlarged(latents)
-    codec, now = generation.codec, generation.now
-    picture = upsampled(codec.picture(latents), now.height, now.width)
-    return codec.latents(picture).to(latents)
-
-
-def _size(latents: Tensor) -> tuple[int, int]:
-    return latents.shape[-2], latents.shape[-1]
+METHODS = (
+    Method(
+        name="refine",
+        models="transformer",
+        summary="a transformer's native picture, enlarged and finished in windows under its band",
+        config_type=RefineConfig,
+        plan=plan,
+        draw=draw,
+        check=check,
+        min_scale=BEYOND_NATIVE,
+        starts_from_pictures=True,
+    ),
+)

@@ -15,6 +15,7 @@ from typing import Any
 from torch import Tensor
 
 from hidiffusion.errors import InvalidConfigError
+from hidiffusion.methods.call import Call
 from hidiffusion.methods.check import (
     require_autoencoder,
     require_denoiser,
@@ -23,14 +24,14 @@ from hidiffusion.methods.check import (
 )
 from hidiffusion.methods.codec import upsampled
 from hidiffusion.methods.denoisers import DENOISERS, DenoiserConfig, denoiser, late
-from hidiffusion.methods.diffuse_high import stage_sizes
+from hidiffusion.methods.diffuse_high import pass_sizes
 from hidiffusion.methods.generation import Enter, Generation, native_conditioning
+from hidiffusion.methods.method import BEYOND_NATIVE, Method
 from hidiffusion.methods.passes import (
-    Call,
     Pass,
     native_like,
     native_pixels,
-    require_enlargement,
+    native_sides,
     schedule_of,
     tail,
     whole,
@@ -38,8 +39,6 @@ from hidiffusion.methods.passes import (
 from hidiffusion.methods.x0 import Moment, adjusted_x0
 from hidiffusion.options import option
 
-#: The least enlargement for which a refresh enlarges anything to speak of.
-MIN_SCALE = 1.25
 #: Most refreshes, and the steps that leave one for each and one before.
 _MAX_STAGES = 8
 MIN_STEPS = _MAX_STAGES + 1
@@ -78,8 +77,8 @@ def plan(pipe: Any, call: Call, config: RefreshConfig) -> list[Pass]:
         InvalidConfigError: the picture is too small for the method, or the steps are too few.
     """
     native = native_pixels(pipe, config.native_size)
-    scale = require_enlargement("hidiffusion-refresh", call, native, MIN_SCALE)
-    stages = stage_sizes(call.width, call.height, scale, config.num_stages)
+    sides = native_sides(call, native)
+    stages = pass_sizes(call.width, call.height, sides, config.num_stages)
     schedule = schedule_of(pipe, call)
     more: dict[str, Any] = {"draws": late(config.denoiser), "native": native}
     passes = [
@@ -142,3 +141,18 @@ def _refine(generation: Generation, config: RefreshConfig, x0: Tensor, kept: Ent
         guidance_scale=base + (last - base) * share,
         **native_conditioning(generation),
     )
+
+
+METHODS = (
+    Method(
+        name="hidiffusion-refresh",
+        summary="native size for most steps, then enlarged and finished with windowed attention",
+        config_type=RefreshConfig,
+        plan=plan,
+        draw=draw,
+        check=check,
+        min_scale=BEYOND_NATIVE,
+        min_steps=MIN_STEPS,
+        starts_from_pictures=True,
+    ),
+)

@@ -7,13 +7,12 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from hidiffusion.methods.passes import Call, Pass, native_pixels, require_enlargement, whole
+from hidiffusion.methods.call import Call
+from hidiffusion.methods.method import BEYOND_NATIVE, Method, once
+from hidiffusion.methods.passes import Pass, native_pixels, whole
 from hidiffusion.options import check_options, option
 from hidiffusion.transformer.config import AXES, RULES, TEMPERATURES, TIME_SHIFTS, TransformerConfig
 from hidiffusion.transformer.patch import patched
-
-#: The least enlargement for which positions reach far beyond those that were trained.
-MIN_SCALE = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -94,7 +93,6 @@ def plan_windows(pipe: Any, call: Call, config: TokenWindowsConfig) -> list[Pass
 
 def _plan(pipe: Any, call: Call, config: PositionsConfig, name: str) -> list[Pass]:
     native = native_pixels(pipe, config.native_size)
-    require_enlargement(name, call, native, MIN_SCALE)
     large = whole(pipe, call, call.width, call.height, draws=name, native=native)
     return [with_full_calls(large, config)]
 
@@ -108,3 +106,27 @@ def with_full_calls(large: Pass, config: PositionsConfig) -> Pass:
 def apply(pipe: Any, config: PositionsConfig) -> AbstractContextManager[Any]:
     """Return the `with` block in which a pipeline draws so."""
     return patched(pipe, config.transformer())
+
+
+METHODS = (
+    Method(
+        name="positions",
+        models="transformer",
+        summary="a transformer with positions brought back into the trained range",
+        config_type=PositionsConfig,
+        plan=plan_positions,
+        draw=once(apply),
+        apply=apply,
+        min_scale=BEYOND_NATIVE,
+    ),
+    Method(
+        name="token-windows",
+        models="transformer",
+        summary="a transformer with scaled positions, then attention in windows of native size",
+        config_type=TokenWindowsConfig,
+        plan=plan_windows,
+        draw=once(apply),
+        apply=apply,
+        min_scale=BEYOND_NATIVE,
+    ),
+)

@@ -21,19 +21,18 @@ from torch import Tensor, nn
 from hidiffusion.clock import Clock
 from hidiffusion.errors import InvalidConfigError
 from hidiffusion.methods.bands import BoxBand, x0_low_band
+from hidiffusion.methods.call import Call
 from hidiffusion.methods.check import require_denoiser, require_x0
 from hidiffusion.methods.denoisers import DenoiserConfig, denoiser
 from hidiffusion.methods.inner_calls import UNetCall
+from hidiffusion.methods.method import BEYOND_NATIVE, Method, once
 from hidiffusion.methods.noise import Noise, clean_prediction, noise_of, prediction_type
-from hidiffusion.methods.passes import Call, Pass, native_pixels, require_enlargement, whole
+from hidiffusion.methods.passes import Pass, native_pixels, whole
 from hidiffusion.methods.x0 import NoisyPart, moment_of
 from hidiffusion.options import option
 from hidiffusion.unet.patch import unpatched_calls
 from hidiffusion.unet.schedule import Size, enlargement
 from hidiffusion.unet.sites import find_unet
-
-#: The least enlargement for which the pooled state differs from the state in kind.
-MIN_SCALE = 1.25
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -170,7 +169,6 @@ def plan(pipe: Any, call: Call, config: UpsampleGuidanceConfig) -> list[Pass]:
         InvalidConfigError: the picture is too small for the method.
     """
     native = native_pixels(pipe, config.native_size)
-    require_enlargement("upsample-guidance", call, native, MIN_SCALE)
     only = whole(pipe, call, call.width, call.height, draws=config.denoiser, native=native)
     return [replace(only, pooled_calls=round(config.eta * only.calls))]
 
@@ -215,3 +213,17 @@ def upsample_guided(pipe: Any, config: UpsampleGuidanceConfig) -> Iterator[Any]:
             yield pipe
         finally:
             handle.remove()
+
+
+METHODS = (
+    Method(
+        name="upsample-guidance",
+        summary="early steps guided by the model on the pooled state",
+        config_type=UpsampleGuidanceConfig,
+        plan=plan,
+        draw=once(upsample_guided),
+        check=check,
+        apply=upsample_guided,
+        min_scale=BEYOND_NATIVE,
+    ),
+)

@@ -18,9 +18,10 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from hidiffusion.inf_dit.attention import BlockAttention, NearbyAttention
+from hidiffusion.inf_dit.blocks import Modulation
 from hidiffusion.inf_dit.pictures import resize
 from hidiffusion.inf_dit.pipeline import InfDiTUpscalePipeline
-from hidiffusion.inf_dit.transformer import InfDiTTransformer, Modulation
+from hidiffusion.inf_dit.transformer import InfDiTTransformer
 from models.train.augment import Motion, move
 from models.train.config import TrainConfig, UpscalerConfig
 from models.train.dataset import pack_pictures, to_tensor

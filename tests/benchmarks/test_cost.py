@@ -47,7 +47,7 @@ def test_step_equivalents_are_near_the_counts(family: str, scale: int) -> None:
     sizes = json.loads(COUNTED.read_text())["families"][family]
     runs = sizes[f"{scale * native}x{scale * native}"]
     one = {"sd15": 0.80e12, "sdxl": 6.76e12}[family]
-    for label, method in (("direct", "direct"), ("MSW-MSA", "windows"), ("both", "hidiffusion")):
+    for label, method in (("direct", "direct"), ("MSW-MSA", "msw-msa"), ("both", "hidiffusion")):
         counted = sum(row["steps"] * row["flop"] for row in runs[label]) / one
         area = (scale * native) ** 2
         estimated = Pass(area, 1, 50, 50, native**2, draws=method).work

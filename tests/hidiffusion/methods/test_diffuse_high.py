@@ -11,7 +11,7 @@ from torch.nn import functional
 from hidiffusion import InvalidConfigError
 from hidiffusion.errors import UnsupportedPipelineError
 from hidiffusion.methods import registry
-from hidiffusion.methods.diffuse_high import DiffuseHighConfig, stage_sizes, unsharp
+from hidiffusion.methods.diffuse_high import DiffuseHighConfig, pass_sizes, unsharp
 from tests.hidiffusion import tiny_models
 from tests.hidiffusion.pipeline_cells import CELLS
 from tests.hidiffusion.pipeline_kinds import Cell, picture
@@ -98,7 +98,7 @@ def test_latents_can_be_split_in_place_of_pictures() -> None:
 )
 def test_stages_are_the_published_ones(scale: float, stages: int | None, sizes: list[int]) -> None:
     side = int(1024 * scale)
-    assert stage_sizes(side, side, scale, stages) == [(size, size) for size in sizes]
+    assert pass_sizes(side, side, scale, stages) == [(size, size) for size in sizes]
 
 
 def test_the_published_defaults() -> None:
