@@ -39,6 +39,7 @@ THREADS = 40
 #: An event loop that has not come to its next task after this long serves nobody.
 LOOP_SECONDS = 3.0
 
+#: Connections that wait to be accepted; of those who find no room, some wait for 15 s.
 _BACKLOG = 4096
 
 #: What Python's collector waits for: objects made and not freed again before it looks at the
@@ -229,6 +230,7 @@ def _http_server(
         log_config=None,
         access_log=False,
         server_header=False,
+        backlog=_BACKLOG,  # uvicorn listens once more, with its own number
         timeout_graceful_shutdown=GRACE_SECONDS,
         ssl_context_factory=None
         if certificates is None
