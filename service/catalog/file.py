@@ -40,7 +40,11 @@ def read_catalog(path: Path) -> Catalog:
         broken = "\n".join(f"  {line}" for line in _lines(error))
         raise ValueError(f"the model catalogue {str(path)!r} is not right:\n{broken}") from None
     folder = path.resolve().parent
-    return Catalog(models=tuple(_located(_with_dropped(m, folder), folder) for m in catalog.models))
+    checker = catalog.safety_checker
+    return Catalog(
+        models=tuple(_located(_with_dropped(m, folder), folder) for m in catalog.models),
+        safety_checker=None if checker is None else _source(checker, folder),
+    )
 
 
 class CatalogFile:

@@ -158,6 +158,8 @@ class Catalog(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     models: tuple[Model, ...] = Field(min_length=1)
+    #: Folder or hub id of Stable Diffusion's safety checker, which then looks at every picture.
+    safety_checker: str | None = None
 
     @model_validator(mode="after")
     def _names_are_single(self) -> "Catalog":

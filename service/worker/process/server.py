@@ -26,8 +26,8 @@ from service.settings import Settings
 from service.storage.store import open_store
 from service.telemetry import bind_generation
 from service.worker.job.attempt import Attempt
-from service.worker.job.checking import load_checker
 from service.worker.job.failures import device_is_lost
+from service.worker.job.safety import chosen_checker
 from service.worker.process.libraries import tune_libraries
 from service.worker.process.warm_up import warm_up
 from service.worker.run.generate import DeviceLost, Studio
@@ -68,8 +68,7 @@ class PipelineServer:
         catalog = settings.load_catalog()
         self._models = settings.worker.models or catalog.names
         self._pipelines = Pipelines(settings)
-        name = settings.worker.checker
-        checker = load_checker(name) if name else None
+        checker = chosen_checker(settings.worker, catalog, self._pipelines.device)
         self._studio = Studio(self._pipelines, open_store(settings.store), settings.worker, checker)
         self._sending = threading.Lock()
         self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
