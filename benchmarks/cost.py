@@ -12,8 +12,8 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks.transformer_cost import flop_of_call
 from hidiffusion.clock import Position
-from hidiffusion.methods.denoisers import MECHANISMS
-from hidiffusion.methods.passes import Pass
+from hidiffusion.methods.generation.denoisers import MECHANISMS
+from hidiffusion.methods.generation.passes import Pass
 from hidiffusion.transformer.families import find_transformer, is_transformer
 from hidiffusion.transformer.latents import token_pixels
 from hidiffusion.unet.config import HiDiffusionConfig

@@ -16,8 +16,8 @@ from diffusers import DDIMScheduler, StableDiffusionPipeline
 from matplotlib import pyplot as plt
 from torch import Tensor
 
-from hidiffusion.methods.call import Progress
-from hidiffusion.methods.codec import Codec
+from hidiffusion.methods.generation.call import Progress
+from hidiffusion.methods.generation.codec import Codec
 from hidiffusion.methods.registry import METHODS
 
 ROOT = Path(__file__).parents[1]

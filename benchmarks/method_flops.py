@@ -20,7 +20,7 @@ from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DCon
 from torch.utils.flop_counter import FlopCounterMode
 
 from benchmarks import cost, models
-from hidiffusion.methods.passes import Pass
+from hidiffusion.methods.generation.passes import Pass
 from hidiffusion.methods.registry import METHODS
 
 RESULTS = Path(__file__).parent / "results" / "method-flops.json"

@@ -17,18 +17,17 @@ from torch import Tensor
 from torch.nn import functional
 
 from hidiffusion.methods.bands import WaveletBand, x0_low_band
-from hidiffusion.methods.call import Call
-from hidiffusion.methods.check import (
+from hidiffusion.methods.generation.call import Call
+from hidiffusion.methods.generation.check import (
     require_autoencoder,
     require_denoiser,
     require_image_to_image,
     require_x0,
 )
-from hidiffusion.methods.codec import Codec, upsampled
-from hidiffusion.methods.denoisers import DenoiserConfig, denoiser, late
-from hidiffusion.methods.generation import Generation, native_conditioning
-from hidiffusion.methods.method import BEYOND_NATIVE, Method
-from hidiffusion.methods.passes import (
+from hidiffusion.methods.generation.codec import Codec, upsampled
+from hidiffusion.methods.generation.denoisers import DenoiserConfig, denoiser, late
+from hidiffusion.methods.generation.generation import Generation, native_conditioning
+from hidiffusion.methods.generation.passes import (
     Pass,
     native_like,
     native_pixels,
@@ -38,6 +37,7 @@ from hidiffusion.methods.passes import (
     tail,
     whole,
 )
+from hidiffusion.methods.method import BEYOND_NATIVE, Method
 from hidiffusion.methods.x0 import Fade, LowBandGuide, Moment, Weight, adjusted_x0
 from hidiffusion.options import option
 

@@ -14,18 +14,16 @@ from typing import Any
 from torch import Tensor
 
 from hidiffusion.methods.bands import SPLITTERS
-from hidiffusion.methods.call import Call
-from hidiffusion.methods.check import (
+from hidiffusion.methods.generation.call import Call
+from hidiffusion.methods.generation.check import (
     require_autoencoder,
     require_denoiser,
     require_image_to_image,
     require_x0,
 )
-from hidiffusion.methods.denoisers import DENOISERS, DenoiserConfig, denoiser, late
-from hidiffusion.methods.generation import Generation
-from hidiffusion.methods.method import BEYOND_NATIVE, Method
-from hidiffusion.methods.modulation import modulated_attention
-from hidiffusion.methods.passes import (
+from hidiffusion.methods.generation.denoisers import DENOISERS, DenoiserConfig, denoiser, late
+from hidiffusion.methods.generation.generation import Generation
+from hidiffusion.methods.generation.passes import (
     Pass,
     native_like,
     native_pixels,
@@ -33,7 +31,9 @@ from hidiffusion.methods.passes import (
     tail,
     whole,
 )
-from hidiffusion.methods.reference import draw_native, enlarged, low_band
+from hidiffusion.methods.guidance.modulation import modulated_attention
+from hidiffusion.methods.guidance.reference import draw_native, enlarged, low_band
+from hidiffusion.methods.method import BEYOND_NATIVE, Method
 from hidiffusion.methods.x0 import Fade, adjusted_x0
 from hidiffusion.options import option
 

@@ -10,10 +10,10 @@ from typing import Any
 from torch import Tensor
 
 from hidiffusion.errors import InvalidConfigError
-from hidiffusion.methods.call import Around, Call, OnProgress
-from hidiffusion.methods.check import check, nothing_more
-from hidiffusion.methods.generation import Generation, parameters
-from hidiffusion.methods.passes import Pass, native_pixels, native_sides
+from hidiffusion.methods.generation.call import Around, Call, OnProgress
+from hidiffusion.methods.generation.check import check, nothing_more
+from hidiffusion.methods.generation.generation import Generation, parameters
+from hidiffusion.methods.generation.passes import Pass, native_pixels, native_sides
 from hidiffusion.options import nearest
 
 #: Least side of a picture, in native sides, for which one of native size has something else to say

@@ -19,11 +19,10 @@ from torch import Tensor
 from hidiffusion.decode.errors import UnsupportedAutoencoderError
 from hidiffusion.errors import InvalidConfigError, UnsupportedPipelineError
 from hidiffusion.methods.bands import SPLITTERS
-from hidiffusion.methods.call import Call
-from hidiffusion.methods.check import require_autoencoder, require_x0
-from hidiffusion.methods.generation import Generation, parameters
-from hidiffusion.methods.method import BEYOND_NATIVE, Method
-from hidiffusion.methods.passes import (
+from hidiffusion.methods.generation.call import Call
+from hidiffusion.methods.generation.check import require_autoencoder, require_x0
+from hidiffusion.methods.generation.generation import Generation, parameters
+from hidiffusion.methods.generation.passes import (
     Pass,
     native_like,
     native_pixels,
@@ -31,7 +30,8 @@ from hidiffusion.methods.passes import (
     tail,
     whole,
 )
-from hidiffusion.methods.reference import draw_native, enlarged, low_band
+from hidiffusion.methods.guidance.reference import draw_native, enlarged, low_band
+from hidiffusion.methods.method import BEYOND_NATIVE, Method
 from hidiffusion.methods.token_windows import (
     TokenWindowsConfig,
     with_full_calls,

@@ -15,19 +15,18 @@ from typing import Any
 from torch import Tensor
 
 from hidiffusion.errors import InvalidConfigError
-from hidiffusion.methods.call import Call
-from hidiffusion.methods.check import (
+from hidiffusion.methods.diffuse_high import pass_sizes
+from hidiffusion.methods.generation.call import Call
+from hidiffusion.methods.generation.check import (
     require_autoencoder,
     require_denoiser,
     require_image_to_image,
     require_x0,
 )
-from hidiffusion.methods.codec import upsampled
-from hidiffusion.methods.denoisers import DENOISERS, DenoiserConfig, denoiser, late
-from hidiffusion.methods.diffuse_high import pass_sizes
-from hidiffusion.methods.generation import Enter, Generation, native_conditioning
-from hidiffusion.methods.method import BEYOND_NATIVE, Method
-from hidiffusion.methods.passes import (
+from hidiffusion.methods.generation.codec import upsampled
+from hidiffusion.methods.generation.denoisers import DENOISERS, DenoiserConfig, denoiser, late
+from hidiffusion.methods.generation.generation import Enter, Generation, native_conditioning
+from hidiffusion.methods.generation.passes import (
     Pass,
     native_like,
     native_pixels,
@@ -36,6 +35,7 @@ from hidiffusion.methods.passes import (
     tail,
     whole,
 )
+from hidiffusion.methods.method import BEYOND_NATIVE, Method
 from hidiffusion.methods.x0 import Moment, adjusted_x0
 from hidiffusion.options import option
 

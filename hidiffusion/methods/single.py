@@ -6,10 +6,10 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
-from hidiffusion.methods.call import Call
-from hidiffusion.methods.denoisers import denoiser
+from hidiffusion.methods.generation.call import Call
+from hidiffusion.methods.generation.denoisers import denoiser
+from hidiffusion.methods.generation.passes import Pass, native_pixels, whole
 from hidiffusion.methods.method import Method, once
-from hidiffusion.methods.passes import Pass, native_pixels, whole
 from hidiffusion.unet.config import HiDiffusionConfig
 from hidiffusion.unet.families import resolve
 from hidiffusion.unet.sites import find_unet, structure

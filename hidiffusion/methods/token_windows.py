@@ -7,9 +7,9 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from hidiffusion.methods.call import Call
+from hidiffusion.methods.generation.call import Call
+from hidiffusion.methods.generation.passes import Pass, native_pixels, whole
 from hidiffusion.methods.method import BEYOND_NATIVE, Method, once
-from hidiffusion.methods.passes import Pass, native_pixels, whole
 from hidiffusion.options import check_options, option
 from hidiffusion.transformer.config import AXES, RULES, TEMPERATURES, TIME_SHIFTS, TransformerConfig
 from hidiffusion.transformer.patch import patched

@@ -21,13 +21,13 @@ from torch import Tensor, nn
 from hidiffusion.clock import Clock
 from hidiffusion.errors import InvalidConfigError
 from hidiffusion.methods.bands import BoxBand, x0_low_band
-from hidiffusion.methods.call import Call
-from hidiffusion.methods.check import require_denoiser, require_x0
-from hidiffusion.methods.denoisers import DenoiserConfig, denoiser
-from hidiffusion.methods.inner_calls import UNetCall
+from hidiffusion.methods.generation.call import Call
+from hidiffusion.methods.generation.check import require_denoiser, require_x0
+from hidiffusion.methods.generation.denoisers import DenoiserConfig, denoiser
+from hidiffusion.methods.generation.passes import Pass, native_pixels, whole
+from hidiffusion.methods.guidance.inner_calls import UNetCall
 from hidiffusion.methods.method import BEYOND_NATIVE, Method, once
 from hidiffusion.methods.noise import Noise, clean_prediction, noise_of, prediction_type
-from hidiffusion.methods.passes import Pass, native_pixels, whole
 from hidiffusion.methods.x0 import NoisyPart, moment_of
 from hidiffusion.options import option
 from hidiffusion.unet.patch import unpatched_calls

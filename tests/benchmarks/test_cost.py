@@ -7,7 +7,7 @@ import pytest
 
 from benchmarks import cost
 from hidiffusion.methods import registry
-from hidiffusion.methods.passes import Pass
+from hidiffusion.methods.generation.passes import Pass
 from tests.hidiffusion import tiny_models
 from tests.hidiffusion.tiny_transformer_pipelines import pipeline
 

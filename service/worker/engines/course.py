@@ -15,7 +15,7 @@ from typing import Any
 import torch
 from diffusers.hooks.hooks import HookRegistry, ModelHook
 
-from hidiffusion.methods.call import PassRun, Progress
+from hidiffusion.methods.generation.call import PassRun, Progress
 from hidiffusion.transformer.latents import layout_like
 from service.worker.job.snapshot import Snapshot
 from service.worker.weights.compiling import uncompiled

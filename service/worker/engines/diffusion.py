@@ -7,7 +7,7 @@ from types import MappingProxyType
 import torch
 
 from hidiffusion.methods import registry
-from hidiffusion.methods.call import PassRun, Progress
+from hidiffusion.methods.generation.call import PassRun, Progress
 from hidiffusion.transformer.latents import layout_of
 from service.domain.request import ResolvedRequest
 from service.worker.engines.course import Course

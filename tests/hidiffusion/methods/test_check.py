@@ -14,7 +14,7 @@ from hidiffusion import (
 )
 from hidiffusion.decode import UnsupportedAutoencoderError
 from hidiffusion.methods import registry
-from hidiffusion.methods.call import Progress
+from hidiffusion.methods.generation.call import Progress
 from tests.hidiffusion import tiny_models
 from tests.hidiffusion.pipeline_cells import CELLS
 from tests.hidiffusion.pipeline_kinds import Sides

@@ -7,7 +7,7 @@ import torch
 
 from hidiffusion import InvalidConfigError
 from hidiffusion.methods import registry
-from hidiffusion.methods.modulation import modulated_attention, native_attention
+from hidiffusion.methods.guidance.modulation import modulated_attention, native_attention
 from tests.hidiffusion import tiny_models
 
 

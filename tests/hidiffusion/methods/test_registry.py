@@ -7,7 +7,7 @@ import torch
 
 from hidiffusion import HiDiffusionConfig, InvalidConfigError
 from hidiffusion.methods import registry
-from hidiffusion.methods.call import Progress
+from hidiffusion.methods.generation.call import Progress
 from tests.hidiffusion import tiny_models
 
 #: Methods for U-Nets, of one pass and of several, in the table's order.

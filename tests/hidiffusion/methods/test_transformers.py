@@ -18,7 +18,7 @@ from hidiffusion.errors import (
 )
 from hidiffusion.methods import registry
 from hidiffusion.methods.bands import butterworth_band
-from hidiffusion.methods.call import PassRun, Progress
+from hidiffusion.methods.generation.call import PassRun, Progress
 from hidiffusion.methods.refine import Acceleration
 from hidiffusion.methods.x0 import Fade, LowBandGuide, Moment, adjusted_x0
 from hidiffusion.transformer.latents import Layout

@@ -7,8 +7,8 @@ from typing import Any
 from torch import Tensor
 
 from hidiffusion.methods.bands import splitter_of
-from hidiffusion.methods.codec import upsampled
-from hidiffusion.methods.generation import Generation
+from hidiffusion.methods.generation.codec import upsampled
+from hidiffusion.methods.generation.generation import Generation
 from hidiffusion.methods.x0 import LowBandGuide, Trajectory, Weight, adjusted_x0
 from hidiffusion.transformer.families import is_transformer
 

@@ -23,7 +23,7 @@ from torch.nn import functional
 from torch.utils.hooks import RemovableHandle
 
 from hidiffusion.methods.bands import BoxBand
-from hidiffusion.methods.inner_calls import UNetCall
+from hidiffusion.methods.guidance.inner_calls import UNetCall
 from hidiffusion.methods.noise import noise_of
 from hidiffusion.unet.patch import unpatched_calls
 from hidiffusion.unet.sites import find_unet

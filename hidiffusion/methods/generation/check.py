@@ -8,10 +8,10 @@ from typing import Any, Protocol
 
 from hidiffusion.decode.autoencoder import decoder_network, encoder_network
 from hidiffusion.errors import InvalidConfigError, UnsupportedModelError, UnsupportedPipelineError
-from hidiffusion.methods.call import Call
-from hidiffusion.methods.generation import image_to_image, parameters
+from hidiffusion.methods.generation.call import Call
+from hidiffusion.methods.generation.generation import image_to_image, parameters
+from hidiffusion.methods.generation.passes import SIZE_MULTIPLE, Pass, schedule_of
 from hidiffusion.methods.noise import prediction
-from hidiffusion.methods.passes import SIZE_MULTIPLE, Pass, schedule_of
 from hidiffusion.options import nearest
 from hidiffusion.transformer.families import FAMILIES, family_of, find_transformer, is_transformer
 from hidiffusion.transformer.latents import token_pixels

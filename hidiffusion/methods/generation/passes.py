@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 import torch
 
 from hidiffusion.errors import InvalidConfigError, UnsupportedPipelineError
-from hidiffusion.methods.call import Call
+from hidiffusion.methods.generation.call import Call
 from hidiffusion.transformer.families import find_transformer, is_transformer, native_tokens
 from hidiffusion.transformer.latents import token_pixels
 from hidiffusion.unet.sites import find_unet, structure
@@ -42,7 +42,7 @@ class Pass:
         steps: how many steps of the schedule it takes, counted from the clean end.
         calls: how often the model is called; more than `steps` under a second-order scheduler.
         native: pixels of a picture of native size.
-        draws: what draws, a key of `hidiffusion.methods.denoisers.MECHANISMS`.
+        draws: what draws, a key of `hidiffusion.methods.generation.denoisers.MECHANISMS`.
         pooled_calls: further calls of the model at native size.
         stop: calls after which nothing more is computed; None runs to the end.
         full_calls: calls, from the first, that attend to everything where windows draw.

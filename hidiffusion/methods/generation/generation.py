@@ -17,9 +17,9 @@ from diffusers.utils.torch_utils import randn_tensor
 from torch import Tensor
 
 from hidiffusion.errors import InterruptedGenerationError, UnsupportedPipelineError
-from hidiffusion.methods.call import Call, PassRun, Progress
-from hidiffusion.methods.codec import Codec, fitted
-from hidiffusion.methods.passes import (
+from hidiffusion.methods.generation.call import Call, PassRun, Progress
+from hidiffusion.methods.generation.codec import Codec, fitted
+from hidiffusion.methods.generation.passes import (
     Pass,
     argument,
     native_like,

@@ -1,0 +1,1 @@
+"""What guides a larger pass by what was drawn or is asked at native size."""
