@@ -47,6 +47,13 @@ def troubles(model: Model, schedulers: frozenset[str]) -> Iterator[str]:
         yield from _missing_file(Path(adapter.source) / adapter.subfolder / adapter.file)
 
 
+def checker_troubles(source: str) -> Iterator[str]:
+    """What is wrong with the safety checker of the catalogue, a sentence each."""
+    if not _is_hub_id(source):
+        for name in ("config.json", "preprocessor_config.json"):
+            yield from _missing(Path(source) / name)
+
+
 def installed_schedulers() -> frozenset[str]:
     """Scheduler classes of the diffusers that is installed, read from its source; none without it.
 

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from service.catalog.check import installed_schedulers, troubles
+from service.catalog.check import checker_troubles, installed_schedulers, troubles
 from service.catalog.edit import add_model, add_to_model, entry_for, remove_model
 from service.catalog.fetch import bring, convert_file, download
 from service.catalog.file import LORA_FOLDER, name_from, read_catalog
@@ -186,6 +186,8 @@ def check() -> None:
         catalog = read_catalog(read_settings().catalog)
         schedulers = installed_schedulers()
         found = {model.name: [*troubles(model, schedulers)] for model in catalog.models}
+    if catalog.safety_checker is not None:
+        found["safety_checker"] = [*checker_troubles(catalog.safety_checker)]
     for name, sentences in found.items():
         console.print(f"{name}: {'good' if not sentences else ''}", soft_wrap=True)
         for sentence in sentences:

@@ -1,1 +1,1 @@
-"""The gRPC front end: `proto/hidiffusion/v1`, served with health checking and reflection."""
+"""The gRPC front end: `proto/hidiffusion_api/v1`, served with health checking and reflection."""
