@@ -57,6 +57,11 @@ extras: $(VENV)/.dev  ## Install each extra into an environment of its own and s
 images: $(VENV)/.dev  ## Build both images and run docker-compose.yml with them; root, Debian, no Docker
 	$(BIN)/python -m tests.images
 
+.PHONY: pods
+pods: $(VENV)/.dev  ## Run the chart's pods without a cluster: scaling, upgrades, failover, under load
+	$(BIN)/python deploy/helm/tools.py .cache/helm
+	$(BIN)/python -m tests.deploy.pods
+
 # The page is tested in Debian's own Chromium; one of its tests runs curl.
 .PHONY: browser
 browser:  ## Install the browser that the page is tested in, as root on Debian

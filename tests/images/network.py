@@ -24,6 +24,8 @@ class Network:
         self.hosts = folder / "hosts"
         self.resolver = folder / "resolv.conf"
         self._addresses: dict[str, str] = {}
+        self._pointed: dict[str, list[str]] = {}
+        self._number = 1
         self._remove_left_over()
         run("ip", "link", "add", BRIDGE, "type", "bridge")
         run("ip", "address", "add", f"{_PREFIX}.1/24", "dev", BRIDGE)
@@ -43,7 +45,7 @@ class Network:
         space = f"hidiffusion-{name}"
         if name in self._addresses:
             return space
-        number = len(self._addresses) + 2
+        self._number = number = self._number + 1
         self._addresses[name] = f"{_PREFIX}.{number}"
         ours, theirs = f"hidv{number}a", f"hidv{number}b"
         run("ip", "netns", "add", space)
@@ -54,9 +56,19 @@ class Network:
         run(*inside, "address", "add", f"{self._addresses[name]}/24", "dev", "eth0")
         run(*inside, "link", "set", "lo", "up")
         run(*inside, "link", "set", "eth0", "up")
-        self._write()
-        self._names.send_signal(signal.SIGHUP)  # reads the file again
+        self._tell()
         return space
+
+    def remove(self, name: str) -> None:
+        """Take away what `add` made; its address is not given again."""
+        del self._addresses[name]
+        run("ip", "netns", "delete", f"hidiffusion-{name}")
+        self._tell()
+
+    def point(self, service: str, names: list[str]) -> None:
+        """From now on a service's name means these containers, whatever they are called."""
+        self._pointed[service] = names
+        self._tell()
 
     def address(self, name: str) -> str:
         """The address of a container."""
@@ -68,11 +80,19 @@ class Network:
         self._names.wait()
         self._remove_left_over()
 
+    def _tell(self) -> None:
+        self._write()
+        self._names.send_signal(signal.SIGHUP)  # reads the file again
+
     def _write(self) -> None:
         lines = ["127.0.0.1 localhost"]
         for name, address in self._addresses.items():
             service = re.sub(r"-\d+$", "", name)
-            lines.append(f"{address} {name} {service}")
+            known = [name] if service in self._pointed else [name, service]
+            lines.append(f"{address} {' '.join(known)}")
+        for service, names in self._pointed.items():
+            there = [self._addresses[name] for name in names if name in self._addresses]
+            lines += [f"{address} {service}" for address in there]
         self.hosts.write_text("\n".join(lines) + "\n")
 
     def _remove_left_over(self) -> None:

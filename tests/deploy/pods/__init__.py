@@ -1,0 +1,1 @@
+"""Runs what a cluster would run from the rendered chart, without a cluster: `make pods`."""
