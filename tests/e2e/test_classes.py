@@ -20,7 +20,7 @@ from hidiffusion_api.v1 import (
 )
 from service.cli.embedded import Embedded, embedded_service
 from service.settings import ApiSettings, Settings
-from tests.browser import chromium, visitor
+from tests.browser import DRAWING_MILLISECONDS, chromium, visitor
 from tests.class_models import SIDE, write_catalog
 from tests.upscaler_models import write_upscaler
 
@@ -97,7 +97,8 @@ def test_the_page_says_what_it_draws_and_draws_it(service: Embedded) -> None:
         expect(page.locator("#classes")).to_have_text("One of cat, dog, fox")
         page.get_by_label("Prompt", exact=True).fill("fox")
         page.get_by_role("button", name="Generate").click()
-        expect(page.get_by_role("link", name="Download")).to_be_visible()
+        download = page.get_by_role("link", name="Download")
+        expect(download).to_be_visible(timeout=DRAWING_MILLISECONDS)
 
 
 @pytest.mark.slow

@@ -10,7 +10,7 @@ from playwright.sync_api import Browser, FilePayload, Page, expect
 
 from service.cli.embedded import Embedded, embedded_service
 from service.settings import ApiSettings, Settings, WorkerSettings
-from tests.browser import chromium, visitor
+from tests.browser import DRAWING_MILLISECONDS, chromium, visitor
 from tests.service.worker.adapter_models import write_catalog
 from tests.service.worker.control_models import SIDE, photo
 
@@ -70,7 +70,8 @@ def _guide(page: Page, guided: Embedded) -> None:
     page.get_by_label("Seed", exact=True).fill("7")
     with page.expect_request("**/v1/generations") as sent:
         page.get_by_role("button", name="Generate").click()
-    expect(page.get_by_role("link", name="Download")).to_be_visible()
+    download = page.get_by_role("link", name="Download")
+    expect(download).to_be_visible(timeout=DRAWING_MILLISECONDS)
 
     body = sent.value.post_data_json
     assert [(each["name"], each["scale"]) for each in body["controls"]] == [("canny", 0.5)]
