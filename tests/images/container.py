@@ -11,6 +11,9 @@ from pathlib import Path
 
 import psutil
 
+#: In which a killed container has gone.
+_KILL_SECONDS = 60.0
+
 
 @dataclass(frozen=True)
 class Spec:
@@ -78,10 +81,11 @@ class Container:
         return status, time.monotonic() - started
 
     def kill(self) -> None:
-        """End it at once."""
+        """End it at once: with the first process of its namespace the kernel ends all of them."""
         if self.status is None:
-            self._outer.kill()
-            self._outer.wait()
+            for first in psutil.Process(self._outer.pid).children() or [self._outer]:
+                first.kill()
+            self._outer.wait(_KILL_SECONDS)
 
     def execute(self, command: list[str]) -> subprocess.CompletedProcess[str]:
         """Run a command in it, as `docker exec`."""
@@ -145,7 +149,8 @@ def _script(spec: Spec, folder: Path) -> str:
     lines.append(f"hostname {spec.name}")
     environment = " ".join(shlex.quote(each) for each in _assigned(spec.environment))
     # As Docker with no-new-privileges; who is not root has no capabilities to drop.
-    drop = "" if spec.user == "0:0" else "setpriv --no-new-privs "
+    # Becoming another user made it forget that it is to end with its parent.
+    drop = "" if spec.user == "0:0" else "setpriv --no-new-privs --pdeathsig KILL "
     chroot = f"chroot --userspec={spec.user} {root} env -i {environment} "
     lines.append(f"exec {chroot}{drop}{shlex.join(spec.command)}")
     return "\n".join(lines) + "\n"
