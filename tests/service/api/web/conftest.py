@@ -10,9 +10,9 @@ from tests.service.api.stack import Stack
 from tests.service.api.web.screen import Screen
 
 
-@pytest.fixture(scope="package")
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
-    """One browser for all these tests, of which none is asynchronous."""
+    """One browser for a file: one that lasts longer would meet asynchronous tests of others."""
     with chromium() as running:
         yield running
 
