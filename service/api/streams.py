@@ -4,12 +4,13 @@ import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Coroutine
 from typing import Any, TypeVar, cast
 
-import anyio
-
 from service.domain.errors import Unavailable
 
 _T = TypeVar("_T")
 _END = object()
+
+#: Streams that are being closed; an event loop alone would forget them.
+_CLOSING: set[asyncio.Future[None]] = set()
 
 
 async def until(stopping: asyncio.Event, source: AsyncIterator[_T]) -> AsyncGenerator[_T]:
@@ -41,10 +42,21 @@ async def until(stopping: asyncio.Event, source: AsyncIterator[_T]) -> AsyncGene
     finally:
         door = None
         stopped.cancel()
-        with anyio.CancelScope(shield=True):
-            if isinstance(source, AsyncGenerator):
-                await source.aclose()
+        if isinstance(source, AsyncGenerator):
+            await _closed(source)
     raise Unavailable("server", "it is shutting down", retry_after=1)
+
+
+async def _closed(source: AsyncGenerator[Any]) -> None:
+    """Close `source`, and wait for that as long as the caller may wait.
+
+    It goes on without a caller that is cancelled once more, or whose event loop ends meanwhile: a
+    cancel scope could not be left without a loop.
+    """
+    closing = asyncio.ensure_future(source.aclose())
+    _CLOSING.add(closing)
+    closing.add_done_callback(_CLOSING.discard)
+    await asyncio.shield(closing)
 
 
 async def unless_stopping(
