@@ -164,6 +164,14 @@ def test_a_cut_schedule_is_refused_by_methods_that_cut_it() -> None:
     refused(pipe, "diffuse-high", InvalidConfigError, "denoising_end is 0.8", denoising_end=0.8)
 
 
+def test_a_pass_that_strength_leaves_no_step_is_refused() -> None:
+    whole = tiny_models.sd_pipeline()
+    pipe = diffusers.AutoPipelineForImage2Image.from_pipe(whole)
+    given = {"image": torch.zeros(1, 3, 128, 128), "strength": 0.8, "num_inference_steps": 2}
+    words = "num_inference_steps is 2, of which 1 are drawn"
+    refused(pipe, "hidiffusion-refresh", InvalidConfigError, words, **given)
+
+
 @pytest.mark.parametrize("name", [*SEVERAL, "direct"])
 def test_a_tuple_is_returned_where_it_is_asked_for(name: str) -> None:
     pipe = tiny_models.sd_pipeline()
