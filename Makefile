@@ -100,7 +100,7 @@ bench: $(VENV)/.dev  ## Run the CPU benchmarks of benchmarks/README.md
 .PHONY: chart
 chart: $(VENV)/.dev  ## Check the Helm chart with helm itself
 	$(BIN)/python deploy/helm/tools.py .cache/helm
-	HIDIFFUSION_TEST_HELM_TOOLS=.cache/helm $(BIN)/python -m pytest -q tests/deploy/test_chart.py
+	HIDIFFUSION_TEST_HELM_TOOLS=.cache/helm $(BIN)/python -m pytest -q tests/deploy/test_chart.py tests/deploy/test_renders.py
 
 .PHONY: stores
 stores: $(VENV)/.dev  ## Try the store against Azure's emulator
