@@ -1,9 +1,10 @@
 """The OpenAI Images API, so that its clients work when they are pointed here."""
 
+from dataclasses import dataclass
 from functools import partial
 from typing import Annotated, Any, get_args
 
-from fastapi import APIRouter, Header, Request, Response
+from fastapi import APIRouter, Depends, Header, Request, Response
 from fastapi.concurrency import run_in_threadpool
 
 from service.api.http.dependencies import PicturesDep, SettingsDep, StoppingDep, UseCasesDep
@@ -24,13 +25,9 @@ from service.api.http.image_schemas import (
 )
 from service.api.http.image_wait import ImageWait
 from service.api.http.openapi import REFERENCE
-from service.api.picture_work import PictureWork
 from service.application.batch import GenerateBatch
 from service.application.parse import parse_request
-from service.application.query import Query
-from service.application.use_cases import UseCases
 from service.domain.errors import FieldViolation, InvalidRequest
-from service.domain.generation import Generation
 from service.domain.request import GenerationRequest
 
 router = APIRouter(prefix="/v1/images", tags=["openai"])
@@ -83,25 +80,28 @@ _RESPONSES: dict[int | str, dict[str, Any]] = {
 }
 
 
+@dataclass(frozen=True)
+class _Call:
+    """What every route has beside its body."""
+
+    http: Request
+    use_cases: UseCasesDep
+    settings: SettingsDep
+    stopping: StoppingDep
+    pictures: PicturesDep
+    idempotency: IdempotencyHeader = None
+
+
+_CallDep = Annotated[_Call, Depends()]
+
+
 @router.post("/generations", response_class=Response, responses=_RESPONSES)
-async def generate_images(
-    *,
-    request: ImageRequest,
-    http: Request,
-    use_cases: UseCasesDep,
-    settings: SettingsDep,
-    stopping: StoppingDep,
-    pictures: PicturesDep,
-    idempotency: IdempotencyHeader = None,
-) -> Response:
+async def generate_images(request: ImageRequest, call: _CallDep) -> Response:
     """Make pictures and wait for them, as the OpenAI Images API does."""
-    key = idempotency_key(idempotency)
+    key = idempotency_key(call.idempotency)
     _refuse_several_streams(request)
-    asked = parse_request(request.fields(use_cases.query.model(request.model)))
-    accepted = await _accepted(use_cases, request, asked, key)
-    seconds = settings.image_wait_seconds
-    wait = ImageWait(use_cases, accepted, seconds, stopping, keep=key is not None)
-    return await _answer(http, use_cases.query, request, wait, pictures)
+    asked = parse_request(request.fields(call.use_cases.query.model(request.model)))
+    return await _made(call, key, request, asked)
 
 
 def _form(kind: type[ImageEditRequest]) -> dict[str, Any]:
@@ -115,25 +115,9 @@ def _form(kind: type[ImageEditRequest]) -> dict[str, Any]:
     responses=_RESPONSES,
     openapi_extra=_form(ImageEditRequest),
 )
-async def edit_images(
-    *,
-    http: Request,
-    use_cases: UseCasesDep,
-    settings: SettingsDep,
-    stopping: StoppingDep,
-    pictures: PicturesDep,
-    idempotency: IdempotencyHeader = None,
-) -> Response:
+async def edit_images(call: _CallDep) -> Response:
     """Make pictures from a picture and wait for them, as the OpenAI Images API does."""
-    return await _from_picture(
-        ImageEditRequest,
-        http=http,
-        use_cases=use_cases,
-        settings=settings,
-        stopping=stopping,
-        pictures=pictures,
-        key=idempotency_key(idempotency),
-    )
+    return await _from_picture(ImageEditRequest, call)
 
 
 @router.post(
@@ -142,48 +126,20 @@ async def edit_images(
     responses=_RESPONSES,
     openapi_extra=_form(ImageVariationRequest),
 )
-async def vary_images(
-    *,
-    http: Request,
-    use_cases: UseCasesDep,
-    settings: SettingsDep,
-    stopping: StoppingDep,
-    pictures: PicturesDep,
-    idempotency: IdempotencyHeader = None,
-) -> Response:
+async def vary_images(call: _CallDep) -> Response:
     """Make pictures like a picture and wait for them, as the OpenAI Images API does."""
-    return await _from_picture(
-        ImageVariationRequest,
-        http=http,
-        use_cases=use_cases,
-        settings=settings,
-        stopping=stopping,
-        pictures=pictures,
-        key=idempotency_key(idempotency),
-    )
+    return await _from_picture(ImageVariationRequest, call)
 
 
-async def _from_picture(
-    kind: type[ImageEditRequest],
-    *,
-    http: Request,
-    use_cases: UseCases,
-    settings: SettingsDep,
-    stopping: StoppingDep,
-    pictures: PictureWork,
-    key: str | None,
-) -> Response:
-    edit = await read_edit(http, kind)
+async def _from_picture(kind: type[ImageEditRequest], call: _Call) -> Response:
+    key, use_cases = idempotency_key(call.idempotency), call.use_cases
+    edit = await read_edit(call.http, kind)
     request = edit.request
     _refuse_several_streams(request)
     add = partial(use_cases.uploads.add_for_edit, edit.image, edit.mask, edit.image_field)
-    uploads = await pictures.run(use_cases.tenant, add)
-    model = use_cases.query.model(request.model)
-    asked = parse_request(request.fields_with(model, *uploads))
-    accepted = await _accepted(use_cases, request, asked, key)
-    seconds = settings.image_wait_seconds
-    wait = ImageWait(use_cases, accepted, seconds, stopping, keep=key is not None)
-    return await _answer(http, use_cases.query, request, wait, pictures)
+    uploads = await call.pictures.run(use_cases.tenant, add)
+    asked = parse_request(request.fields_with(use_cases.query.model(request.model), *uploads))
+    return await _made(call, key, request, asked)
 
 
 def _refuse_several_streams(request: ImageRequest) -> None:
@@ -192,19 +148,18 @@ def _refuse_several_streams(request: ImageRequest) -> None:
         raise InvalidRequest([FieldViolation("n", repr(request.n), rule)])
 
 
-async def _accepted(
-    use_cases: UseCases, request: ImageRequest, asked: GenerationRequest, key: str | None
-) -> list[Generation]:
-    return await run_in_threadpool(GenerateBatch(use_cases).submit, asked, request.n or 1, key)
-
-
-async def _answer(
-    http: Request, query: Query, request: ImageRequest, wait: ImageWait, pictures: PictureWork
+async def _made(
+    call: _Call, key: str | None, request: ImageRequest, asked: GenerationRequest
 ) -> Response:
-    read = partial(pictures.read, query)
+    submit = GenerateBatch(call.use_cases).submit
+    accepted = await run_in_threadpool(submit, asked, request.n or 1, key)
+    seconds = call.settings.image_wait_seconds
+    wait = ImageWait(call.use_cases, accepted, seconds, call.stopping, keep=key is not None)
+    query = call.use_cases.query
+    read = partial(call.pictures.read, query)
     if request.stream:
         return streamed(query, read, request, wait.first, wait.events())
-    done = await wait.all(http)
+    done = await wait.all(call.http)
     if request.response_format == "url":
-        return await run_in_threadpool(url_answer, http, query, request, done)
+        return await run_in_threadpool(url_answer, call.http, query, request, done)
     return await run_in_threadpool(picture_answer, query, read, request, done)
