@@ -90,14 +90,9 @@ def plan(pipe: Any, call: Call, config: RefreshConfig) -> list[Pass]:
             )
         ),
     ]
-    stops = [before.calls - after.calls for before, after in itertools.pairwise(passes)]
-    if (
-        min(stops, default=1) < 1
-    ):  # of an image-to-image call, strength leaves fewer steps than it names
-        raise InvalidConfigError(
-            f"num_inference_steps is {schedule.steps!r}, of which {passes[0].calls} are drawn; "
-            f"{len(stages)} refreshes leave a pass without any: raise it, or strength"
-        )
+    # Strength may leave an image-to-image call no step before the first refresh. The native pass
+    # has one all the same, which predicts what is refreshed.
+    stops = [max(1, before.calls - after.calls) for before, after in itertools.pairwise(passes)]
     return [replace(each, stop=stop) for each, stop in zip(passes, [*stops, None], strict=True)]
 
 

@@ -164,12 +164,14 @@ def test_a_cut_schedule_is_refused_by_methods_that_cut_it() -> None:
     refused(pipe, "diffuse-high", InvalidConfigError, "denoising_end is 0.8", denoising_end=0.8)
 
 
-def test_a_pass_that_strength_leaves_no_step_is_refused() -> None:
+def test_a_refresh_of_a_picture_has_a_native_step_however_few_strength_leaves() -> None:
     whole = tiny_models.sd_pipeline()
     pipe = diffusers.AutoPipelineForImage2Image.from_pipe(whole)
     given = {"image": torch.zeros(1, 3, 128, 128), "strength": 0.8, "num_inference_steps": 2}
-    words = "num_inference_steps is 2, of which 1 are drawn"
-    refused(pipe, "hidiffusion-refresh", InvalidConfigError, words, **given)
+    told: list[Progress] = []
+    draw(pipe, "hidiffusion-refresh", **given, on_progress=told.append)
+    assert [(each.step, each.total, each.fraction) for each in told][-1] == (2, 2, 1)
+    assert len(told) == 2
 
 
 @pytest.mark.parametrize("name", [*SEVERAL, "direct"])
