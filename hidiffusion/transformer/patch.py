@@ -8,11 +8,11 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
+from hidiffusion.applied import differences, forget_gone
 from hidiffusion.errors import AlreadyAppliedError, MissingSchedulerError
 from hidiffusion.transformer.config import TransformerConfig
 from hidiffusion.transformer.families import find_transformer
 from hidiffusion.transformer.record import Record, record_of
-from hidiffusion.unet.record import forget_gone
 
 Model = TypeVar("Model")
 
@@ -115,10 +115,7 @@ def _refuse_difference(record: Record, pipeline: Any, asked: TransformerConfig) 
         (entry.name, getattr(record.config, entry.name), getattr(asked, entry.name))
         for entry in fields(TransformerConfig)
     ]
-    told = "; ".join(
-        f"{name} is {old!r} there, asked was {new!r}" for name, old, new in pairs if old != new
-    )
     raise AlreadyAppliedError(
         f"another pipeline of this transformer, a {type(other).__name__}, has it with other "
-        f"settings: {told}; call hidiffusion.transformer.remove on it first"
+        f"settings: {differences(pairs)}; call hidiffusion.transformer.remove on it first"
     )

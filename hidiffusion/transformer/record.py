@@ -13,6 +13,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from hidiffusion.applied import TellOnce
 from hidiffusion.clock import Clock, Position
 from hidiffusion.errors import MissingSchedulerError, UnsupportedPipelineError
 from hidiffusion.transformer.attention import WindowedProcessor
@@ -22,7 +23,6 @@ from hidiffusion.transformer.families import family_of, native_tokens
 from hidiffusion.transformer.processors import windowed
 from hidiffusion.transformer.rope import KINDS, Positions
 from hidiffusion.transformer.schedule import time_shift
-from hidiffusion.unet.record import TellOnce
 from hidiffusion.upstream import guard_hooks
 
 #: Attribute of a patched transformer that holds the record.

@@ -11,6 +11,7 @@ from typing import Any, TypeVar
 from torch import nn
 
 from hidiffusion import upstream
+from hidiffusion.applied import TellOnce, differences, forget_gone
 from hidiffusion.clock import Announcement
 from hidiffusion.errors import AlreadyAppliedError
 from hidiffusion.unet.config import HiDiffusionConfig
@@ -19,9 +20,7 @@ from hidiffusion.unet.record import (
     RECORD,
     AttachedPipeline,
     Settings,
-    TellOnce,
     UNetPatch,
-    forget_gone,
     patch_unet,
     record_of,
     resolved_for,
@@ -282,10 +281,7 @@ def _difference(has: Settings, other: AttachedPipeline, asked: Settings) -> str:
         (f"config.{entry.name}", getattr(has.config, entry.name), getattr(asked.config, entry.name))
         for entry in fields(HiDiffusionConfig)
     ]
-    told = "; ".join(
-        f"{name} is {old!r} there, asked was {new!r}" for name, old, new in pairs if old != new
-    )
     return (
         f"another pipeline of this U-Net, a {type(other.pipeline()).__name__}, has HiDiffusion "
-        f"with other settings: {told}; call remove_hidiffusion on it first"
+        f"with other settings: {differences(pairs)}; call remove_hidiffusion on it first"
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
@@ -13,7 +12,7 @@ from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from hidiffusion import upstream
-from hidiffusion.errors import UnannouncedRunWarning, UnsupportedModelError
+from hidiffusion.errors import UnsupportedModelError
 from hidiffusion.unet.config import HiDiffusionConfig, ResolvedConfig
 from hidiffusion.unet.controlnet import FitResiduals
 from hidiffusion.unet.families import resolve
@@ -130,45 +129,11 @@ class UNetPatch:
         return True
 
 
-class TellOnce:
-    """Forward pre-hook of a model whose pipeline is gone: the next call says so.
-
-    Args:
-        model: the U-Net or transformer.
-        remedy: the call that applies the method to another pipeline.
-    """
-
-    def __init__(self, model: nn.Module, remedy: str) -> None:
-        self._remedy = remedy
-        self._handle = model.register_forward_pre_hook(self)
-
-    @torch.compiler.disable  # type: ignore[untyped-decorator]
-    def __call__(self, module: nn.Module, args: tuple[Any, ...]) -> None:
-        del module, args
-        self.remove()
-        warnings.warn(
-            "the pipeline that HiDiffusion was applied to is gone, and the method with it; call "
-            f"{self._remedy} on the pipeline that runs now",
-            UnannouncedRunWarning,
-            stacklevel=2,
-        )
-
-    def remove(self) -> None:
-        """Say nothing."""
-        self._handle.remove()
-
-
 def record_of(unet: nn.Module) -> UNetPatch | None:
     record: UNetPatch | None = getattr(unet, RECORD, None)
     if record is not None:
         record.unet = weakref.ref(unet)  # a copied record does not know its U-Net yet
     return record
-
-
-def forget_gone(model: nn.Module) -> None:
-    for hook in tuple(model._forward_pre_hooks.values()):
-        if isinstance(hook, TellOnce):
-            hook.remove()
 
 
 def patch_unet(unet: nn.Module, settings: Settings) -> UNetPatch:
