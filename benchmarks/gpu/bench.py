@@ -14,6 +14,8 @@ from typing import Any
 import torch
 
 GIB = 2**30
+#: A call that takes longer is repeated less often.
+LONG_SECONDS = 0.5
 
 
 @dataclass(frozen=True)
@@ -52,16 +54,24 @@ class Bench:
             torch.cuda.synchronize(self.device)
 
     def seconds(self, call: Callable[[], object], *, warmup: int = 2, repeats: int = 5) -> float:
-        """Return the median wall-clock seconds of a call, the device waited for."""
+        """Return the median wall-clock seconds of a call, the device waited for.
+
+        A call of more than half a second is warm after one, and is timed twice.
+        """
         warmup, repeats = (0, 1) if self.tiny else (warmup, repeats)
-        taken = []
-        for _ in range(warmup + repeats):
-            self.synchronize()
-            begin = time.perf_counter()
-            call()
-            self.synchronize()
-            taken.append(time.perf_counter() - begin)
-        return statistics.median(taken[warmup:])
+        first = self._timed(call) if warmup else 0.0
+        if first > LONG_SECONDS:
+            warmup, repeats = 1, min(repeats, 2)
+        for _ in range(warmup - 1):
+            self._timed(call)
+        return statistics.median(self._timed(call) for _ in range(repeats))
+
+    def _timed(self, call: Callable[[], object]) -> float:
+        self.synchronize()
+        begin = time.perf_counter()
+        call()
+        self.synchronize()
+        return time.perf_counter() - begin
 
     @contextmanager
     def memory(self) -> Iterator[dict[str, float]]:

@@ -82,7 +82,8 @@ def pins(has: Iterable[str], python: str) -> list[str]:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
     extras = project["optional-dependencies"]
     wanted = [*project["dependencies"], *(n for extra in EXTRAS for n in extras.get(extra, ()))]
-    there = closure(has, python) - set(LACKS)
+    # An extra may name others of this project, which travels as the tree.
+    there = closure(has, python) - set(LACKS) | {canonicalize_name(project["name"])}
     return [f"{name}=={version(name)}" for name in sorted(closure(wanted, python) - there)]
 
 

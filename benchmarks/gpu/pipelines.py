@@ -24,6 +24,7 @@ _VAE: dict[str, Any] = {
     "layers_per_block": 2,
     "latent_channels": 4,
     "scaling_factor": 0.13025,
+    "sample_size": 1024,
 }
 
 
@@ -67,8 +68,10 @@ def side_of(bench: Bench, side: int) -> int:
 def autoencoder(bench: Bench, channels: tuple[int, ...] = (128, 256, 512, 512)) -> Any:
     """Return SDXL's autoencoder, or one of its shape, with random weights."""
     channels = (32, 32, 32, 32) if bench.tiny else channels
+    # Its size is that of a tile of diffusers' own tiling.
+    shape = {**_VAE, "sample_size": 128} if bench.tiny else _VAE
     with torch.device(bench.device):
-        coder = AutoencoderKL(block_out_channels=channels, force_upcast=False, **_VAE)
+        coder = AutoencoderKL(block_out_channels=channels, force_upcast=False, **shape)
     return coder.to(bench.dtype).eval()
 
 

@@ -24,15 +24,15 @@ class Section(NamedTuple):
 #: What each section may take was set so that they fill 400 seconds together, in the order in
 #: which a borrowed machine should spend them; a larger budget stretches every limit alike.
 SECTIONS: dict[str, Section] = {
-    "machine": Section("the machine and its measured ceilings", 20),
-    "right": Section("the same numbers as on a CPU", 45),
-    "step": Section("one U-Net step at real widths", 90),
-    "pictures": Section("whole pictures of SDXL's shape", 80),
-    "decoding": Section("latents to pixels", 35),
+    "machine": Section("the machine and its measured ceilings", 15),
+    "right": Section("the same numbers as on a CPU", 35),
+    "step": Section("one U-Net step at real widths", 110),
+    "pictures": Section("whole pictures of SDXL's shape", 90),
+    "decoding": Section("latents to pixels", 25),
     "serving": Section("the service on this device", 50),
-    "batching": Section("small pictures drawn together", 20),
-    "transformers": Section("a Flux-shaped step, full and in windows", 30),
-    "training": Section("training of the bundled model", 30),
+    "batching": Section("small pictures drawn together", 15),
+    "transformers": Section("a Flux-shaped step, full and in windows", 25),
+    "training": Section("training of the bundled model", 35),
 }
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from dataclasses import replace
 
 import torch
 
 from models.dimr.compare import compare
-from models.dimr.config import DimrConfig
+from models.dimr.config import DimrConfig, on_gpu
 from models.dimr.export import export
 from models.dimr.report import report
 from models.dimr.training import train
@@ -31,12 +32,18 @@ def main() -> None:
     )
     command.add_argument("step", nargs="*", help="steps to run; all of them by default")
     command.add_argument("--threads", type=int, default=1)
+    command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
+    command.add_argument("--minutes", type=float, help="training time of the model that ships")
     arguments = command.parse_args()
     unknown = sorted(set(arguments.step) - set(STEPS))
     if unknown:
         command.error(f"unknown step {unknown[0]!r}; choose from {', '.join(STEPS)}")
     torch.set_num_threads(arguments.threads)
     config = DimrConfig()
+    if arguments.device == "cuda":
+        config = on_gpu(config)
+    if arguments.minutes:
+        config = replace(config, stage=replace(config.stage, minutes=arguments.minutes))
     for step in STEPS:
         if step in (arguments.step or STEPS):
             run(step, config)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -53,7 +53,8 @@ class DimrConfig:
         batch_size: Latents per optimizer step.
         label_dropout: Share of the null class, for guidance (the authors' 0.1).
         loss_weights: Weight of each stage's loss, lowest resolution first (the authors').
-        stage: Training of the model that ships, in minutes of processor time.
+        device: Where the networks train: "cpu" or "cuda".
+        stage: Training of the model that ships, in minutes of processor time, or of a GPU's.
         short: Training of each network of the comparison.
         repeats: Trainings of each network of the comparison, from different seeds.
         steps: Calls of the network for a picture that is measured.
@@ -75,6 +76,7 @@ class DimrConfig:
     )
     batch_size: int = 16
     label_dropout: float = 0.1
+    device: str = "cpu"
     loss_weights: tuple[float, ...] = (0.25, 1.0)
     stage: StageConfig = field(default_factory=lambda: StageConfig(60, 1.5e-3, ema_decay=0.998))
     short: StageConfig = field(default_factory=lambda: StageConfig(3, 1.5e-3, ema_decay=0.98))
@@ -82,3 +84,15 @@ class DimrConfig:
     steps: int = 20
     guidance: float = 2.0
     judged: int = 4
+
+
+def on_gpu(config: DimrConfig, minutes: float = 1.5) -> DimrConfig:
+    """Returns the run of the model that ships as a GPU does it: large batches, many variants."""
+    return replace(
+        config,
+        device="cuda",
+        cache=ROOT / ".cache" / "emoji-classes-256-gpu",
+        variants=256,
+        batch_size=256,
+        stage=replace(config.stage, minutes=minutes),
+    )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import time
 from typing import Any
 
@@ -37,7 +38,7 @@ def latents(config: DimrConfig) -> Tensor:
         config.cache.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         pictures = noun_pictures(TrainConfig(paths=config.data, size=config.size))
-        vae = bundled_vae(config)
+        vae, pictures = bundled_vae(config).to(config.device), pictures.to(config.device)
         variants = [
             encode(vae, move(pictures, config.motion, config.size))
             for _ in range(config.variants + config.held_out)
@@ -49,11 +50,16 @@ def latents(config: DimrConfig) -> Tensor:
 
 def add_noise(clean: Tensor, noise: Tensor, labels: Tensor) -> Tensor:
     """Returns noisy latents at the labels n in 1..1000, whole numbers, of the same shape."""
-    alphas: Tensor = (
-        DPMSolverFastScheduler().alphas_cumprod.to(clean.dtype)[labels - 1].view(-1, 1, 1, 1)
-    )
+    schedule = _schedule().to(clean.device, clean.dtype)
+    alphas = schedule[labels - 1].view(-1, 1, 1, 1)
     noisy: Tensor = alphas.sqrt() * clean + (1 - alphas).sqrt() * noise
     return noisy
+
+
+@functools.cache
+def _schedule() -> Tensor:
+    alphas: Tensor = DPMSolverFastScheduler().alphas_cumprod
+    return alphas
 
 
 def stage_losses(estimates: tuple[Tensor, ...], noise: Tensor) -> list[Tensor]:
@@ -83,23 +89,23 @@ def train(config: DimrConfig, name: str, stage: StageConfig, seed: int) -> nn.Mo
     """
     clean = latents(config)[: config.variants]
     classes = clean.shape[1]
-    clean = clean.flatten(0, 1)
+    clean, device = clean.flatten(0, 1).to(config.device), config.device
     torch.manual_seed(seed)
     network: Any = build(name, classes + 1)
-    network.to(memory_format=torch.channels_last)
+    network.to(device=device, memory_format=torch.channels_last)
     for module in network.modules():
-        if isinstance(module, Attention):
+        if device == "cpu" and isinstance(module, Attention):
             # The backward pass of fused attention is far slower on a CPU than matrix products.
             module.set_processor(AttnProcessor())
 
     def loss() -> Tensor:
-        chosen = torch.randint(len(clean), (config.batch_size,))
-        null = torch.rand(config.batch_size) < config.label_dropout
+        chosen = torch.randint(len(clean), (config.batch_size,), device=device)
+        null = torch.rand(config.batch_size, device=device) < config.label_dropout
         nouns = torch.where(null, classes, chosen % classes)
         noise = torch.randn_like(clean[chosen])
-        labels = stratified_timesteps(config.batch_size, 1000) + 1
+        labels = stratified_timesteps(config.batch_size, 1000, device) + 1
         noisy = add_noise(clean[chosen], noise, labels)
-        with mixed_precision("cpu"):
+        with mixed_precision(device):
             estimates = network(noisy, labels.float(), nouns).stages
         losses = stage_losses(estimates, noise)
         weights = config.loss_weights[-len(losses) :]
@@ -111,7 +117,7 @@ def train(config: DimrConfig, name: str, stage: StageConfig, seed: int) -> nn.Mo
         loss,
         stage,
         config.cache / "checkpoints",
-        time.process_time,
+        time.process_time if device == "cpu" else time.monotonic,
     )
     return trainer.run().eval()
 

@@ -58,6 +58,7 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--vae-minutes", type=float, help="training time of the autoencoder")
     result.add_argument("--decoder-minutes", type=float, help="further training of the decoder")
     result.add_argument("--unet-minutes", type=float, help="training time of the U-Net")
+    result.add_argument("--upscaler-minutes", type=float, help="training time of the upscaler")
     return result
 
 
@@ -66,7 +67,7 @@ def configure(arguments: argparse.Namespace) -> TrainConfig:
     config = replace(profile(arguments.profile, arguments.device), threads=arguments.threads)
     if arguments.budget is not None:
         config = within(config, arguments.budget)
-    vae, unet = config.vae, config.unet
+    vae, unet, upscaler = config.vae, config.unet, config.upscaler
     if arguments.vae_minutes:
         vae = replace(vae, stage=replace(vae.stage, minutes=arguments.vae_minutes))
     if arguments.decoder_minutes:
@@ -74,7 +75,10 @@ def configure(arguments: argparse.Namespace) -> TrainConfig:
         vae = replace(vae, decoder_stage=stage)
     if arguments.unet_minutes:
         unet = replace(unet, stage=replace(unet.stage, minutes=arguments.unet_minutes))
-    return replace(config, vae=vae, unet=unet)
+    if arguments.upscaler_minutes:
+        stage = replace(upscaler.stage, minutes=arguments.upscaler_minutes)
+        upscaler = replace(upscaler, stage=stage)
+    return replace(config, vae=vae, unet=unet, upscaler=upscaler)
 
 
 def run(step: str, config: TrainConfig) -> None:
@@ -117,6 +121,7 @@ def main() -> None:
     if config.device.startswith("cuda") and not torch.cuda.is_available():
         command.error(f"device is {config.device!r}, which torch does not see; try --device cpu")
     torch.set_num_threads(config.threads)
+    torch.set_float32_matmul_precision("high")  # TF32, where a GPU has it
     for step in STEPS:
         if step in (arguments.step or STEPS):
             run(step, config)

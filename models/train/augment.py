@@ -44,12 +44,15 @@ class Staging:
         most: Largest number of the same noun in a scene; every number is equally likely.
         coloured: Share of scenes whose ground is not white; the caption names its colour.
         shaded: Share of the coloured grounds that darken a little towards the bottom.
+        several: Share of scenes that show more than one, if that is allowed; evenly many of each
+            number by default.
     """
 
     motion: Motion
     most: int = 1
     coloured: float = 0.0
     shaded: float = 0.0
+    several: float | None = None
 
 
 def move(pictures: Tensor, motion: Motion, side: int) -> Tensor:

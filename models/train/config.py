@@ -74,6 +74,9 @@ class VaeConfig:
             pictures of the package, so that the autoencoder stays general.
         tinted: Share of crops that are multiplied by a random light colour, so that the
             autoencoder knows coloured grounds too.
+        motion: How far pictures move before they are cropped, so that the autoencoder knows the
+            sizes at which scenes show them; nothing moves without it.
+        start: Pipeline whose autoencoder, of the same shape, has the first weights.
         decoder_noise: Deviation of the noise on the latents that the decoder trains on, which
             have unit deviation.
         stage: Training of encoder and decoder together.
@@ -87,6 +90,8 @@ class VaeConfig:
     edge_weight: float = 1.0
     known_share: float = 0.95
     tinted: float = 0.0
+    motion: Motion | None = None
+    start: Path | None = None
     decoder_noise: float = 0.05
     stage: StageConfig = field(default_factory=lambda: StageConfig(64, 2e-3))
     decoder_stage: StageConfig = field(default_factory=lambda: StageConfig(48, 1e-3))

@@ -44,7 +44,7 @@ NOTO_DRAWINGS = "package/img/google/64/"
 
 
 def fetch(package: Package, folder: Path) -> Path:
-    """Downloads a package once, checks its hash and unpacks what is wanted.
+    """Downloads a package, checks its hash and unpacks what is wanted, unless that was done.
 
     Args:
         package: The pinned package.
@@ -57,16 +57,18 @@ def fetch(package: Package, folder: Path) -> Path:
         RuntimeError: npm is missing, or fails to fetch the package.
         ValueError: The tarball is not the pinned one.
     """
-    folder.mkdir(parents=True, exist_ok=True)
     archive = folder / package.archive
-    if not archive.exists():
-        _download(package.spec, folder)
-    _check_hash(archive, package.sha256)
     target = folder / package.archive.removesuffix(".tgz")
     if not target.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        if not archive.exists():
+            _download(package.spec, folder)
+        _check_hash(archive, package.sha256)
+        partial = target.with_name(f"{target.name}.partial")
         with tarfile.open(archive) as tar:
             members = [m for m in tar if m.name.startswith(package.wanted)]
-            tar.extractall(target, members=members, filter="data")
+            tar.extractall(partial, members=members, filter="data")
+        partial.rename(target)
     return target / package.wanted
 
 

@@ -59,13 +59,17 @@ def encode_scenes(config: TrainConfig, vae: Any) -> SceneLatents:
     """Draws and encodes `config.unet.variants` scenes of every noun."""
     torch.manual_seed(config.seed)
     chance, unet = random.Random(config.seed), config.unet
-    nouns, layers = load_nouns(config.paths), noun_layers(config.paths, config.size)
+    nouns = load_nouns(config.paths)
+    layers = noun_layers(config.paths, config.size).to(config.device)
     latents, captions, room = [], [], []
     for _ in range(unet.variants):
         pictures, scenes = stage(nouns, layers, unet.staging, config.size, chance)
         latents.append(encode(vae, pictures))
         captions += [chance.choices(scene.captions(), k=unet.captions) for scene in scenes]
-        room += [free_cells(picture).clamp(max=unet.reach) for picture in pictures]
+        if unet.reach:
+            room += [free_cells(picture).clamp(max=unet.reach) for picture in pictures]
+        else:
+            room += [torch.zeros(4, dtype=torch.long)] * len(pictures)
     return SceneLatents(torch.cat(latents), captions, torch.stack(room))
 
 
@@ -99,7 +103,7 @@ class LatentSampler:
 
     def __init__(self, config: TrainConfig, scenes: SceneLatents, tokenizer: CLIPTokenizer) -> None:
         device = config.device
-        self.latents, self.room = scenes.latents.to(device), scenes.room.tolist()
+        self.latents, self.room = scenes.latents.to(device), scenes.room.to(device)
         self.dropout = config.unet.prompt_dropout
         every = [text for captions in scenes.captions for text in captions]
         distinct = list(dict.fromkeys(every))
@@ -116,21 +120,27 @@ class LatentSampler:
         place = torch.randint(self.captions.shape[1], (count,), device=device)
         tokens = self.tokens[self.captions[chosen, place]]
         dropped = torch.rand(count, 1, device=device) < self.dropout
-        latents = torch.stack([self._shifted(number) for number in chosen.tolist()])
-        return latents, torch.where(dropped, self.empty, tokens)
+        return self._shifted(chosen), torch.where(dropped, self.empty, tokens)
 
-    def _shifted(self, number: int) -> Tensor:
-        """Returns a scene's latents, shifted by whole cells; what is pushed out is ground."""
-        left, right, up, down = self.room[number]
-        across = int(torch.randint(-left, right + 1, ()))
-        along = int(torch.randint(-up, down + 1, ()))
-        latent = self.latents[number]
-        if not across and not along:
-            return latent
-        latent, inside = latent.clone(), slice(FRAME, -FRAME)
-        inner = latent[:, inside, inside]
-        latent[:, inside, inside] = inner.roll((along, across), (1, 2))
-        return latent
+    def _shifted(self, chosen: Tensor) -> Tensor:
+        """Returns scenes' latents, shifted by whole cells; what is pushed out is ground."""
+        latents, room = self.latents[chosen], self.room[chosen]
+        inside = slice(FRAME, -FRAME)
+        inner = latents[..., inside, inside]
+        for axis, before, after in ((3, 0, 1), (2, 2, 3)):
+            by = _between(-room[:, before], room[:, after])
+            side = inner.shape[axis]
+            places = (torch.arange(side, device=by.device) - by[:, None]) % side
+            shape = [len(chosen), 1, 1, 1]
+            shape[axis] = side
+            inner = inner.gather(axis, places.view(shape).expand_as(inner))
+        latents[..., inside, inside] = inner
+        return latents
+
+
+def _between(least: Tensor, most: Tensor) -> Tensor:
+    """Returns whole numbers, each drawn evenly from its own range, both ends included."""
+    return least + (torch.rand(least.shape, device=least.device) * (most - least + 1)).long()
 
 
 def tokenize(tokenizer: CLIPTokenizer, prompts: list[str]) -> Tensor:

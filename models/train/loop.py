@@ -83,7 +83,7 @@ class Trainer:
         with tqdm(
             total=round(budget), initial=round(self.elapsed), unit="s", desc=self.name
         ) as bar:
-            recent: list[float] = []
+            recent: list[Tensor] = []
             while self.progress < 1:
                 started = self.clock()
                 recent.append(self._train_step())
@@ -100,7 +100,7 @@ class Trainer:
         self._save()
         return self.average.module
 
-    def _train_step(self) -> float:
+    def _train_step(self) -> Tensor:
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._rate()
         loss = self.loss()
@@ -110,7 +110,7 @@ class Trainer:
         self.optimizer.step()
         self.step += 1
         self.average.update_parameters(self.module)
-        return float(loss.detach())
+        return loss.detach()
 
     def _rate(self) -> float:
         warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
@@ -122,8 +122,9 @@ class Trainer:
         decay = min(self.config.ema_decay, (1 + int(count)) / (10 + int(count)))
         torch._foreach_lerp_(list(averages), list(current), 1 - decay)
 
-    def _log(self, recent: list[float]) -> float:
-        mean = sum(recent) / len(recent)
+    def _log(self, recent: list[Tensor]) -> float:
+        # Read here and not in each step, so that a GPU need not be waited for.
+        mean = float(torch.stack(recent).mean())
         entry = {"step": self.step, "seconds": round(self.elapsed, 1), "loss": round(mean, 5)}
         with (self.folder / f"{self.name}-loss.jsonl").open("a") as log:
             log.write(json.dumps(entry) + "\n")

@@ -113,13 +113,17 @@ def stage(
     Returns:
         Pictures of shape (n, 3, side, side) in -1..1, and what each shows.
     """
-    scenes = [
-        Scene(noun, chance.randint(1, staging.most), _ground(staging, chance)) for noun in nouns
-    ]
+    scenes = [Scene(noun, _number(staging, chance), _ground(staging, chance)) for noun in nouns]
     pictures = torch.cat(
         [_draw(*pair, staging, side, chance) for pair in zip(scenes, layers, strict=True)]
     )
     return pictures * 2 - 1, scenes
+
+
+def _number(staging: Staging, chance: random.Random) -> int:
+    if staging.several is None or staging.most == 1:
+        return chance.randint(1, staging.most)
+    return chance.randint(2, staging.most) if chance.random() < staging.several else 1
 
 
 def _ground(staging: Staging, chance: random.Random) -> str:

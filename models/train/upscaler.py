@@ -155,7 +155,7 @@ def degrade(large: Tensor, scale: int) -> Tensor:
 
 
 def _blurred(pictures: Tensor, deviation: float) -> Tensor:
-    places = torch.arange(-4, 5, dtype=pictures.dtype)
+    places = torch.arange(-4, 5, dtype=pictures.dtype, device=pictures.device)
     kernel = torch.exp(-(places**2) / (2 * deviation**2))
     kernel = (kernel / kernel.sum()).expand(3, 1, 1, -1)
     padded = F.pad(pictures, (4, 4, 4, 4), mode="replicate")
@@ -163,7 +163,11 @@ def _blurred(pictures: Tensor, deviation: float) -> Tensor:
 
 
 def crops(
-    pictures: NDArray[np.uint8], chosen: list[int], settings: UpscalerConfig, size: int
+    pictures: NDArray[np.uint8],
+    chosen: list[int],
+    settings: UpscalerConfig,
+    size: int,
+    device: str,
 ) -> Tensor:
     """Draw a batch of crops, moved anew, from pictures; of three places the busiest one is taken.
 
@@ -172,12 +176,13 @@ def crops(
         chosen: which of them may be drawn.
         settings: gives the crop's side and the batch.
         size: side that pictures are moved at.
+        device: where they are moved.
 
     Returns:
-        `[B, 3, side, side]` on [-1, 1].
+        `[B, 3, side, side]` on [-1, 1], on that device.
     """
     drawn = [chosen[int(i)] for i in torch.randint(len(chosen), (settings.batch_size,))]
-    moved = move(to_tensor(pictures[drawn]), MOTION, size)
+    moved = move(to_tensor(pictures[drawn]).to(device), MOTION, size)
     picked = []
     for picture in moved:
         corners = torch.randint(size - settings.crop + 1, (3, 2)).tolist()
@@ -200,9 +205,12 @@ def train_upscaler(config: TrainConfig) -> InfDiTTransformer:
     pictures, codes = pack_pictures(config.paths, config.size)
     chosen = [index for index, code in enumerate(codes) if not held_out(code)]
     network = build_upscaler(settings)
+    network.to(config.device)  # type: ignore[arg-type]
 
     def loss() -> Tensor:
-        return denoising_loss(network, crops(pictures, chosen, settings, config.size))
+        return denoising_loss(
+            network, crops(pictures, chosen, settings, config.size, config.device)
+        )
 
     trainer = Trainer("upscaler", network, loss, settings.stage, config.paths.checkpoints)
     trainer.run()
@@ -216,7 +224,7 @@ def denoising_loss(network: InfDiTTransformer, large: Tensor) -> Tensor:
     scale, deviation = network.config.sr_scale, network.config.sigma_data
     small = degrade(large, scale)
     enlarged = resize(small, *large.shape[-2:])
-    sigma = (torch.randn(len(large)) * 1.4 - 1.0).exp()
+    sigma = (torch.randn(len(large), device=large.device) * 1.4 - 1.0).exp()
     level = sigma.view(-1, 1, 1, 1)
     noisy = large + level * torch.randn_like(large)
     evaluation = network.begin(*large.shape[-2:])

@@ -7,12 +7,14 @@ from typing import Any
 
 import numpy as np
 import torch
+from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional as F
 from tqdm import tqdm
 
 from models.train.architecture import build_vae
+from models.train.augment import Motion, move
 from models.train.config import TrainConfig
 from models.train.dataset import load_nouns, pack_pictures, to_tensor
 from models.train.loop import Trainer, averaged_weights, mixed_precision
@@ -35,19 +37,35 @@ class CropSampler:
         self.pictures, codes = pack_pictures(config.paths, config.size)
         rows = {code: row for row, code in enumerate(codes)}
         self.known = [rows[noun.code] for noun in load_nouns(config.paths)]
-        self.tinted = config.vae.tinted
+        self.tinted, self.motion = config.vae.tinted, config.vae.motion
         self.random = np.random.default_rng(config.seed)
 
     def batch(self) -> Tensor:
         """Returns crops of shape (count, 3, side, side) in -1..1, on the run's device."""
         side, count = next(self.shapes)
-        crops = np.stack([self._one(side) for _ in range(count)])
-        return to_tensor(crops).to(self.device, memory_format=torch.channels_last)
+        if self.motion is None:
+            crops = to_tensor(np.stack([self._one(side) for _ in range(count)])).to(self.device)
+        else:
+            crops = self._moved(self.motion, side, count)
+        return crops.to(memory_format=torch.channels_last)
+
+    def _moved(self, motion: Motion, side: int, count: int) -> Tensor:
+        whole = np.stack([self.pictures[self._row()] for _ in range(count)])
+        pictures = move(to_tensor(whole).to(self.device), motion, whole.shape[1])
+        y, x = self.random.integers(0, whole.shape[1] - side + 1, 2)
+        crops = pictures[..., y : y + side, x : x + side]
+        glass = torch.rand(count, 3, 1, 1, device=self.device) * (1 - DARKEST) + DARKEST
+        clear = torch.rand(count, 1, 1, 1, device=self.device) >= self.tinted
+        return torch.where(clear, crops, (crops + 1) * glass - 1)
+
+    def _row(self) -> int:
+        known = self.random.random() < self.known_share
+        return int(
+            self.random.choice(self.known) if known else self.random.integers(len(self.pictures))
+        )
 
     def _one(self, side: int) -> NDArray[np.uint8]:
-        known = self.random.random() < self.known_share
-        row = self.random.choice(self.known) if known else self.random.integers(len(self.pictures))
-        picture = self.pictures[row]
+        picture = self.pictures[self._row()]
         corners = self.random.integers(0, picture.shape[0] - side + 1, (4, 2))
         crops = [picture[y : y + side, x : x + side] for y, x in corners]
         best: NDArray[np.uint8] = crops[0]
@@ -90,7 +108,12 @@ def train_vae(config: TrainConfig) -> Any:
         The autoencoder with averaged weights.
     """
     torch.manual_seed(config.seed)
-    vae = build_vae(config).to(config.device).to(memory_format=torch.channels_last)
+    vae = build_vae(config)
+    if config.vae.start is not None:
+        load: Any = AutoencoderKL.from_pretrained
+        started = load(config.vae.start, subfolder="vae", torch_dtype=torch.float32)
+        vae.load_state_dict(started.state_dict())
+    vae = vae.to(config.device).to(memory_format=torch.channels_last)
     sampler = CropSampler(config)
 
     def loss() -> Tensor:
@@ -160,7 +183,7 @@ def load_decoder(config: TrainConfig, vae: Any) -> None:
 @torch.no_grad()
 def encode(vae: Any, pictures: Tensor) -> Tensor:
     """Returns the latents' means of (n, 3, h, w) pictures, shape (n, 4, h/8, w/8), on the CPU."""
-    parts = tqdm(torch.split(pictures, 8), desc="encoding")
+    parts = tqdm(torch.split(pictures, 32), desc="encoding", disable=len(pictures) <= 32)
     return torch.cat([vae.encode(part.to(vae.device)).latent_dist.mean.cpu() for part in parts])
 
 
