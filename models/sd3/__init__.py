@@ -1,0 +1,1 @@
+"""Training of the small diffusion transformer in Stable Diffusion 3's shape."""

@@ -1,0 +1,88 @@
+"""Command line: `python -m models.sd3` trains and exports the small transformer."""
+
+from __future__ import annotations
+
+import argparse
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+
+from models.sd3.config import Sd3Config, configured, within
+from models.sd3.data import pictures
+from models.sd3.export import export
+from models.sd3.training import train
+
+STEPS = {
+    "data": "fetch the pictures, and pack those of the nouns into one small file",
+    "train": "train the transformer and its text encoder",
+    "export": "write the newest weights as a pipeline",
+}
+
+
+def parser() -> argparse.ArgumentParser:
+    """Returns the command line's parser."""
+    listing = "\n".join(f"  {name:8} {text}" for name, text in STEPS.items())
+    result = argparse.ArgumentParser(
+        prog="python -m models.sd3",
+        description="Trains the small transformer. Every step resumes where it was stopped.",
+        epilog=f"steps, in order:\n{listing}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    result.add_argument("step", nargs="*", help="steps to run; all of them by default")
+    result.add_argument("--device", default="cpu", help="cpu (default) or cuda")
+    result.add_argument("--threads", type=int, default=1)
+    length = result.add_mutually_exclusive_group()
+    length.add_argument("--budget", type=float, metavar="SECONDS", help="training time")
+    length.add_argument("--minutes", type=float, help="the same in minutes")
+    result.add_argument("--batch-size", type=int, help="latents per optimizer step")
+    result.add_argument("--variants", type=int, help="latents of each noun to learn from")
+    result.add_argument("--cache", type=Path, help="folder of pictures, latents and checkpoints")
+    result.add_argument("--model", type=Path, help="folder that export writes")
+    return result
+
+
+def configure(arguments: argparse.Namespace) -> Sd3Config:
+    """Returns the configuration with the command line's changes."""
+    config = configured(arguments.device)
+    for name in ("batch_size", "variants", "cache", "model"):
+        value = getattr(arguments, name)
+        if value is not None:
+            config = replace(config, **{name: value})
+    if arguments.minutes is not None:
+        return within(config, 60 * arguments.minutes)
+    return config if arguments.budget is None else within(config, arguments.budget)
+
+
+def main() -> None:
+    """Runs the steps that were asked for, in their order."""
+    command = parser()
+    arguments = command.parse_args()
+    unknown = sorted(set(arguments.step) - set(STEPS))
+    if unknown:
+        command.error(f"unknown step {unknown[0]!r}; choose from {', '.join(STEPS)}")
+    try:
+        config = configure(arguments)
+    except ValueError as error:
+        command.error(str(error))
+    if config.device.startswith("cuda") and not torch.cuda.is_available():
+        command.error(f"device is {config.device!r}, which torch does not see; try --device cpu")
+    torch.set_num_threads(arguments.threads)
+    for step in STEPS:
+        if step in (arguments.step or STEPS):
+            run(step, config)
+
+
+def run(step: str, config: Sd3Config) -> None:
+    """Runs one step by name."""
+    match step:
+        case "data":
+            pictures(config)
+        case "train":
+            train(config)
+        case "export":
+            export(config)
+
+
+if __name__ == "__main__":
+    main()
