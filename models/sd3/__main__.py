@@ -39,6 +39,10 @@ def parser() -> argparse.ArgumentParser:
     result.add_argument("--variants", type=int, help="latents of each noun to learn from")
     result.add_argument("--cache", type=Path, help="folder of pictures, latents and checkpoints")
     result.add_argument("--model", type=Path, help="folder that export writes")
+    result.add_argument(
+        "--bundled", type=Path, help="pipeline that lends autoencoder and tokenizer"
+    )
+    result.add_argument("--pictures", type=Path, help="folder that holds the npm packages")
     return result
 
 
@@ -49,6 +53,10 @@ def configure(arguments: argparse.Namespace) -> Sd3Config:
         value = getattr(arguments, name)
         if value is not None:
             config = replace(config, **{name: value})
+    if arguments.bundled is not None:
+        config = replace(config, data=replace(config.data, model=arguments.bundled))
+    if arguments.pictures is not None:
+        config = replace(config, data=replace(config.data, cache=arguments.pictures))
     if arguments.minutes is not None:
         return within(config, 60 * arguments.minutes)
     return config if arguments.budget is None else within(config, arguments.budget)

@@ -93,7 +93,7 @@ def configured(device: str = "cpu") -> Sd3Config:
     """Returns the run for a device: three minutes of a GPU, or an hour of a processor."""
     if device == "cpu":
         return Sd3Config()
-    stage = StageConfig(3, 1e-3, warmup_steps=200, ema_decay=0.999)
+    stage = StageConfig(3, 1.5e-3, warmup_steps=200, ema_decay=0.999)
     return Sd3Config(device=device, variants=400, batch_size=256, stage=stage)
 
 

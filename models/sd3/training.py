@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import time
 from collections.abc import Callable
 from typing import Any
@@ -136,6 +137,13 @@ def train(config: Sd3Config, clock: Callable[[], float] = time.monotonic) -> Non
 
     folder = config.cache / "checkpoints"
     Trainer(run_name(config), denoiser, loss, config.stage, folder, clock).run()
+    gpu = config.device.startswith("cuda")
+    facts = {
+        "device": torch.cuda.get_device_name(config.device) if gpu else "processor",
+        "batch_size": config.batch_size,
+        "variants": config.variants,
+    }
+    (folder / f"{run_name(config)}.json").write_text(json.dumps(facts, indent=2) + "\n")
 
 
 def trained(config: Sd3Config) -> Denoiser:
