@@ -65,6 +65,8 @@ class Sd3Config:
         steps: Calls of the network for a picture that is measured.
         guidance: Guidance scale of those.
         judged: Pictures of each noun that the model is judged by.
+        sides: Sides of larger pictures by which the methods are judged, in pixels.
+        images: Pictures for the documentation.
     """
 
     data: Paths = field(default_factory=Paths)
@@ -87,13 +89,15 @@ class Sd3Config:
     steps: int = 25
     guidance: float = 3.0
     judged: int = 4
+    sides: tuple[int, ...] = (512, 1024)
+    images: Path = Paths.images
 
 
 def configured(device: str = "cpu") -> Sd3Config:
     """Returns the run for a device: three minutes of a GPU, or an hour of a processor."""
     if device == "cpu":
         return Sd3Config()
-    stage = StageConfig(3, 1.5e-3, warmup_steps=200, ema_decay=0.999)
+    stage = StageConfig(3, 1.5e-3, warmup_steps=200, ema_decay=0.999, checkpoint_seconds=60)
     return Sd3Config(device=device, variants=400, batch_size=256, stage=stage)
 
 

@@ -136,7 +136,7 @@ def train(config: Sd3Config, clock: Callable[[], float] = time.monotonic) -> Non
         return flow_loss(denoiser, *sampler.batch(config.batch_size))
 
     folder = config.cache / "checkpoints"
-    Trainer(run_name(config), denoiser, loss, config.stage, folder, clock).run()
+    trainer = Trainer(run_name(config), denoiser, loss, config.stage, folder, clock)
     gpu = config.device.startswith("cuda")
     facts = {
         "device": torch.cuda.get_device_name(config.device) if gpu else "processor",
@@ -144,6 +144,7 @@ def train(config: Sd3Config, clock: Callable[[], float] = time.monotonic) -> Non
         "variants": config.variants,
     }
     (folder / f"{run_name(config)}.json").write_text(json.dumps(facts, indent=2) + "\n")
+    trainer.run()
 
 
 def trained(config: Sd3Config) -> Denoiser:
