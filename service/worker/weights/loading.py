@@ -6,7 +6,7 @@ from typing import Any
 import diffusers
 import torch
 
-from service.catalog.inspect import variant_of
+from service.catalog.inspect import read_config, variant_of
 from service.domain.catalog import Model
 from service.worker.weights.adapters import load_embedding
 
@@ -21,7 +21,7 @@ def load_pipeline(model: Model, dtype: torch.dtype) -> Any:
         Exception: whatever diffusers says of a source that it cannot read.
     """
     local = Path(model.source).is_dir()
-    others: dict[str, Any] = {}
+    others: dict[str, Any] = _absent(Path(model.source)) if local else {}
     if model.vae is not None:
         others["vae"] = _load_vae(model.vae, dtype)
     loader: Any = diffusers.DiffusionPipeline
@@ -36,6 +36,15 @@ def load_pipeline(model: Model, dtype: torch.dtype) -> Any:
     for embedding in model.embeddings:
         load_embedding(pipe, embedding)
     return pipe
+
+
+def _absent(folder: Path) -> dict[str, None]:
+    """Name the parts that a pipeline was saved without, such as Stable Diffusion 3's T5.
+
+    Diffusers asks to be told again of those that its class does not call optional.
+    """
+    parts = read_config(folder / "model_index.json").items()
+    return {name: None for name, part in parts if isinstance(part, list) and part[0] is None}
 
 
 def _load_vae(source: str, dtype: torch.dtype) -> Any:
