@@ -6,6 +6,7 @@ BIN    := $(VENV)/bin
 PROMPT ?= a red guitar
 SIZE   ?= 512
 PROFILE ?= cpu
+DEVICE ?= cpu
 FAULTS ?= 300
 NUMERICS := tests/hidiffusion/test_parity.py tests/hidiffusion/test_parity_pipelines.py \
   tests/hidiffusion/dimr/test_parity.py tests/hidiffusion/inf_dit/test_parity.py
@@ -140,6 +141,10 @@ model: $(VENV)/.dev  ## Retrain the bundled model: make model PROFILE=gpu
 .PHONY: classes
 classes: $(VENV)/.dev  ## Train the small DiMR, and what it is compared with
 	$(BIN)/python -m models.dimr
+
+.PHONY: transformer
+transformer: $(VENV)/.dev  ## Train the small diffusion transformer: make transformer DEVICE=cuda
+	$(BIN)/python -m models.sd3 --device $(DEVICE)
 
 .PHONY: clean
 clean:  ## Remove the virtual environment and caches

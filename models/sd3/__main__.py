@@ -1,4 +1,4 @@
-"""Command line: `python -m models.sd3` trains and exports the small transformer."""
+"""Command line: `python -m models.sd3` trains, exports and measures the small transformer."""
 
 from __future__ import annotations
 
@@ -11,12 +11,15 @@ import torch
 from models.sd3.config import Sd3Config, configured, within
 from models.sd3.data import pictures
 from models.sd3.export import export
+from models.sd3.report import beyond, report
 from models.sd3.training import train
 
 STEPS = {
     "data": "fetch the pictures, and pack those of the nouns into one small file",
     "train": "train the transformer and its text encoder",
     "export": "write the newest weights as a pipeline",
+    "report": "draw every noun, measure, write the figures into the model card",
+    "beyond": "the same beyond native size, by each method",
 }
 
 
@@ -90,6 +93,10 @@ def run(step: str, config: Sd3Config) -> None:
             train(config)
         case "export":
             export(config)
+        case "report":
+            report(config)
+        case "beyond":
+            beyond(config)
 
 
 if __name__ == "__main__":

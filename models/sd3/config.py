@@ -66,6 +66,7 @@ class Sd3Config:
         guidance: Guidance scale of those.
         judged: Pictures of each noun that the model is judged by.
         sides: Sides of larger pictures by which the methods are judged, in pixels.
+        shown_sides: Further ones, at which a few nouns are drawn: they take minutes each.
         images: Pictures for the documentation.
     """
 
@@ -89,7 +90,8 @@ class Sd3Config:
     steps: int = 25
     guidance: float = 3.0
     judged: int = 4
-    sides: tuple[int, ...] = (512, 1024)
+    sides: tuple[int, ...] = (512,)
+    shown_sides: tuple[int, ...] = (1024,)
     images: Path = Paths.images
 
 

@@ -10,9 +10,12 @@ from hidiffusion.methods import registry
 from models.sd3.config import TRANSFORMER, Sd3Config
 from models.sd3.data import Sampler
 from models.sd3.export import export
+from models.sd3.report import beyond, report
 from models.sd3.training import Denoiser, flow_loss, logit_normal, run_name, train
 from models.train.config import StageConfig
 from models.train.latents import tokenize
+from service.domain.catalog import Model
+from service.worker.weights.loading import load_pipeline
 
 PROMPT = "a red apple"
 
@@ -35,15 +38,20 @@ def config(tmp_path_factory: pytest.TempPathFactory) -> Sd3Config:
     torch.manual_seed(0)
     layers = torch.randint(0, 256, (2, 4, 64, 64), dtype=torch.uint8)
     (folder / "cache").mkdir()
-    torch.save((layers, [["cat", "a cat"], [PROMPT]]), folder / "cache" / "nouns.pt")
+    torch.save((layers, [["cat", "a cat"], ["apple", PROMPT]]), folder / "cache" / "nouns.pt")
     return Sd3Config(
         cache=folder / "cache",
         model=folder / "model",
+        images=folder / "images",
         size=64,
         variants=2,
         transformer={**TRANSFORMER, "num_layers": 2},
         batch_size=2,
         stage=StageConfig(3 / 60, 1e-3, warmup_steps=1),
+        steps=2,
+        judged=1,
+        sides=(128,),
+        shown_sides=(),
     )
 
 
@@ -115,3 +123,46 @@ def test_the_pipeline_draws_at_native_size_and_beyond(pipe: Any) -> None:
         pipe, width=128, height=128, seed=7, prompt=PROMPT, num_inference_steps=4
     )
     assert large.images[0].size == (128, 128)
+
+
+@pytest.mark.usefixtures("pipe")
+def test_the_card_says_what_was_measured(config: Sd3Config) -> None:
+    report(config)
+    beyond(config)
+    text = (config.model / "README.md").read_text()
+    assert "| steps | 3 of 2 latents |" in text
+    assert "of 2 (" in text
+    assert [line.split(" | ")[1] for line in text.splitlines() if line.startswith("| 128x128")] == [
+        "direct",
+        "positions",
+        "token-windows",
+        "refine",
+    ]
+    assert {file.name for file in config.images.iterdir()} == {
+        "sd3-contact-sheet.png",
+        "sd3-beyond-native.png",
+    }
+    assert "its own files" in text
+
+
+def test_the_service_loads_what_was_saved_without_its_third_encoder(
+    config: Sd3Config, pipe: Any
+) -> None:
+    entry = Model.model_validate(
+        {
+            "name": "sd3",
+            "title": "SD3-shaped",
+            "source": str(config.model),
+            "native_size": 64,
+            "size_multiple": 16,
+            "default_size": 128,
+            "default_scheduler": "FlowMatchEulerDiscreteScheduler",
+            "default_method": "refine",
+            "schedulers": ["FlowMatchEulerDiscreteScheduler"],
+            "methods": ["refine", "direct"],
+            "prompt_weighting": False,
+        }
+    )
+    loaded = load_pipeline(entry, torch.float32)
+    assert type(loaded) is type(pipe)
+    assert loaded.text_encoder_3 is None
