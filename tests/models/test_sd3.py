@@ -100,6 +100,15 @@ def test_the_whole_network_is_trained(config: Sd3Config, pipe: Any) -> None:
     assert [name for name, one in fresh.named_parameters() if one.grad is None] == []
 
 
+def test_the_weights_that_ship_stay_below_six_megabytes(pipe: Any) -> None:
+    parts = Denoiser(Sd3Config(), pipe.tokenizer)
+    halves, floats = (
+        sum(tensor.numel() for tensor in part.state_dict().values())
+        for part in (parts.transformer, parts.text_encoder)
+    )
+    assert 2 * halves + 4 * floats < 6e6
+
+
 def test_noise_shares_are_logit_normal() -> None:
     logits = torch.logit(logit_normal(10_000).double())
     assert logits.mean().item() == pytest.approx(0, abs=0.01)
