@@ -7,28 +7,31 @@
 Sections run one after the other, in the order of their worth, each in a process and within a limit
 of its own; one that fails or runs out of time is reported and the next one runs. Every row is on
 disk as soon as it is measured: DIR/gpu-NAME.json (NAME is the device's) and a table in DIR/gpu.md.
+A second run with the same DIR measures what the first had no time for.
 """
 
 from __future__ import annotations
 
 import argparse
+import contextlib
 import json
+import multiprocessing
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 import time
+from collections.abc import Iterator
+from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import IO, Any
+from typing import Any
 
 import torch
 
 from benchmarks.gpu.bench import Bench
-from benchmarks.gpu.sections import SECTIONS, run
+from benchmarks.gpu.sections import SECTIONS, module, run
 
-ROOT = Path(__file__).parents[2]
 #: Seconds between asking a section to end and ending it.
 GRACE_SECONDS = 5.0
 
@@ -43,10 +46,18 @@ class Report:
         self.path = folder / f"gpu-{slug}.json"
         self.table = folder / "gpu.md"
         self.document: dict[str, Any] = {"device": name, "budget_seconds": budget, "sections": {}}
+        if self.path.exists():
+            self.document["sections"] = json.loads(self.path.read_text())["sections"]
 
     def begin(self, section: str) -> dict[str, Any]:
-        """Make room for a section's rows."""
-        entry: dict[str, Any] = {"title": SECTIONS[section].title, "status": "running", "rows": []}
+        """Make room for a section's rows; what an earlier run measured stays."""
+        before = self.document["sections"].get(section, {"rows": []})["rows"]
+        rows = [row for row in before if not row.keys() & {"skipped", "failed"}]
+        entry: dict[str, Any] = {
+            "title": SECTIONS[section].title,
+            "status": "running",
+            "rows": rows,
+        }
         self.document["sections"][section] = entry
         return entry
 
@@ -78,43 +89,65 @@ def markdown(document: dict[str, Any]) -> str:
 
 
 def measure(name: str, options: argparse.Namespace, seconds: float, report: Report) -> None:
-    """Run one section in a process of its own and keep what it reports."""
+    """Run one section in a process of its own and keep what it reports.
+
+    The process is a fork of one that has imported everything and touched no device: on a machine
+    that has just started, imports take as long as a measurement.
+    """
     entry = report.begin(name)
-    command = [sys.executable, "-m", "benchmarks.gpu", "--section", name]
-    command += ["--device", options.device, "--budget", str(seconds)]
-    command += ["--tiny"] if options.tiny else []
     begin = time.monotonic()
     errors: list[str] = []
-    with subprocess.Popen(
-        command,
-        cwd=ROOT,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        start_new_session=True,
-    ) as process:
-        ended = threading.Timer(seconds + GRACE_SECONDS, os.killpg, (process.pid, signal.SIGKILL))
-        ended.start()
-        reader = threading.Thread(target=_collect, args=(process.stderr, errors))
-        reader.start()
-        for line in process.stdout or ():
-            if line.startswith('{"what"'):
-                entry["rows"].append(json.loads(line))
-                print(f"  {line.rstrip()}", flush=True)
-                report.write()
-        code = process.wait()
-        ended.cancel()
-        reader.join()
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([module(one) for one in SECTIONS])
+    (told, out), (failed, err) = (context.Pipe(duplex=False) for _ in range(2))
+    known = frozenset(row["what"] for row in entry["rows"])
+    bench = Bench(torch.device(options.device), options.tiny, begin + seconds, known)
+    process = context.Process(target=_section, args=(name, bench, out, err))
+    process.start()
+    out.close()
+    err.close()
+    ended = threading.Timer(seconds + GRACE_SECONDS, _kill, (process.pid,))
+    ended.start()
+    reader = threading.Thread(target=_collect, args=(failed, errors))
+    reader.start()
+    for line in _lines(told):
+        if line.startswith('{"what"'):
+            entry["rows"].append(json.loads(line))
+            print(f"  {line.rstrip()}", flush=True)
+            report.write()
+    process.join()
+    ended.cancel()
+    reader.join()
     entry["seconds"] = round(time.monotonic() - begin, 1)
-    out_of_time = code == -signal.SIGKILL
-    entry["status"] = "done" if code == 0 else "out of time" if out_of_time else "failed"
-    if code != 0:
+    out_of_time = process.exitcode == -signal.SIGKILL
+    fine = process.exitcode == 0
+    entry["status"] = "done" if fine else "out of time" if out_of_time else "failed"
+    if not fine:
         entry["error"] = "".join(errors)[-4000:]
     report.write()
 
 
-def _collect(stream: IO[str] | None, lines: list[str]) -> None:
-    lines.extend(stream or ())
+def _section(name: str, bench: Bench, out: Connection, err: Connection) -> None:
+    """Run a section in this process; rows go to one pipe, what goes wrong to the other."""
+    os.setsid()
+    os.dup2(out.fileno(), 1)
+    os.dup2(err.fileno(), 2)
+    run(name, bench)
+
+
+def _kill(process: int | None) -> None:
+    if process is not None:
+        with contextlib.suppress(ProcessLookupError):
+            os.killpg(process, signal.SIGKILL)
+
+
+def _lines(pipe: Connection) -> Iterator[str]:
+    with os.fdopen(os.dup(pipe.fileno()), errors="replace") as stream:
+        yield from stream
+
+
+def _collect(pipe: Connection, lines: list[str]) -> None:
+    lines.extend(_lines(pipe))
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:
@@ -129,17 +162,12 @@ def parse(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--out", type=Path, default=Path("outputs/gpu"), metavar="DIR")
     parser.add_argument("--device", choices=("cuda", "cpu"), default="cuda")
     parser.add_argument("--tiny", action="store_true", help="miniature shapes, to try the program")
-    parser.add_argument("--section", choices=SECTIONS, help=argparse.SUPPRESS)
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
     """Run the sections; 0 if every one of them ended well."""
     options = parse(arguments)
-    if options.section:
-        deadline = time.monotonic() + options.budget
-        run(options.section, Bench(torch.device(options.device), options.tiny, deadline))
-        return 0
     if options.device == "cuda" and not torch.cuda.is_available():
         print(
             "error: this torch sees no CUDA device; --tiny --device cpu tries the program",

@@ -8,7 +8,7 @@ import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -27,12 +27,13 @@ class Bench:
         tiny: miniature shapes and counts, so that the program itself can be tried on a CPU.
         deadline: on the clock of `time.monotonic`; a section looks at `left` before it starts
             something long.
+        known: what earlier runs reported, by name; a section leaves it out.
     """
 
     device: torch.device
     tiny: bool
     deadline: float
-    _begin: float = field(default_factory=time.monotonic)
+    known: frozenset[str] = frozenset()
 
     @property
     def dtype(self) -> torch.dtype:

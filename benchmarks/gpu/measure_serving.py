@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+import sys
 import tempfile
 import time
 from collections.abc import Iterator
@@ -84,10 +85,17 @@ def _serving(
         catalog=catalog,
     )
     os.environ[MARK] = str(os.getpid())
-    with embedded_service(data, settings) as service:
-        service.wait_until_ready()
-        with httpx.Client(base_url=service.url, timeout=600) as client:
-            yield client
+    begin = time.perf_counter()
+    try:
+        with embedded_service(data, settings) as service:
+            service.wait_until_ready()
+            bench.row("service ready", seconds=_since(begin))
+            with httpx.Client(base_url=service.url, timeout=max(5, bench.left - 5)) as client:
+                yield client
+    except Exception:
+        for log in sorted(data.rglob("*.log")):
+            sys.stderr.write(f"{log.name}: {log.read_text()[-1500:]}\n")
+        raise
 
 
 def _submit(client: httpx.Client, request: dict[str, Any]) -> str:

@@ -111,6 +111,8 @@ def _call(pipe: Any, arguments: dict[str, Any], step: int) -> Callable[[], objec
 def _row(
     bench: Bench, what: str, call: Callable[[], object], work: dict[str, int], key: str
 ) -> None:
+    if what in bench.known:
+        return
     if key not in work:
         with FlopCounterMode(display=False) as counter:
             call()

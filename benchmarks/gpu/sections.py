@@ -36,7 +36,12 @@ SECTIONS: dict[str, Section] = {
 }
 
 
+def module(name: str) -> str:
+    """Return the name of a section's module."""
+    return f"benchmarks.gpu.measure_{name}"
+
+
 def run(name: str, bench: Bench) -> None:
     """Run one section in this process; its rows go to standard output."""
-    function = import_module(f"benchmarks.gpu.measure_{name}").run
+    function = import_module(module(name)).run
     cast("Callable[[Bench], None]", function)(bench)

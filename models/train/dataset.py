@@ -145,6 +145,6 @@ def noun_layers(paths: Paths, size: int) -> Tensor:
     return torch.stack(layers)
 
 
-def to_tensor(pictures: NDArray[np.uint8]) -> Tensor:
-    """Turns (n, h, w, 3) bytes into an (n, 3, h, w) tensor in -1..1."""
-    return torch.from_numpy(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1
+def to_tensor(pictures: NDArray[np.uint8] | Tensor) -> Tensor:
+    """Turns (n, h, w, 3) bytes into an (n, 3, h, w) tensor in -1..1, on their device."""
+    return torch.as_tensor(pictures).permute(0, 3, 1, 2).float() / 127.5 - 1

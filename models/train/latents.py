@@ -20,6 +20,8 @@ from models.train.vae import encode
 CELL = 8
 #: Cells along the frame that stay where they are, because the autoencoder's padding shows in them.
 FRAME = 1
+#: Variants that are drawn together.
+TOGETHER = 8
 #: Darkest channel from which on, in -1..1, a pixel is ground.
 GROUND = 0.9
 
@@ -62,8 +64,11 @@ def encode_scenes(config: TrainConfig, vae: Any) -> SceneLatents:
     nouns = load_nouns(config.paths)
     layers = noun_layers(config.paths, config.size).to(config.device)
     latents, captions, room = [], [], []
-    for _ in range(unet.variants):
-        pictures, scenes = stage(nouns, layers, unet.staging, config.size, chance)
+    for begin in range(0, unet.variants, TOGETHER):
+        several = min(TOGETHER, unet.variants - begin)
+        pictures, scenes = stage(
+            nouns * several, layers.repeat(several, 1, 1, 1), unet.staging, config.size, chance
+        )
         latents.append(encode(vae, pictures))
         captions += [chance.choices(scene.captions(), k=unet.captions) for scene in scenes]
         if unet.reach:

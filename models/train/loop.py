@@ -59,6 +59,8 @@ class Trainer:
             fused=True,
         )
         self.average = AveragedModel(self.module, multi_avg_fn=self._update_average)
+        # It is asked for in each step, and a GPU would have to be waited for.
+        self.average.n_averaged = self.average.n_averaged.cpu()
         if self.checkpoint.exists():
             self._resume()
 
@@ -117,9 +119,9 @@ class Trainer:
         return warm * max(0.02, 0.5 * (1 + math.cos(math.pi * self.progress)))
 
     def _update_average(
-        self, averages: Iterable[Tensor], current: Iterable[Tensor], count: Tensor | int
+        self, averages: Iterable[Tensor], current: Iterable[Tensor], _count: Tensor | int
     ) -> None:
-        decay = min(self.config.ema_decay, (1 + int(count)) / (10 + int(count)))
+        decay = min(self.config.ema_decay, (1 + self.step) / (10 + self.step))
         torch._foreach_lerp_(list(averages), list(current), 1 - decay)
 
     def _log(self, recent: list[Tensor]) -> float:

@@ -36,8 +36,8 @@ MOVED = TrainConfig(
     ),
 )
 
-#: The nouns of the model that ships as large models see theirs: at a third of the frame to all of
-#: it, anywhere, cut by the border, mirrored, turned, up to three of them, on grounds of eight
+#: The nouns of the model that ships as large models see theirs: at half of the frame to all of it,
+#: anywhere, cut by the border, mirrored, turned, up to three of them, on grounds of eight
 #: colours. The networks have the shapes that ship, so that a processor draws as fast as before; the
 #: autoencoder goes on from the one that ships, the U-Net begins anew on its latents.
 GPU = TrainConfig(
@@ -54,14 +54,14 @@ GPU = TrainConfig(
         decoder_stage=StageConfig(0.6, 7e-4, warmup_steps=50, ema_decay=0.998),
     ),
     unet=UNetConfig(
-        batch_size=512,
+        batch_size=256,
         variants=600,
         staging=Staging(
-            Motion(smallest=0.35, largest=1.0, shift=0.33, degrees=8, mirror=True),
+            Motion(smallest=0.45, largest=1.0, shift=0.25, degrees=8, mirror=True),
             most=3,
             coloured=0.3,
             shaded=0.5,
-            several=0.2,
+            several=0.15,
         ),
         captions=6,
         stage=StageConfig(3, 1e-3, warmup_steps=200, ema_decay=0.998),

@@ -114,9 +114,12 @@ def stage(
         Pictures of shape (n, 3, side, side) in -1..1, and what each shows.
     """
     scenes = [Scene(noun, _number(staging, chance), _ground(staging, chance)) for noun in nouns]
-    pictures = torch.cat(
-        [_draw(*pair, staging, side, chance) for pair in zip(scenes, layers, strict=True)]
-    )
+    pictures = _grounds(scenes, staging, side, chance).to(layers.device)
+    for number in range(1, staging.most + 1):
+        rows = [row for row, scene in enumerate(scenes) if scene.number == number]
+        for place in range(number if rows else 0):
+            moved = move_layers(layers[rows], _share(staging.motion, place, number), side)
+            pictures[rows] = moved[:, :3] + pictures[rows] * (1 - moved[:, 3:])
     return pictures * 2 - 1, scenes
 
 
@@ -132,18 +135,19 @@ def _ground(staging: Staging, chance: random.Random) -> str:
     return chance.choice([name for name in GROUNDS if name != "white"])
 
 
-def _draw(
-    scene: Scene, layer: Tensor, staging: Staging, side: int, chance: random.Random
-) -> Tensor:
-    canvas = torch.tensor(GROUNDS[scene.ground], device=layer.device).div(255).view(1, 3, 1, 1)
-    canvas = canvas.expand(1, 3, side, side)
-    if scene.ground != "white" and chance.random() < staging.shaded:
-        fall = torch.linspace(0, SHADE * chance.random(), side, device=layer.device)
-        canvas = canvas * (1 - fall).view(1, 1, side, 1)
-    for place in range(scene.number):
-        moved = move_layers(layer[None], _share(staging.motion, place, scene.number), side)
-        canvas = moved[:, :3] + canvas * (1 - moved[:, 3:])
-    return canvas
+def _grounds(scenes: list[Scene], staging: Staging, side: int, chance: random.Random) -> Tensor:
+    """Returns the grounds, shape (n, 3, side, side), in 0..1."""
+    colours = torch.tensor([GROUNDS[scene.ground] for scene in scenes]) / 255
+    depths = torch.tensor(
+        [
+            SHADE * chance.random()
+            if scene.ground != "white" and chance.random() < staging.shaded
+            else 0.0
+            for scene in scenes
+        ]
+    )
+    falls = depths.view(-1, 1, 1, 1) * torch.linspace(0, 1, side).view(1, 1, side, 1)
+    return (colours.view(-1, 3, 1, 1) * (1 - falls)).expand(-1, -1, -1, side).contiguous()
 
 
 def _share(motion: Motion, place: int, number: int) -> Motion:

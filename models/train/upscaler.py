@@ -162,33 +162,27 @@ def _blurred(pictures: Tensor, deviation: float) -> Tensor:
     return F.conv2d(F.conv2d(padded, kernel, groups=3), kernel.transpose(2, 3), groups=3)
 
 
-def crops(
-    pictures: NDArray[np.uint8],
-    chosen: list[int],
-    settings: UpscalerConfig,
-    size: int,
-    device: str,
-) -> Tensor:
+def crops(pictures: Tensor, settings: UpscalerConfig) -> Tensor:
     """Draw a batch of crops, moved anew, from pictures; of three places the busiest one is taken.
 
     Args:
-        pictures: what `pack_pictures` returns.
-        chosen: which of them may be drawn.
+        pictures: `[count, size, size, 3]`, bytes.
         settings: gives the crop's side and the batch.
-        size: side that pictures are moved at.
-        device: where they are moved.
 
     Returns:
-        `[B, 3, side, side]` on [-1, 1], on that device.
+        `[B, 3, side, side]` on [-1, 1], on their device.
     """
-    drawn = [chosen[int(i)] for i in torch.randint(len(chosen), (settings.batch_size,))]
-    moved = move(to_tensor(pictures[drawn]).to(device), MOTION, size)
+    size, device = pictures.shape[1], pictures.device
+    drawn = torch.randint(len(pictures), (settings.batch_size,), device=device)
+    moved = move(to_tensor(pictures[drawn]), MOTION, size)
     picked = []
     for picture in moved:
         corners = torch.randint(size - settings.crop + 1, (3, 2)).tolist()
         seen = [picture[:, y : y + settings.crop, x : x + settings.crop] for y, x in corners]
-        picked.append(max(seen, key=lambda crop: float(crop.var())))
-    return torch.stack(picked)
+        picked.append(torch.stack(seen))
+    candidates = torch.stack(picked)
+    best = candidates.flatten(2).var(-1).argmax(1)
+    return candidates[torch.arange(len(best), device=device), best]
 
 
 def train_upscaler(config: TrainConfig) -> InfDiTTransformer:
@@ -204,13 +198,12 @@ def train_upscaler(config: TrainConfig) -> InfDiTTransformer:
     settings = config.upscaler
     pictures, codes = pack_pictures(config.paths, config.size)
     chosen = [index for index, code in enumerate(codes) if not held_out(code)]
+    shown = torch.from_numpy(pictures[chosen]).to(config.device)
     network = build_upscaler(settings)
     network.to(config.device)  # type: ignore[arg-type]
 
     def loss() -> Tensor:
-        return denoising_loss(
-            network, crops(pictures, chosen, settings, config.size, config.device)
-        )
+        return denoising_loss(network, crops(shown, settings))
 
     trainer = Trainer("upscaler", network, loss, settings.stage, config.paths.checkpoints)
     trainer.run()

@@ -38,6 +38,8 @@ class CropSampler:
         rows = {code: row for row, code in enumerate(codes)}
         self.known = [rows[noun.code] for noun in load_nouns(config.paths)]
         self.tinted, self.motion = config.vae.tinted, config.vae.motion
+        if self.motion is not None:  # a GPU would wait for a file's pages
+            self.whole = torch.from_numpy(np.array(self.pictures)).to(self.device)
         self.random = np.random.default_rng(config.seed)
 
     def batch(self) -> Tensor:
@@ -50,9 +52,10 @@ class CropSampler:
         return crops.to(memory_format=torch.channels_last)
 
     def _moved(self, motion: Motion, side: int, count: int) -> Tensor:
-        whole = np.stack([self.pictures[self._row()] for _ in range(count)])
-        pictures = move(to_tensor(whole).to(self.device), motion, whole.shape[1])
-        y, x = self.random.integers(0, whole.shape[1] - side + 1, 2)
+        rows = torch.tensor([self._row() for _ in range(count)], device=self.device)
+        whole = to_tensor(self.whole[rows])
+        pictures = move(whole, motion, whole.shape[2])
+        y, x = self.random.integers(0, whole.shape[2] - side + 1, 2)
         crops = pictures[..., y : y + side, x : x + side]
         glass = torch.rand(count, 3, 1, 1, device=self.device) * (1 - DARKEST) + DARKEST
         clear = torch.rand(count, 1, 1, 1, device=self.device) >= self.tinted
