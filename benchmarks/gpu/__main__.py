@@ -13,27 +13,18 @@ A second run with the same DIR measures what the first had no time for.
 from __future__ import annotations
 
 import argparse
-import contextlib
 import json
-import multiprocessing
-import os
 import re
-import signal
 import sys
-import threading
 import time
-from collections.abc import Iterator
-from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any
 
 import torch
 
 from benchmarks.gpu.bench import Bench
-from benchmarks.gpu.sections import SECTIONS, module, run
-
-#: Seconds between asking a section to end and ending it.
-GRACE_SECONDS = 5.0
+from benchmarks.gpu.process import GRACE_SECONDS, isolated
+from benchmarks.gpu.sections import SECTIONS
 
 
 class Report:
@@ -89,65 +80,23 @@ def markdown(document: dict[str, Any]) -> str:
 
 
 def measure(name: str, options: argparse.Namespace, seconds: float, report: Report) -> None:
-    """Run one section in a process of its own and keep what it reports.
-
-    The process is a fork of one that has imported everything and touched no device: on a machine
-    that has just started, imports take as long as a measurement.
-    """
+    """Run one section and keep what it reports."""
     entry = report.begin(name)
     begin = time.monotonic()
-    errors: list[str] = []
-    context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload([module(one) for one in SECTIONS])
-    (told, out), (failed, err) = (context.Pipe(duplex=False) for _ in range(2))
     known = frozenset(row["what"] for row in entry["rows"])
     bench = Bench(torch.device(options.device), options.tiny, begin + seconds, known)
-    process = context.Process(target=_section, args=(name, bench, out, err))
-    process.start()
-    out.close()
-    err.close()
-    ended = threading.Timer(seconds + GRACE_SECONDS, _kill, (process.pid,))
-    ended.start()
-    reader = threading.Thread(target=_collect, args=(failed, errors))
-    reader.start()
-    for line in _lines(told):
+
+    def tell(line: str) -> None:
         if line.startswith('{"what"'):
             entry["rows"].append(json.loads(line))
             print(f"  {line.rstrip()}", flush=True)
             report.write()
-    process.join()
-    ended.cancel()
-    reader.join()
+
+    entry["status"], errors = isolated(name, bench, tell)
     entry["seconds"] = round(time.monotonic() - begin, 1)
-    out_of_time = process.exitcode == -signal.SIGKILL
-    fine = process.exitcode == 0
-    entry["status"] = "done" if fine else "out of time" if out_of_time else "failed"
-    if not fine:
-        entry["error"] = "".join(errors)[-4000:]
+    if entry["status"] != "done":
+        entry["error"] = errors[-4000:]
     report.write()
-
-
-def _section(name: str, bench: Bench, out: Connection, err: Connection) -> None:
-    """Run a section in this process; rows go to one pipe, what goes wrong to the other."""
-    os.setsid()
-    os.dup2(out.fileno(), 1)
-    os.dup2(err.fileno(), 2)
-    run(name, bench)
-
-
-def _kill(process: int | None) -> None:
-    if process is not None:
-        with contextlib.suppress(ProcessLookupError):
-            os.killpg(process, signal.SIGKILL)
-
-
-def _lines(pipe: Connection) -> Iterator[str]:
-    with os.fdopen(os.dup(pipe.fileno()), errors="replace") as stream:
-        yield from stream
-
-
-def _collect(pipe: Connection, lines: list[str]) -> None:
-    lines.extend(_lines(pipe))
 
 
 def parse(arguments: list[str] | None = None) -> argparse.Namespace:

