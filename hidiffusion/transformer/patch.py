@@ -8,11 +8,12 @@ from contextlib import contextmanager
 from dataclasses import fields, replace
 from typing import Any, TypeVar
 
-from hidiffusion.applied import differences, forget_gone
+from hidiffusion.applied import AttachedPipeline, TellOnce, differences, forget_gone
 from hidiffusion.errors import AlreadyAppliedError, MissingSchedulerError
 from hidiffusion.transformer.config import TransformerConfig
 from hidiffusion.transformer.families import find_transformer
-from hidiffusion.transformer.record import Record, record_of
+from hidiffusion.transformer.record import RECORD, Record, record_of
+from hidiffusion.transformer.upstream import RUN_STARTS
 
 Model = TypeVar("Model")
 
@@ -45,13 +46,14 @@ def apply(model: Model, config: TransformerConfig | None = None, *, scheduler: A
             f"found {type(transformer).__name__} without a scheduler, which tells windows where a "
             "step stands; apply to a pipeline, or give scheduler="
         )
+    _leave_exchanged(model, transformer)
     record = record_of(transformer)
     if record is not None and record.config != asked and pipeline is not None:
         _refuse_difference(record, pipeline, asked)
     found = record or Record(weakref.ref(transformer), asked)
     found.scheduler = scheduler or found.scheduler
-    if pipeline is not None:
-        found.follow(pipeline)
+    if pipeline is not None and PipelinePatch.of(pipeline) is None:
+        PipelinePatch(pipeline, found)
     found.by_itself = found.by_itself or pipeline is None
     if record is None or record.config != asked or scheduler is not None:
         try:
@@ -73,6 +75,9 @@ def remove(model: Model) -> Model:
     Raises:
         UnsupportedModelError: the model has no transformer of a known family.
     """
+    mine = PipelinePatch.of(model)
+    if mine is not None:
+        mine.record.remove()  # also where the pipeline has got another transformer since
     transformer = find_transformer(model)
     record = record_of(transformer)
     if record is not None:
@@ -95,6 +100,7 @@ def patched(
     transformer = find_transformer(model)
     record = record_of(transformer)
     before = None if record is None else replace(record, pipelines=[*record.pipelines])
+    attached = PipelinePatch.of(model) is not None
     apply(model, config, scheduler=scheduler)
     try:
         yield model
@@ -102,12 +108,48 @@ def patched(
         if record is None or before is None:
             remove(model)
         else:
-            record.restore(before)
+            if record_of(transformer) is record:
+                record.restore(before)
+            if attached and find_transformer(model) is not transformer:
+                apply(model, before.config)
+
+
+class PipelinePatch(AttachedPipeline):
+    """What was done to a pipeline: has the method act in its runs, whatever parts it has then."""
+
+    RECORD = RECORD
+    RUN_STARTS = RUN_STARTS
+    record: Record
+
+    def begin(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
+        """Begin a run: follow the pipeline to the transformer and the scheduler that it has now."""
+        del args, kwargs
+        if pipeline.transformer is None:
+            return  # prompts may be encoded before the rest is loaded
+        if record_of(find_transformer(pipeline)) is not self.record:
+            apply(pipeline, self.record.config)
+        else:
+            self.record.run_by(self)
+
+    def collected(self) -> None:
+        """The last pipeline takes the method with it, and the transformer says so."""
+        self.detach()
+        transformer = self.record.transformer()
+        if self.record.remove_if_orphaned() and transformer is not None:
+            TellOnce(transformer, "hidiffusion.transformer.apply(second)")
+
+
+def _leave_exchanged(model: Any, transformer: Any) -> None:
+    """Leave the transformer that a pipeline had before, with its last pipeline."""
+    mine = PipelinePatch.of(model)
+    if mine is not None and mine.record is not record_of(transformer):
+        mine.detach()
+        mine.record.remove_if_orphaned()
 
 
 def _refuse_difference(record: Record, pipeline: Any, asked: TransformerConfig) -> None:
     """Refuse other settings than another pipeline of the transformer has."""
-    alive = [link() for link, _ in record.pipelines]
+    alive = [each.pipeline() for each in record.pipelines]
     other = next((each for each in alive if each is not None and each is not pipeline), None)
     if other is None:
         return

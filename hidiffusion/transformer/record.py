@@ -13,7 +13,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from hidiffusion.applied import TellOnce
+from hidiffusion.applied import AttachedPipeline
 from hidiffusion.clock import Clock, Position
 from hidiffusion.errors import MissingSchedulerError, UnsupportedPipelineError
 from hidiffusion.transformer.attention import WindowedProcessor
@@ -25,8 +25,8 @@ from hidiffusion.transformer.rope import KINDS, Positions
 from hidiffusion.transformer.schedule import time_shift
 from hidiffusion.upstream import guard_hooks
 
-#: Attribute of a patched transformer that holds the record.
-_RECORD = "_hidiffusion_transformer"
+#: Attribute that holds the record: of a patched transformer, and of a pipeline that was applied to.
+RECORD = "_hidiffusion_transformer"
 
 #: Where no scheduler runs, every call is the only one.
 _ALONE = Position(0, 1)
@@ -42,8 +42,9 @@ class Record:
         handles: its hooks.
         processors: attention modules and what was put into them.
         shift: takes the time shift back from the scheduler.
+        shifted: the scheduler that has the time shift.
         scheduler: the one that was given, in the place of a pipeline's.
-        pipelines: those that it was applied to, each with what acts when it is collected.
+        pipelines: what was done to those that it was applied to, the one that runs first.
         by_itself: whether it was applied to the transformer, so that it outlives all pipelines.
     """
 
@@ -52,31 +53,31 @@ class Record:
     handles: list[RemovableHandle] = field(default_factory=list)
     processors: list[tuple[Any, WindowedProcessor]] = field(default_factory=list)
     shift: ExitStack = field(default_factory=ExitStack)
+    shifted: Any = None
     scheduler: Any = None
-    pipelines: list[tuple[weakref.ref[Any], weakref.finalize[..., Any]]] = field(
-        default_factory=list
-    )
+    pipelines: list[AttachedPipeline] = field(default_factory=list)
     by_itself: bool = False
 
     def __getstate__(self) -> dict[str, Any]:
         """A transformer that is copied does not carry its pipelines and their scheduler."""
-        return self.__dict__ | {"pipelines": [], "shift": ExitStack()}
+        return self.__dict__ | {"pipelines": [], "shift": ExitStack(), "shifted": None}
 
     def running(self) -> Any:
         """Return the scheduler that steps the run, also after a pipeline got another one."""
         if self.scheduler is not None:
             return self.scheduler
-        alive = (link() for link, _ in self.pipelines)
+        alive = (each.pipeline() for each in self.pipelines)
         return next((pipe.scheduler for pipe in alive if pipe is not None), None)
 
-    def follow(self, pipeline: Any) -> None:
-        """Belong to a pipeline: the method leaves when the last one is collected."""
-        link = weakref.ref(pipeline)
-        if any(other is link for other, _ in self.pipelines):
-            return
-        finalizer = weakref.finalize(pipeline, self._collected, link)
-        finalizer.atexit = False
-        self.pipelines.append((link, finalizer))
+    def run_by(self, pipeline: AttachedPipeline) -> None:
+        """Take the place of a call, and the time shift, from a pipeline's scheduler from now on.
+
+        Raises:
+            InvalidConfigError: the scheduler cannot have the time shift.
+        """
+        self.pipelines.sort(key=lambda each: each is not pipeline)
+        if self.shifted is not None and self.shifted is not self.running():
+            self.set(self.config)
 
     def set(self, config: TransformerConfig) -> None:
         """Put hooks with these settings in the place of those that are there.
@@ -94,14 +95,14 @@ class Record:
                 self._attach(transformer, before)
             raise
         self.config = config
-        setattr(transformer, _RECORD, self)
+        setattr(transformer, RECORD, self)
 
     def restore(self, before: Record) -> None:
         """Go back to what a copy of this record says."""
-        for entry in self.pipelines:
-            if entry not in before.pipelines:
-                entry[1].detach()
-        self.pipelines, self.by_itself = before.pipelines, before.by_itself
+        for each in tuple(self.pipelines):
+            if each not in before.pipelines:
+                each.detach()
+        self.by_itself = before.by_itself
         if (self.config, self.scheduler) != (before.config, before.scheduler):
             self.scheduler = before.scheduler
             self.set(before.config)
@@ -109,11 +110,18 @@ class Record:
     def remove(self) -> None:
         """Take everything back."""
         self._detach()
-        while self.pipelines:
-            self.pipelines.pop()[1].detach()
+        for each in tuple(self.pipelines):
+            each.detach()
         transformer = self.transformer()
         if transformer is not None and record_of(transformer) is self:
-            delattr(transformer, _RECORD)
+            delattr(transformer, RECORD)
+
+    def remove_if_orphaned(self) -> bool:
+        """Take everything back if the last pipeline that it was applied to is gone."""
+        if self.pipelines or self.by_itself or not self.handles:
+            return False
+        self.remove()
+        return True
 
     def _attach(self, transformer: Any, config: TransformerConfig) -> None:
         family = family_of(transformer)
@@ -145,9 +153,11 @@ class Record:
         scheduler = self.running()
         if scheduler is not None:
             self.shift.enter_context(time_shift(scheduler, family, config.time_shift, native))
+            self.shifted = scheduler
 
     def _detach(self) -> None:
         self.shift.close()
+        self.shifted = None
         while self.handles:
             self.handles.pop().remove()
         while self.processors:
@@ -156,17 +166,10 @@ class Record:
             if module.processor is processor:
                 module.set_processor(processor.stock)
 
-    def _collected(self, link: weakref.ref[Any]) -> None:
-        self.pipelines = [each for each in self.pipelines if each[0] is not link]
-        transformer = self.transformer()
-        if transformer is not None and not self.pipelines and not self.by_itself:
-            self.remove()
-            TellOnce(transformer, "hidiffusion.transformer.apply(second)")
-
 
 def record_of(transformer: Any) -> Record | None:
     """Return what was done to a transformer, or None."""
-    found: Record | None = vars(transformer).get(_RECORD)
+    found: Record | None = vars(transformer).get(RECORD)
     if found is not None:
         found.transformer = weakref.ref(transformer)  # a copied record does not know its model yet
     return found

@@ -16,3 +16,7 @@ dispatch_attention_fn: Callable[..., Tensor] = attention_dispatch.dispatch_atten
 
 #: Turns pairs of dimensions by cosines and sines.
 apply_rotary_emb: Callable[..., Tensor] = _rotary
+
+#: Pipeline methods that begin a run: the first is called before the schedule is set, but not by
+#: Z-Image's pipelines where they are given embeddings; the second is called in every run.
+RUN_STARTS = ("encode_prompt", "prepare_latents")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
 from dataclasses import fields, replace
@@ -11,14 +10,13 @@ from typing import Any, TypeVar
 from torch import nn
 
 from hidiffusion import upstream
-from hidiffusion.applied import TellOnce, differences, forget_gone
+from hidiffusion.applied import AttachedPipeline, TellOnce, differences, forget_gone
 from hidiffusion.clock import Announcement
 from hidiffusion.errors import AlreadyAppliedError
 from hidiffusion.unet.config import HiDiffusionConfig
 from hidiffusion.unet.controlnet import ControlPatch, ControlUser
 from hidiffusion.unet.record import (
     RECORD,
-    AttachedPipeline,
     Settings,
     UNetPatch,
     patch_unet,
@@ -89,7 +87,7 @@ def remove_hidiffusion(model: Model) -> Model:
         UnsupportedModelError: the model has no U-Net.
     """
     unet = find_unet(model)
-    mine = _pipeline_patch_of(model)
+    mine = PipelinePatch.of(model)
     for record in (None if mine is None else mine.record, record_of(unet)):
         if record is not None:
             record.undo()
@@ -120,12 +118,12 @@ def patched(model: Model, *arguments: Any, **named: Any) -> Iterator[Model]:
         The model itself, patched.
     """
     before = is_applied(model)
-    attached = _pipeline_patch_of(model) is not None
+    attached = PipelinePatch.of(model) is not None
     apply_hidiffusion(model, *arguments, **named)
     try:
         yield model
     finally:
-        mine = _pipeline_patch_of(model)
+        mine = PipelinePatch.of(model)
         if before is None:
             remove_hidiffusion(model)
         else:
@@ -140,49 +138,31 @@ def unpatched_calls(model: object) -> AbstractContextManager[None]:
     return nullcontext() if record is None else record.state.bypassed()
 
 
-class PipelinePatch:
-    """What was done to a pipeline.
+class PipelinePatch(AttachedPipeline):
+    """What was done to a pipeline: tells the clock of its runs, and keeps its ControlNets."""
 
-    It stands in front of the method that begins a run, to tell the clock of it, and keeps the
-    ControlNets that the pipeline has. It goes with its pipeline.
-    """
+    RECORD = RECORD
+    RUN_STARTS = (upstream.RUN_START,)
+    record: UNetPatch
 
     def __init__(self, pipeline: Any, record: UNetPatch) -> None:
-        self.record = record
         self.name = object()
         self.controls: list[ControlPatch] = []
-        self._attach(pipeline)
-        setattr(pipeline, RECORD, self)
-        if hasattr(type(pipeline), upstream.RUN_START):
-            setattr(pipeline, upstream.RUN_START, self)
+        super().__init__(pipeline, record)
 
     def _attach(self, pipeline: Any) -> None:
-        self.pipeline = weakref.ref(pipeline)
-        self._finalizer = weakref.finalize(pipeline, self._collected)
-        self._finalizer.atexit = False
-        self.record.pipelines.append(self)
+        super()._attach(pipeline)
         self.record.state.follow(pipeline)
 
-    def __getstate__(self) -> dict[str, Any]:
-        kept = {name: getattr(self, name) for name in ("record", "name", "controls")}
-        return kept | {"pipeline": self.pipeline()}
-
-    def __setstate__(self, state: dict[str, Any]) -> None:
-        pipeline = state.pop("pipeline")
-        self.__dict__.update(state)
-        self._attach(pipeline)
-
-    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+    def begin(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
         """Begin a run: `prepare_extra_step_kwargs`, with the generator as its first argument."""
-        pipeline: Any = self.pipeline()
         patch = self
         if record_of(find_unet(pipeline)) is not self.record:
             # The U-Net was exchanged: the method follows the pipeline that it was applied to.
             patch = _apply(pipeline, self.record.settings, None) or self
-        patch.begin(pipeline, kwargs.get("generator", args[0] if args else None))
-        return getattr(type(pipeline), upstream.RUN_START)(pipeline, *args, **kwargs)
+        patch.announce(pipeline, kwargs.get("generator", args[0] if args else None))
 
-    def begin(self, pipeline: Any, generator: Any) -> None:
+    def announce(self, pipeline: Any, generator: Any) -> None:
         """Tell the clock of a run, and see which ControlNets the pipeline has now."""
         state = self.record.state
         told = Announcement(
@@ -208,34 +188,24 @@ class PipelinePatch:
 
     def detach(self) -> None:
         """Leave the pipeline and its ControlNets as they were; the U-Net keeps what it has."""
-        self._finalizer.detach()
-        pipeline = self.pipeline()
-        for name in (RECORD, upstream.RUN_START):
-            if pipeline is not None and vars(pipeline).get(name) is self:
-                delattr(pipeline, name)
+        super().detach()
         while self.controls:
             self.controls.pop().release(self.name)
-        self.record.pipelines = [each for each in self.record.pipelines if each is not self]
-        self.record.state.leave(pipeline)
+        self.record.state.leave(self.pipeline())
 
-    def _collected(self) -> None:
-        """The pipeline is gone: the last one takes the method with it, and the U-Net says so."""
+    def collected(self) -> None:
+        """The last pipeline takes the method with it, and the U-Net says so."""
         self.detach()
         unet = None if self.record.unet is None else self.record.unet()
         if self.record.undo_if_orphaned() and unet is not None:
             TellOnce(unet, "apply_hidiffusion(second)")
 
 
-def _pipeline_patch_of(model: object) -> PipelinePatch | None:
-    found = None if isinstance(model, nn.Module) else vars(model).get(RECORD)
-    return found if isinstance(found, PipelinePatch) else None
-
-
 def _apply(model: Any, settings: Settings, scheduler: Any) -> PipelinePatch | None:
     """Patch the U-Net of a model; return what was done to the model if it is a pipeline."""
     unet = find_unet(model)
     by_itself = isinstance(model, nn.Module)
-    mine, record = _pipeline_patch_of(model), record_of(unet)
+    mine, record = PipelinePatch.of(model), record_of(unet)
     if mine is not None and mine.record is not record:
         mine.detach()  # from the U-Net that the pipeline had before
         mine.record.undo_if_orphaned()
@@ -253,7 +223,7 @@ def _apply(model: Any, settings: Settings, scheduler: Any) -> PipelinePatch | No
     record.by_itself = record.by_itself or by_itself
     if by_itself:
         return None
-    mine = _pipeline_patch_of(model) or PipelinePatch(model, record)
+    mine = PipelinePatch.of(model) or PipelinePatch(model, record)
     mine.attend_to_controlnets(model)
     return mine
 

@@ -5,13 +5,14 @@ from __future__ import annotations
 import weakref
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from typing import Any, Protocol
+from typing import Any
 
 import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
 from hidiffusion import upstream
+from hidiffusion.applied import AttachedPipeline
 from hidiffusion.errors import UnsupportedModelError
 from hidiffusion.unet.config import HiDiffusionConfig, ResolvedConfig
 from hidiffusion.unet.controlnet import FitResiduals
@@ -23,17 +24,6 @@ from hidiffusion.unet.windows import WindowedAttention
 
 #: Attribute that holds the record: of a patched U-Net, and of a pipeline that was applied to.
 RECORD = "_hidiffusion"
-
-
-class AttachedPipeline(Protocol):
-    """What was done to a pipeline of a patched U-Net."""
-
-    @property
-    def pipeline(self) -> weakref.ref[Any]:
-        """The pipeline."""
-
-    def detach(self) -> None:
-        """Leave it as it was."""
 
 
 @dataclass(frozen=True)

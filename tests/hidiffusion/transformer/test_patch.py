@@ -24,8 +24,9 @@ from hidiffusion.errors import (
     UnsupportedModelError,
     UnsupportedPipelineError,
 )
+from hidiffusion.methods import registry
 from hidiffusion.transformer import TransformerConfig
-from tests.hidiffusion.tiny_transformer_pipelines import pipeline
+from tests.hidiffusion.tiny_transformer_pipelines import pipeline, prompt
 from tests.hidiffusion.tiny_transformers import FAMILIES, NATIVE, TEXT, Tiny, output
 
 WINDOWS = TransformerConfig(full_share=0)
@@ -397,3 +398,111 @@ def test_refuses_reference_pictures(scheduler: Any) -> None:
     ids[128:, 0] = 1
     with pytest.raises(UnsupportedPipelineError, match="reference pictures"):
         _under(model, arguments | {"img_ids": ids}, WINDOWS, scheduler=scheduler)
+
+
+def draw(pipe: Any, family: str = "flux") -> Tensor:
+    """Draw at twice native size."""
+    call = prompt(family) | {"height": 256, "width": 256, "num_inference_steps": 2}
+    generator = torch.Generator().manual_seed(0)
+    drawn: Tensor = pipe(**call, generator=generator, output_type="latent").images
+    return drawn
+
+
+def other_transformer(family: str = "flux") -> Any:
+    """Build one with other weights."""
+    model = FAMILIES[family].build()
+    with torch.no_grad():
+        for parameter in model.parameters():
+            parameter.mul_(1.1)
+    return model
+
+
+@pytest.mark.parametrize("config", [WINDOWS, POSITIONS], ids=["windows", "positions"])
+def test_the_method_follows_a_pipeline_to_another_transformer(
+    family: str, config: TransformerConfig
+) -> None:
+    pipe, other = pipeline(family), other_transformer(family)
+    first = pipe.transformer
+    transformer.apply(pipe, config)
+    unlike = draw(pipe, family)
+    transformer.remove(pipe)
+    pipe.transformer = other
+    with transformer.patched(pipe, config):
+        expected = draw(pipe, family)
+    assert not torch.equal(expected, unlike)
+    pipe.transformer = first
+    transformer.apply(pipe, config)
+    pipe.transformer = other
+    assert torch.equal(draw(pipe, family), expected)
+    assert not hooked(first)
+    assert hooked(other)
+    transformer.remove(pipe)
+    assert not hooked(other)
+
+
+def test_the_method_follows_inside_patched_and_leaves_with_it() -> None:
+    pipe, other = pipeline("flux"), other_transformer()
+    first, plain = pipe.transformer, draw(pipe)
+    transformer.apply(pipe, POSITIONS)
+    scaled = draw(pipe)
+    with registry.get("positions").patched(pipe, positions="none"):
+        pipe.transformer = other
+        unscaled = draw(pipe)
+    assert not hooked(first)
+    assert not torch.equal(draw(pipe), unscaled)
+    pipe.transformer = first
+    assert torch.equal(draw(pipe), scaled)
+    pipe.transformer = other  # and taken back from the one that ran, though no run followed
+    transformer.remove(pipe)
+    assert not hooked(first)
+    assert not hooked(other)
+    with transformer.patched(pipe, POSITIONS):
+        pipe.transformer = first
+    assert not hooked(first)
+    assert not hooked(other)
+    assert torch.equal(draw(pipe), plain)
+
+
+def test_the_method_follows_a_pipeline_to_another_scheduler() -> None:
+    """Also where pipelines of one transformer have a scheduler each."""
+    pipe = pipeline("flux")
+    first, own, last = (
+        FlowMatchEulerDiscreteScheduler(
+            use_dynamic_shifting=True, base_image_seq_len=16, max_image_seq_len=64
+        )
+        for _ in range(3)
+    )
+    pipe.scheduler, config = first, TransformerConfig(full_share=0.5, seed=3)
+    transformer.apply(pipe, config)
+    expected = draw(pipe)
+    second = transformer.apply(FluxPipeline.from_pipe(pipe), config)
+    second.set_progress_bar_config(disable=True)
+    second.scheduler = own
+    assert torch.equal(draw(second), expected)
+    assert torch.equal(draw(pipe), expected)
+    pipe.scheduler = last
+    assert torch.equal(draw(pipe), expected)
+    transformer.remove(pipe)
+    assert all("set_timesteps" not in vars(each) for each in (first, own, last))
+    for name in ("encode_prompt", "prepare_latents"):
+        assert name not in vars(pipe)
+        assert name not in vars(second)
+
+
+def test_a_copied_pipeline_works_and_is_independent() -> None:
+    pipe = pipeline("flux")
+    plain = draw(pipe)
+    transformer.apply(pipe, WINDOWS)
+    windowed, twin = draw(pipe), copy.deepcopy(pipe)
+    transformer.remove(pipe)
+    assert torch.equal(draw(twin), windowed)
+    assert torch.equal(draw(pipe), plain)
+    transformer.remove(twin)
+    assert not hooked(twin.transformer)
+
+
+def hooked(model: Any) -> bool:
+    """Tell whether a module has hooks, or attention that is not its own."""
+    hooks = (each._forward_hooks or each._forward_pre_hooks for each in model.modules())
+    processors = (getattr(each, "processor", None) for each in model.modules())
+    return any(map(bool, hooks)) or any(hasattr(each, "stock") for each in processors)
