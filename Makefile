@@ -98,10 +98,11 @@ bench: $(VENV)/.dev  ## Run the CPU benchmarks of benchmarks/README.md
 	$(BIN)/python -m benchmarks.unet
 	$(BIN)/python -m benchmarks.decode
 
+CHART_TESTS = $(addprefix tests/deploy/,test_chart.py test_chart_network.py test_chart_live.py test_renders.py)
 .PHONY: chart
-chart: $(VENV)/.dev  ## Check the Helm chart with helm itself
+chart: $(VENV)/.dev  ## Check the Helm chart with helm itself, a service and Prometheus
 	$(BIN)/python deploy/helm/tools.py .cache/helm
-	HIDIFFUSION_TEST_HELM_TOOLS=.cache/helm $(BIN)/python -m pytest -q tests/deploy/test_chart.py tests/deploy/test_renders.py
+	HIDIFFUSION_TEST_HELM_TOOLS=.cache/helm $(BIN)/python -m pytest -q $(CHART_TESTS)
 
 .PHONY: stores
 stores: $(VENV)/.dev  ## Try the store against Azure's emulator

@@ -90,7 +90,8 @@ def test_every_pod_is_what_a_restricted_namespace_takes(name):
     objects = rendered(name)
     made = [*of_kind(objects, "Deployment").values(), *of_kind(objects, "Job").values()]
     pods = [each["spec"]["template"]["spec"] for each in made]
-    assert pods
+    pods += [each["spec"] for each in of_kind(objects, "Pod").values()]
+    assert len(pods) > len(made) > 0
     for pod in pods:
         assert pod["securityContext"]["runAsNonRoot"] is True
         assert pod["securityContext"]["runAsUser"] > 0
@@ -170,10 +171,34 @@ def test_keda_scales_on_what_waits_and_runs_and_owns_the_replicas():
     scaled = of_kind(objects, "ScaledObject")["pictures-worker-sdxl-h100"]["spec"]
     assert (scaled["minReplicaCount"], scaled["maxReplicaCount"]) == (0, 8)
     query = scaled["triggers"][0]["metadata"]["query"]
-    assert 'hidiffusion_queued_generations{model=~"sdxl"}' in query
-    assert 'hidiffusion_worker_busy{pool="sdxl-h100"}' in query
+    release = 'namespace="default",release="pictures"'
+    assert f'hidiffusion_queued_generations{{{release},model=~"sdxl"}}' in query
+    assert f'hidiffusion_worker_busy{{{release},pool="sdxl-h100"}}' in query
     deployment = of_kind(objects, "Deployment")["pictures-worker-sdxl-h100"]["spec"]
     assert "replicas" not in deployment
+
+
+def test_the_api_scales_by_processor_until_it_is_told_a_rate():
+    scaled = ["--set", "api.autoscaling.enabled=true"]
+    objects = rendered("small", *scaled)
+    assert "pictures-api" not in of_kind(objects, "ScaledObject")
+    by_processor = of_kind(objects, "HorizontalPodAutoscaler")["pictures-api"]["spec"]
+    assert by_processor["metrics"][0]["resource"]["name"] == "cpu"
+
+    objects = rendered("full")
+    assert not of_kind(objects, "HorizontalPodAutoscaler"), "KEDA makes its own"
+    spec = of_kind(objects, "ScaledObject")["pictures-api"]["spec"]
+    assert [each["type"] for each in spec["triggers"]] == ["prometheus", "cpu"]
+    assert spec["triggers"][0]["metadata"]["threshold"] == "100"
+    assert "replicas" not in of_kind(objects, "Deployment")["pictures-api"]["spec"]
+
+
+def test_helm_test_is_left_out_where_it_has_no_key():
+    assert "pictures-test" in of_kind(rendered("small"), "Pod")
+    assert not of_kind(rendered("small", "--set", "keys.secret=keys"), "Pod")
+
+
+SCALED_API = ["--set", "api.autoscaling.enabled=true,api.autoscaling.targetRequests=100"]
 
 
 @pytest.mark.parametrize(
@@ -189,6 +214,11 @@ def test_keda_scales_on_what_waits_and_runs_and_owns_the_replicas():
         (["--set", "models.add[0].source=a/b"], "models.add without models.claim"),
         (["--set", "models.add[0].sauce=a/b"], "additional properties 'sauce' not allowed"),
         (["--set", "api.drainSeconds=60"], "set it to api.drainSeconds and 20 more"),
+        (SCALED_API, "keda.prometheus is empty: api.autoscaling.targetRequests"),
+        ([*SCALED_API, "--set", "api.autoscaling.max=1"], "api.autoscaling.min is above its max"),
+        (["--set", "api.autoscaling.targetRequests=few"], "targetRequests"),
+        (["--set", "monitoring.podMonitor=true,keys.secret=keys"], "needs monitoring.keySecret"),
+        (["--set", "ingress.maxBodySize=24 MB"], "maxBodySize"),
     ],
 )
 def test_what_cannot_work_is_refused_by_name(options, told):

@@ -110,6 +110,7 @@ def create_app(
     """
     metrics = metrics or ApiMetrics(use_cases.query)
     leaving = leaving or asyncio.Event()
+    longer = longest_bodies(settings)
     app = FastAPI(
         title="HiDiffusion service",
         version="1.0",
@@ -123,7 +124,7 @@ def create_app(
             *_cross_origin(settings.cors_origins),
             Middleware(RequestId),
             Middleware(KnownHost, allowed=_known_hosts(settings, open_to_all=access is None)),
-            Middleware(BodyLimit, max_bytes=settings.max_body_bytes, longer=_longer(settings)),
+            Middleware(BodyLimit, max_bytes=settings.max_body_bytes, longer=longer),
         ],
         redirect_slashes=False,
         docs_url=None,  # FastAPI's own pages run scripts of a CDN
@@ -150,7 +151,7 @@ def create_app(
     return app
 
 
-def _longer(settings: ApiSettings) -> dict[str, int]:
+def longest_bodies(settings: ApiSettings) -> dict[str, int]:
     """The paths that take pictures, and the longest body of each: an edit may have a mask too."""
     one = settings.max_upload_bytes
     encoded = 4 * one // 3

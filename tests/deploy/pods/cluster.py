@@ -39,7 +39,9 @@ class Cluster:
             self.api = Deployment(deployments[API], node, deployments[API]["spec"]["replicas"])
             self.pool = Deployment(deployments[POOL], node, 0)
             prometheus = Prometheus(
-                manifests, node.folder / "prometheus", lambda: self.api.pods + self.pool.pods
+                manifests.scraped(node.secrets),
+                node.folder / "prometheus",
+                lambda: self.api.pods + self.pool.pods,
             )
             closing_all.callback(prometheus.close)
             self.api.wait_ready(2)

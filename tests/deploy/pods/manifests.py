@@ -1,5 +1,6 @@
 """What helm renders, as the objects that a cluster would keep."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -31,11 +32,37 @@ class Manifests:
         """The objects of one kind, by name."""
         return {each["metadata"]["name"]: each for each in self._objects if each["kind"] == kind}
 
-    def relabelings(self) -> list[Object]:
-        """How the PodMonitor of the workers labels what is read, as Prometheus's own settings."""
-        monitor = self.of("PodMonitor")["pictures-workers"]
+    def scraped(self, secrets: dict[str, dict[str, str]]) -> list[Object]:
+        """How Prometheus reads what the PodMonitors select: its settings of each, without targets.
+
+        Args:
+            secrets: the files of each Secret.
+        """
         return [
-            {"source_labels": each["sourceLabels"], "target_label": each["targetLabel"]}
-            for endpoint in monitor["spec"]["podMetricsEndpoints"]
-            for each in endpoint["relabelings"]
+            _scraped(name, monitor["spec"], secrets)
+            for name, monitor in self.of("PodMonitor").items()
         ]
+
+
+def _scraped(name: str, monitor: Object, secrets: dict[str, dict[str, str]]) -> Object:
+    (endpoint,) = monitor["podMetricsEndpoints"]
+    wanted = [
+        {"source_labels": [as_discovered(label)], "regex": value, "action": "keep"}
+        for label, value in monitor["selector"]["matchLabels"].items()
+    ]
+    # The operator itself adds the namespace.
+    labels = [{"sourceLabels": ["__meta_kubernetes_namespace"], "targetLabel": "namespace"}]
+    labelled = [
+        {"source_labels": each["sourceLabels"], "target_label": each["targetLabel"]}
+        for each in labels + endpoint["relabelings"]
+    ]
+    job: Object = {"job_name": name, "relabel_configs": wanted + labelled}
+    if "authorization" in endpoint:
+        key = endpoint["authorization"]["credentials"]
+        job["authorization"] = {"credentials": secrets[key["name"]][key["key"]]}
+    return job
+
+
+def as_discovered(label: str) -> str:
+    """A pod's label as Prometheus's own discovery names it."""
+    return f"__meta_kubernetes_pod_label_{re.sub('[^a-zA-Z0-9]', '_', label)}"

@@ -2,41 +2,53 @@
 
 import json
 import math
-import re
 import subprocess
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Protocol
 
 import httpx
 import yaml
 
 from tests.deploy.pods.deployment import Deployment
-from tests.deploy.pods.manifests import Manifests, Object
-from tests.deploy.pods.pod import Pod
+from tests.deploy.pods.manifests import Object, as_discovered
 from tests.servers import free_port
 
 
-class Prometheus:
-    """Reads the pods' figures, labelled as the PodMonitors say."""
+class Measured(Protocol):
+    """A pod whose figures are read."""
 
-    def __init__(self, manifests: Manifests, folder: Path, pods: Callable[[], list[Pod]]) -> None:
+    @property
+    def measured(self) -> str:
+        """Host and port."""
+
+    @property
+    def labels(self) -> dict[str, str]:
+        """Of its manifest."""
+
+
+class Prometheus:
+    """Reads the pods' figures every `seconds`, as the PodMonitors say: `Manifests.scraped`."""
+
+    def __init__(
+        self,
+        scraped: list[Object],
+        folder: Path,
+        pods: Callable[[], Sequence[Measured]],
+        seconds: int = 3,
+    ) -> None:
         folder.mkdir(parents=True, exist_ok=True)
         self._targets = folder / "targets.json"
         self._pods = pods
         self._end = threading.Event()
         self._discovery = threading.Thread(target=self._discover, daemon=True)
         self._discovery.start()
+        found = [{"files": [str(self._targets)], "refresh_interval": "1s"}]
         jobs: Object = {
-            "global": {"scrape_interval": "3s"},
-            "scrape_configs": [
-                {
-                    "job_name": "pods",
-                    "file_sd_configs": [{"files": [str(self._targets)], "refresh_interval": "1s"}],
-                    "relabel_configs": manifests.relabelings(),
-                }
-            ],
+            "global": {"scrape_interval": f"{seconds}s"},
+            "scrape_configs": [{**each, "file_sd_configs": found} for each in scraped],
         }
         settings = folder / "prometheus.yml"
         settings.write_text(yaml.safe_dump(jobs))
@@ -49,11 +61,11 @@ class Prometheus:
         with (folder / "log").open("w") as log:
             self._process = subprocess.Popen(command, stdout=log, stderr=log)
 
-    def ask(self, query: str) -> float:
-        """The one value of a query; nothing is 0, as for KEDA with `ignoreNullValues`."""
+    def ask(self, query: str) -> float | None:
+        """The one value of a query; None: it has none, which is an error to KEDA here."""
         answer = httpx.get(f"{self.url}/api/v1/query", params={"query": query}, timeout=30)
         result = answer.raise_for_status().json()["data"]["result"]
-        return float(result[0]["value"][1]) if result else 0.0
+        return float(result[0]["value"][1]) if result else None
 
     def close(self) -> None:
         """End it."""
@@ -74,11 +86,9 @@ class Prometheus:
 
 
 def _as_discovered(labels: dict[str, str]) -> dict[str, str]:
-    """A pod's labels as Prometheus's own discovery names them."""
-    return {
-        f"__meta_kubernetes_pod_label_{re.sub('[^a-zA-Z0-9]', '_', name)}": value
-        for name, value in labels.items()
-    }
+    """A pod's namespace and labels as Prometheus's own discovery names them."""
+    named = {as_discovered(name): value for name, value in labels.items()}
+    return {"__meta_kubernetes_namespace": "default", **named}
 
 
 class Keda:
@@ -90,6 +100,7 @@ class Keda:
         self._spec = scaled["spec"]
         (trigger,) = self._spec["triggers"]
         self._metadata = trigger["metadata"]
+        assert self._metadata["ignoreNullValues"] == "false"
         self._pool = pool
         self._prometheus = prometheus
         self._active = time.monotonic()
@@ -107,6 +118,8 @@ class Keda:
             try:
                 value = self._prometheus.ask(self._metadata["query"])
             except httpx.HTTPError:
+                continue
+            if value is None:
                 continue
             now, most = len(self._pool.pods), self._spec["maxReplicaCount"]
             if value > float(self._metadata["activationThreshold"]):

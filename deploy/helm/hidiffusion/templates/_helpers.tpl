@@ -57,6 +57,11 @@ securityContext:
 {{- get (dict "s3" "secretAccessKey" "gs" "key.json" "az" "accountKey") (index (splitList "://" .Values.store.url) 0) -}}
 {{- end -}}
 
+{{/* Labels of this release's figures: of prometheus-operator, and of the PodMonitors here. */}}
+{{- define "hidiffusion.figures" -}}
+namespace={{ .Release.Namespace | quote }},release={{ .Release.Name | quote }}
+{{- end -}}
+
 {{/* Settings of every container. */}}
 {{- define "hidiffusion.environment" -}}
 {{- $redis := .Values.redis -}}
