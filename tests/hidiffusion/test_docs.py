@@ -1,7 +1,7 @@
 """docs/library.md and the README: what they name exists, and what they claim is so."""
 
 import re
-from dataclasses import fields
+from dataclasses import FrozenInstanceError, fields
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +9,16 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from hidiffusion import HiDiffusionConfig, apply_hidiffusion, errors, is_applied, remove_hidiffusion
-from hidiffusion.unet.families import FAMILIES
+from hidiffusion import (
+    HiDiffusionConfig,
+    HiDiffusionError,
+    UnannouncedRunWarning,
+    apply_hidiffusion,
+    errors,
+    is_applied,
+    remove_hidiffusion,
+)
+from hidiffusion.unet.families import CONTROL_RATIO, FAMILIES, Family
 from tests.hidiffusion import tiny_models
 
 DOCS = Path(__file__).parents[2] / "docs"
@@ -39,6 +47,87 @@ def test_every_test_it_names_is_there() -> None:
     assert named
     folder = Path(__file__).parent
     assert all((folder / name.removeprefix("tests/hidiffusion/")).is_file() for name in named)
+
+
+def table(heading: str) -> dict[str, list[str]]:
+    """The first table after a heading: the other cells of each row by the word that names it."""
+    part = TEXT[TEXT.index(heading) :].split("\n## ")[0]
+    rows = [line.strip("| ").split(" | ") for line in part.splitlines() if line[:3] == "| `"]
+    return {row[0].split("`")[1]: [cell.strip() for cell in row[1:]] for row in rows}
+
+
+def test_the_table_of_families_is_that_of_the_code() -> None:
+    rows = table("## Families")
+    assert rows.keys() == {row.name for row in FAMILIES}
+    for row in FAMILIES:
+        levels = [index for index, attends in enumerate(row.cross_attention) if attends]
+        attention = f"{', '.join(map(str, levels))} of {len(row.cross_attention)}"
+        assert rows[row.name][0] == attention
+        assert rows[row.name][2].removesuffix(", no aggressive stage") == shrinks(row)
+        aggressive = any(each.aggressive_ratio for each in row.thresholds)
+        assert ("no aggressive stage" in rows[row.name][2]) == (
+            row.rad_level is not None and not row.rad_first and not aggressive
+        )
+        assert rows[row.name][3] == f"level {row.window_level}"
+
+
+def shrinks(row: Family) -> str:
+    """Where a family shrinks, in the words of the table."""
+    rad, pool = f"down-sampler {row.rad_level}", f"block {row.pool_level}"
+    if row.rad_level is None:
+        return "nowhere" if row.pool_level is None else pool
+    if row.name in {"sdxl-inpainting", "playground"}:
+        sdxl = next(each for each in FAMILIES if each.name == "sdxl")
+        assert (row.rad_level, row.pool_level) == (sdxl.rad_level, sdxl.pool_level)
+        return "as SDXL"
+    first, second = (rad, pool) if row.rad_first else (pool, rad)
+    return f"{first} (T1), {second} (T2)"
+
+
+def test_the_defaults_are_those_of_the_code() -> None:
+    rows, config = table("## Settings"), HiDiffusionConfig()
+    assert rows["control_ratio"][0] == str(CONTROL_RATIO)
+    for name in ("window_grid", "extra_window_levels"):
+        assert rows[name][0] == str(getattr(config, name))
+    assert rows["shifts"][0] == f"`{config.shifts.__name__}`"
+    derived = ("seed", "family", "native_size", "t1_ratio", "t2_ratio", "aggressive_ratio")
+    assert {getattr(config, name) for name in (*derived, "control_ratio", "timesteps")} == {None}
+    with pytest.raises(FrozenInstanceError):
+        config.seed = 1  # type: ignore[misc]
+
+
+def test_every_error_is_of_one_kind_and_in_the_table() -> None:
+    raised = {
+        name
+        for name, each in vars(errors).items()
+        if isinstance(each, type) and issubclass(each, HiDiffusionError)
+    }
+    assert table("## Errors").keys() == raised - {"HiDiffusionError"}
+    named = {name for name in vars(errors) if name.endswith(("Error", "Warning"))}
+    assert named - raised == {UnannouncedRunWarning.__name__}
+
+
+@torch.no_grad()
+def test_a_bare_unets_seed_is_0_where_none_is_set() -> None:
+    drawn = []
+    for seed in (None, 0, 1):
+        unet = apply_hidiffusion(tiny_models.unet(), raunet=False, seed=seed)
+        drawn.append(unet(timestep=500, **tiny_models.unet_inputs(unet, 16, 16)).sample)
+    assert torch.equal(drawn[0], drawn[1])
+    assert not torch.equal(drawn[0], drawn[2])
+
+
+@torch.no_grad()
+def test_settings_are_those_of_one_unet() -> None:
+    first, second = tiny_models.unet(), tiny_models.unet()
+    inputs = {"timestep": 500, **tiny_models.unet_inputs(second, 16, 16)}
+    plain = second(**inputs).sample
+    apply_hidiffusion(first, raunet=False)
+    assert is_applied(second) is None
+    assert torch.equal(second(**inputs).sample, plain)
+    apply_hidiffusion(second, raunet=False, seed=1)
+    assert is_applied(first).config.seed is None
+    assert not torch.equal(second(**inputs).sample, first(**inputs).sample)
 
 
 def snippet(text: str, after: str, words: dict[str, str]) -> str:

@@ -48,6 +48,23 @@ def test_the_published_schedules(family: str, side: int, expected: str) -> None:
     assert active(family, side, 50) == expected
 
 
+def test_the_shorter_side_chooses_the_row() -> None:
+    """Beyond four native sides by area, and not by its height."""
+    wide = stage(resolved("sd"), Size(192, 512), Position(0, 50))
+    assert (wide.rad, wide.pool) == (True, False)
+    assert stage(resolved("sd"), Size(256, 512), Position(0, 50)).pool
+
+
+def test_the_aggressive_part_can_be_set_below_four_times_native() -> None:
+    longer = resolved("sdxl", aggressive_ratio=0.3)
+    stages = [stage(longer, Size(256, 256), Position(step, 10)) for step in range(5)]
+    assert [(each.rad, each.pool) for each in stages] == [
+        *[(True, False)] * 3,
+        (False, True),
+        (False, False),
+    ]
+
+
 def test_under_a_controlnet_sdxl_pools_for_half_of_the_run() -> None:
     assert active("sdxl", 256, 50, controlled=True) == "d" * 8 + "p" * 17 + "-" * 25
 
