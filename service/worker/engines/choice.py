@@ -6,7 +6,7 @@ from service.domain.catalog import EngineName
 from service.worker.engines.engine import Engine
 from service.worker.engines.inf_dit import InfDiT
 from service.worker.engines.latent_diffusion import LatentDiffusion
-from service.worker.weights.pipelines import WarmPipeline
+from service.worker.weights.warm import WarmPipeline
 
 _ENGINES: dict[EngineName, Callable[[WarmPipeline], Engine]] = {
     "latent-diffusion": LatentDiffusion,

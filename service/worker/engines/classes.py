@@ -11,7 +11,7 @@ from service.worker.engines.course import changed
 from service.worker.engines.engine import OnStep
 from service.worker.job.snapshot import Snapshot
 from service.worker.weights.inputs import Pictures
-from service.worker.weights.pipelines import WarmPipeline
+from service.worker.weights.warm import WarmPipeline
 
 
 def draw_classes(

@@ -19,7 +19,7 @@ from hidiffusion.methods.generation.call import PassRun, Progress
 from hidiffusion.transformer.latents import layout_like
 from service.worker.job.snapshot import Snapshot
 from service.worker.weights.compiling import uncompiled
-from service.worker.weights.pipelines import network_of
+from service.worker.weights.warm import network_of
 
 _HOOK = "hidiffusion_service_fast_forward"
 

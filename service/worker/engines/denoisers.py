@@ -5,7 +5,7 @@ from typing import Any
 from service.domain.catalog import EngineName
 from service.worker.engines.classes import draw_classes
 from service.worker.engines.diffusion import denoise
-from service.worker.weights.pipelines import WarmPipeline
+from service.worker.weights.warm import WarmPipeline
 
 _DENOISERS: dict[EngineName, Any] = {"latent-diffusion": denoise, "dimr": draw_classes}
 

@@ -16,7 +16,7 @@ from service.worker.engines.prompts import guidance, texts
 from service.worker.job.snapshot import Snapshot
 from service.worker.weights.adapters import use_loras
 from service.worker.weights.inputs import Pictures, arguments, encoding_in_tiles, sibling
-from service.worker.weights.pipelines import WarmPipeline
+from service.worker.weights.warm import WarmPipeline
 
 
 def denoise(

@@ -12,7 +12,7 @@ from service.domain.request import ResolvedRequest
 from service.worker.engines.engine import Job
 from service.worker.job.region import Region
 from service.worker.job.snapshot import Snapshot
-from service.worker.weights.pipelines import WarmPipeline
+from service.worker.weights.warm import WarmPipeline
 
 #: Blocks along a chunk's side; the second, more frugal try takes the smallest.
 CHUNK_BLOCKS, FRUGAL_CHUNK_BLOCKS = 4, 1

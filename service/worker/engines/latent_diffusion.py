@@ -8,7 +8,7 @@ from service.worker.engines.denoisers import denoiser_of
 from service.worker.engines.engine import Job
 from service.worker.job.region import Region
 from service.worker.weights.frugal import frugal_denoising, parked
-from service.worker.weights.pipelines import WarmPipeline
+from service.worker.weights.warm import WarmPipeline
 
 
 class LatentDiffusion:

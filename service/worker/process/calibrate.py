@@ -25,7 +25,8 @@ from service.worker.job.attempt import Attempt
 from service.worker.process.libraries import tune_libraries
 from service.worker.run.generate import Studio
 from service.worker.weights.memory import Measured, Profile, Profiles, profile_path
-from service.worker.weights.pipelines import Pipelines, WarmPipeline
+from service.worker.weights.pipelines import Pipelines
+from service.worker.weights.warm import WarmPipeline
 
 #: Sides to measure, in native sizes of the model.
 SIDES = (1.0, 1.5, 2.0, 3.0, 4.0)

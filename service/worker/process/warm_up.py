@@ -5,7 +5,7 @@ import torch
 from hidiffusion.decode import decode_tiles, unscale
 from service.domain.request import ResolvedRequest
 from service.worker.engines.denoisers import denoiser_of
-from service.worker.weights.pipelines import WarmPipeline
+from service.worker.weights.warm import WarmPipeline
 
 
 @torch.no_grad()

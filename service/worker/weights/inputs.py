@@ -31,7 +31,7 @@ from service.domain.image_prompts import PICTURE_FIELD
 from service.domain.request import ResolvedRequest
 from service.worker.job.failures import InputNotFound, UnsupportedRequest
 from service.worker.weights.controls import control_arguments
-from service.worker.weights.pipelines import WarmPipeline
+from service.worker.weights.warm import WarmPipeline
 
 #: Fields of a request that name a picture, and what Pillow calls the pixels that each is read as;
 #: the pictures of its controls come beside them.

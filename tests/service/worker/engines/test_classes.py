@@ -11,7 +11,8 @@ from service.worker.engines.classes import draw_classes
 from service.worker.job.snapshot import Snapshot, from_bytes, to_bytes
 from service.worker.process.warm_up import warm_up
 from service.worker.weights.frugal import frugal_denoising
-from service.worker.weights.pipelines import Pipelines, WarmPipeline
+from service.worker.weights.pipelines import Pipelines
+from service.worker.weights.warm import WarmPipeline
 from tests.class_models import SIDE, write_catalog
 
 SCHEDULERS = ["DPMSolverFastScheduler", "UniPCMultistepScheduler"]

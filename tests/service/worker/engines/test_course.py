@@ -11,7 +11,8 @@ from service.domain.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.engines.diffusion import denoise
 from service.worker.job.snapshot import NotStorable, Snapshot, from_bytes, to_bytes
-from service.worker.weights.pipelines import Pipelines, WarmPipeline
+from service.worker.weights.pipelines import Pipelines
+from service.worker.weights.warm import WarmPipeline
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),

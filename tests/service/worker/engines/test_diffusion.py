@@ -9,7 +9,8 @@ from service.domain.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.engines.diffusion import denoise
 from service.worker.job.snapshot import Snapshot
-from service.worker.weights.pipelines import Pipelines, WarmPipeline
+from service.worker.weights.pipelines import Pipelines
+from service.worker.weights.warm import WarmPipeline
 
 SEVERAL = ["diffuse-high", "hidiffusion-guided", "hidiffusion-refresh"]
 

@@ -16,7 +16,8 @@ from service.worker.engines.prompts import guidance, texts
 from service.worker.job.failures import UnsupportedRequest
 from service.worker.job.snapshot import Snapshot, from_bytes, to_bytes
 from service.worker.process.warm_up import warm_up
-from service.worker.weights.pipelines import Pipelines, WarmPipeline
+from service.worker.weights.pipelines import Pipelines
+from service.worker.weights.warm import WarmPipeline
 from tests.hidiffusion.tiny_transformer_pipelines import pipeline
 
 #: diffusers warns of a name that its own Chroma uses.

@@ -16,7 +16,8 @@ from service.settings import Settings, WorkerSettings
 from service.worker.engines.diffusion import denoise
 from service.worker.job.failures import ModelUnavailable
 from service.worker.result.recipe import recipe_of, recipe_text
-from service.worker.weights.pipelines import Pipelines, WarmPipeline
+from service.worker.weights.pipelines import Pipelines
+from service.worker.weights.warm import WarmPipeline
 from tests.hidiffusion import pipeline_kinds, tiny_models
 
 FAMILIES = ["sd", "sdxl"]

@@ -22,7 +22,8 @@ from service.storage.store import open_store
 from service.worker.engines.diffusion import denoise
 from service.worker.job.snapshot import Snapshot, from_bytes, to_bytes
 from service.worker.weights.inputs import encoding_in_tiles, filling, load_picture
-from service.worker.weights.pipelines import Pipelines, WarmPipeline
+from service.worker.weights.pipelines import Pipelines
+from service.worker.weights.warm import WarmPipeline
 from tests.hidiffusion import tiny_models
 from tests.service.worker.conftest import Child
 
