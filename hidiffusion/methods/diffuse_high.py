@@ -16,14 +16,9 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from hidiffusion.methods.bands import WaveletBand, x0_low_band
+from hidiffusion.methods.bands import WaveletBand
 from hidiffusion.methods.generation.call import Call
-from hidiffusion.methods.generation.check import (
-    require_autoencoder,
-    require_denoiser,
-    require_image_to_image,
-    require_x0,
-)
+from hidiffusion.methods.generation.check import require_stages
 from hidiffusion.methods.generation.codec import Codec, upsampled
 from hidiffusion.methods.generation.denoisers import DenoiserConfig, denoiser, late
 from hidiffusion.methods.generation.generation import Generation, native_conditioning
@@ -117,11 +112,7 @@ def pass_sizes(width: int, height: int, sides: float, count: int | None) -> list
 
 
 def plan(pipe: Any, call: Call, config: DiffuseHighConfig) -> list[Pass]:
-    """Return the passes of one generation.
-
-    Raises:
-        InvalidConfigError: the picture is too small for the method.
-    """
+    """Return the passes of one generation."""
     native = native_pixels(pipe, config.native_size)
     sides = native_sides(call, native)
     schedule = schedule_of(pipe, call)
@@ -137,14 +128,6 @@ def plan(pipe: Any, call: Call, config: DiffuseHighConfig) -> list[Pass]:
     return [whole(pipe, call, *size, native=native), *stages]
 
 
-def check(pipe: Any, call: Call, config: DiffuseHighConfig) -> None:
-    """Say what else would fail later."""
-    require_image_to_image(pipe, call)
-    require_denoiser(pipe, config)
-    require_x0(pipe, call)
-    require_autoencoder(pipe)
-
-
 def draw(generation: Generation, config: DiffuseHighConfig, before: Tensor | None) -> Any:
     """Run one pass: the native picture, or a stage on what the pass before it left."""
     picture = config.guidance_picture
@@ -156,9 +139,10 @@ def draw(generation: Generation, config: DiffuseHighConfig, before: Tensor | Non
     larger = upsampled(picture, stage.height, stage.width)
     reference = unsharp(larger, config.sharpening, config.sharpening_sigma)
     latents = codec.latents(reference).to(generation.dtype)
-    guide: Any = PixelGuide(reference, codec, WaveletBand(config.wavelet_level), config.weight)
+    band = WaveletBand(config.wavelet_level)
+    guide: LowBandGuide = PixelGuide(reference, codec, band, config.weight)
     if config.space == "latents":
-        guide = LowBandGuide(latents, WaveletBand(config.wavelet_level), config.weight)
+        guide = LowBandGuide(latents, band, config.weight)
     asked = config.guidance_scale
     held = config.band_steps > 0 and config.band_weight > 0
     return generation.refine(
@@ -170,21 +154,17 @@ def draw(generation: Generation, config: DiffuseHighConfig, before: Tensor | Non
     )
 
 
-class PixelGuide:
+class PixelGuide(LowBandGuide):
     """Holds the low band of the picture that x0 decodes to: through the autoencoder and back."""
 
     def __init__(self, reference: Tensor, codec: Codec, band: WaveletBand, weight: Weight) -> None:
-        self._band = band.down(reference)
+        super().__init__(reference, band, weight)
         self._codec = codec
-        self._splitter = band
-        self._weight = weight
 
     def __call__(self, x0: Tensor, moment: Moment) -> Tensor:
-        weight = self._weight(moment)
-        if weight == 0:
+        if self.weight(moment) == 0:
             return x0
-        picture = self._codec.picture(x0)
-        return self._codec.latents(x0_low_band(picture, self._band, self._splitter, weight)).to(x0)
+        return self._codec.latents(super().__call__(self._codec.picture(x0), moment)).to(x0)
 
 
 def unsharp(picture: Tensor, amount: float, sigma: float) -> Tensor:
@@ -213,7 +193,7 @@ METHODS = (
         config_type=DiffuseHighConfig,
         plan=plan,
         draw=draw,
-        check=check,
+        check=require_stages,
         min_scale=BEYOND_NATIVE,
         starts_from_pictures=True,
     ),

@@ -13,7 +13,6 @@ from typing import Any
 
 from torch import Tensor
 
-from hidiffusion.methods.bands import SPLITTERS
 from hidiffusion.methods.generation.call import Call
 from hidiffusion.methods.generation.check import (
     require_autoencoder,
@@ -32,20 +31,17 @@ from hidiffusion.methods.generation.passes import (
     whole,
 )
 from hidiffusion.methods.guidance.modulation import modulated_attention
-from hidiffusion.methods.guidance.reference import draw_native, enlarged, low_band
+from hidiffusion.methods.guidance.reference import ReferenceConfig, draw_native, enlarged, low_band
 from hidiffusion.methods.method import BEYOND_NATIVE, Method
 from hidiffusion.methods.x0 import Fade, adjusted_x0
 from hidiffusion.options import option
 
 
 @dataclass(frozen=True, kw_only=True)
-class GuidedConfig(DenoiserConfig):
+class GuidedConfig(ReferenceConfig, DenoiserConfig):
     """Settings of HiDiffusion under low-band guidance.
 
     Attributes:
-        splitter: what the low band is; it ends at the highest frequency of the native picture.
-        reference: the finished native picture, or what was predicted of it at the same time.
-        space: whether the native result is enlarged as a picture or as latents.
         band_weight: how far the low band is moved to the reference's.
         band_end: fraction of the steps after which it is free. Freed early, the bundled model goes
             back to what it draws without guidance.
@@ -59,15 +55,6 @@ class GuidedConfig(DenoiserConfig):
             unless it is 0.
     """
 
-    splitter: str = option("butterworth", "What the low band is.", words=SPLITTERS)
-    reference: str = option(
-        "picture",
-        "The finished native picture, or its trajectory.",
-        words=("picture", "trajectory"),
-    )
-    space: str = option(
-        "pixels", "Where the native result is enlarged.", words=("pixels", "latents")
-    )
     band_weight: float = option(
         1.0, "How far the low band moves to the reference's.", minimum=0, maximum=2
     )
@@ -93,11 +80,7 @@ class GuidedConfig(DenoiserConfig):
 
 
 def plan(pipe: Any, call: Call, config: GuidedConfig) -> list[Pass]:
-    """Return the passes of one generation.
-
-    Raises:
-        InvalidConfigError: the picture is too small for the method.
-    """
+    """Return the passes of one generation."""
     native = native_pixels(pipe, config.native_size)
     small = whole(pipe, call, *native_like(call.width, call.height, native), native=native)
     size = (call.width, call.height)
@@ -124,7 +107,7 @@ def check(pipe: Any, call: Call, config: GuidedConfig) -> None:
 def draw(generation: Generation, config: GuidedConfig, before: Tensor | None) -> Any:
     """Run one pass: the native picture, or the large one held to what that left."""
     if before is None:
-        return draw_native(generation, config.reference, config.space)
+        return draw_native(generation, config)
     target, share = generation.now, config.attention_weight
     large = enlarged(generation, config.space, before)
     weight = Fade(config.band_weight, max(config.band_end, 1e-6), config.band_fade)

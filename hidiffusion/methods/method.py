@@ -13,7 +13,7 @@ from hidiffusion.errors import InvalidConfigError
 from hidiffusion.methods.generation.call import Around, Call, OnProgress
 from hidiffusion.methods.generation.check import check, nothing_more
 from hidiffusion.methods.generation.generation import Generation, parameters
-from hidiffusion.methods.generation.passes import Pass, native_pixels, native_sides
+from hidiffusion.methods.generation.passes import Pass, native_pixels, native_sides, whole
 from hidiffusion.options import nearest
 
 #: Least side of a picture, in native sides, for which one of native size has something else to say
@@ -226,11 +226,25 @@ class Method:
         return {"arguments": theirs, "options": mine}
 
 
-def once(apply: Apply) -> Callable[[Generation, Any, Tensor | None], Any]:
-    """Return the drawing of a method that runs the pipeline once, as it is applied."""
+def one_pass(
+    apply: Apply, draws: Callable[[Any], str], costs: Callable[[Pass, Any], Pass], **row: Any
+) -> Method:
+    """Return the row of a method that runs the pipeline once, as it is applied.
+
+    Args:
+        apply: applies the method.
+        draws: `Pass.draws` of a configuration.
+        costs: adds to the pass what else it computes under a configuration.
+        **row: the other fields of `Method`.
+    """
+
+    def plan(pipe: Any, call: Call, config: Any) -> list[Pass]:
+        native = native_pixels(pipe, config.native_size)
+        only = whole(pipe, call, call.width, call.height, draws=draws(config), native=native)
+        return [costs(only, config)]
 
     def draw(generation: Generation, config: Any, before: Tensor | None) -> Any:
         del before
         return generation.draw(lambda pipe: apply(pipe, config))
 
-    return draw
+    return Method(plan=plan, draw=draw, apply=apply, **row)

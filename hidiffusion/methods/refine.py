@@ -18,7 +18,6 @@ from torch import Tensor
 
 from hidiffusion.decode.errors import UnsupportedAutoencoderError
 from hidiffusion.errors import InvalidConfigError, UnsupportedPipelineError
-from hidiffusion.methods.bands import SPLITTERS
 from hidiffusion.methods.generation.call import Call
 from hidiffusion.methods.generation.check import require_autoencoder, require_x0
 from hidiffusion.methods.generation.generation import Generation, parameters
@@ -30,26 +29,17 @@ from hidiffusion.methods.generation.passes import (
     tail,
     whole,
 )
-from hidiffusion.methods.guidance.reference import draw_native, enlarged, low_band
+from hidiffusion.methods.guidance.reference import ReferenceConfig, draw_native, enlarged, low_band
 from hidiffusion.methods.method import BEYOND_NATIVE, Method
-from hidiffusion.methods.token_windows import (
-    TokenWindowsConfig,
-    with_full_calls,
-)
-from hidiffusion.methods.x0 import (
-    Adjust,
-    Fade,
-    Moment,
-    Weight,
-    adjusted_x0,
-)
+from hidiffusion.methods.token_windows import TokenWindowsConfig, with_full_calls
+from hidiffusion.methods.x0 import Adjust, Fade, Moment, Weight, adjusted_x0
 from hidiffusion.options import option
 from hidiffusion.transformer.latents import token_pixels
 from hidiffusion.transformer.patch import patched
 
 
 @dataclass(frozen=True, kw_only=True)
-class RefineConfig(TokenWindowsConfig):
+class RefineConfig(ReferenceConfig, TokenWindowsConfig):
     """Settings of the refinement.
 
     Attributes:
@@ -57,9 +47,6 @@ class RefineConfig(TokenWindowsConfig):
             holds the whole together.
         strength: fraction of the schedule that is drawn at full size. HiFlow draws 16 of 30 steps
             at twice and 10 of 30 at four times native.
-        splitter: what the low band is; it ends at the highest frequency of the native picture.
-        reference: the finished native picture, or what was predicted of it at the same time.
-        space: whether the native picture is enlarged as a picture or as latents.
         band_weight: how far the low band is moved to the reference's, in the first large step; it
             falls to 0 in a straight line.
         acceleration: how much of the last step's difference from the reference is carried on, in
@@ -73,15 +60,6 @@ class RefineConfig(TokenWindowsConfig):
     )
     strength: float = option(
         1 / 3, "Fraction of the schedule drawn at full size.", minimum=0.05, maximum=1
-    )
-    splitter: str = option("butterworth", "What the low band is.", words=SPLITTERS)
-    reference: str = option(
-        "picture",
-        "The finished native picture, or its trajectory.",
-        words=("picture", "trajectory"),
-    )
-    space: str = option(
-        "pixels", "Where the native picture is enlarged.", words=("pixels", "latents")
     )
     band_weight: float = option(
         1.0, "How far the low band moves to the reference's at first.", minimum=0, maximum=2
@@ -123,21 +101,14 @@ class Acceleration:
 
 
 def plan(pipe: Any, call: Call, config: RefineConfig) -> list[Pass]:
-    """Return the passes of one generation.
-
-    Raises:
-        InvalidConfigError: the picture is too small for the method.
-    """
+    """Return the passes of one generation."""
     native = native_pixels(pipe, config.native_size)
     schedule = schedule_of(pipe, call)
     steps = max(1, round(config.strength * schedule.steps))
     size = native_like(call.width, call.height, native, token_pixels(pipe))
     more: dict[str, Any] = {"draws": "token-windows", "native": native}
     large = tail(pipe, schedule, call.width, call.height, steps, **more)
-    return [
-        whole(pipe, call, *size, native=native),
-        with_full_calls(large, config),
-    ]
+    return [whole(pipe, call, *size, native=native), with_full_calls(large, config)]
 
 
 def check(pipe: Any, call: Call, config: RefineConfig) -> None:
@@ -165,7 +136,7 @@ def check(pipe: Any, call: Call, config: RefineConfig) -> None:
 def draw(generation: Generation, config: RefineConfig, before: Tensor | None) -> Any:
     """Run one pass: the native picture, or the large one that begins with it."""
     if before is None:
-        return draw_native(generation, config.reference, config.space)
+        return draw_native(generation, config)
     path, large = generation.trajectory, enlarged(generation, config.space, before)
     weight = Fade(config.band_weight, fade=1)
     guides: list[Adjust] = [low_band(generation, config.splitter, before, large, weight)]

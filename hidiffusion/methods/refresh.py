@@ -10,6 +10,7 @@ from __future__ import annotations
 import itertools
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any
 
 from torch import Tensor
@@ -17,13 +18,7 @@ from torch import Tensor
 from hidiffusion.errors import InvalidConfigError
 from hidiffusion.methods.diffuse_high import pass_sizes
 from hidiffusion.methods.generation.call import Call
-from hidiffusion.methods.generation.check import (
-    require_autoencoder,
-    require_denoiser,
-    require_image_to_image,
-    require_x0,
-)
-from hidiffusion.methods.generation.codec import upsampled
+from hidiffusion.methods.generation.check import require_stages
 from hidiffusion.methods.generation.denoisers import DENOISERS, DenoiserConfig, denoiser, late
 from hidiffusion.methods.generation.generation import Enter, Generation, native_conditioning
 from hidiffusion.methods.generation.passes import (
@@ -35,6 +30,7 @@ from hidiffusion.methods.generation.passes import (
     tail,
     whole,
 )
+from hidiffusion.methods.guidance.reference import enlarged
 from hidiffusion.methods.method import BEYOND_NATIVE, Method
 from hidiffusion.methods.x0 import Moment, adjusted_x0
 from hidiffusion.options import option
@@ -74,7 +70,7 @@ def plan(pipe: Any, call: Call, config: RefreshConfig) -> list[Pass]:
     """Return the passes of one generation.
 
     Raises:
-        InvalidConfigError: the picture is too small for the method, or the steps are too few.
+        InvalidConfigError: the steps are too few.
     """
     native = native_pixels(pipe, config.native_size)
     sides = native_sides(call, native)
@@ -94,14 +90,6 @@ def plan(pipe: Any, call: Call, config: RefreshConfig) -> list[Pass]:
     # has one all the same, which predicts what is refreshed.
     stops = [max(1, before.calls - after.calls) for before, after in itertools.pairwise(passes)]
     return [replace(each, stop=stop) for each, stop in zip(passes, [*stops, None], strict=True)]
-
-
-def check(pipe: Any, call: Call, config: RefreshConfig) -> None:
-    """Say what else would fail later."""
-    require_image_to_image(pipe, call, interrupted=True)
-    require_denoiser(pipe, config)
-    require_x0(pipe, call)
-    require_autoencoder(pipe)
 
 
 def _tails(steps: int, refresh_at: float, stages: int) -> list[int]:
@@ -131,13 +119,12 @@ def draw(generation: Generation, config: RefreshConfig, before: Tensor | None) -
 
 
 def _refine(generation: Generation, config: RefreshConfig, x0: Tensor, kept: Enter) -> Any:
-    now, codec = generation.now, generation.codec
-    picture = upsampled(codec.picture(x0), now.height, now.width)
+    now = generation.now
     base = generation.guidance_scale
     last = base if config.guidance_scale is None else config.guidance_scale
     share = generation.index / (len(generation.passes) - 1)
     return generation.refine(
-        codec.latents(picture).to(generation.dtype),
+        enlarged(generation, "pixels", x0).to(generation.dtype),
         lambda pipe: denoiser(pipe, now.draws, config.hidiffusion()),
         kept,
         guidance_scale=base + (last - base) * share,
@@ -152,7 +139,7 @@ METHODS = (
         config_type=RefreshConfig,
         plan=plan,
         draw=draw,
-        check=check,
+        check=partial(require_stages, interrupted=True),
         min_scale=BEYOND_NATIVE,
         min_steps=MIN_STEPS,
         starts_from_pictures=True,

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any
 
 from hidiffusion.methods.generation.call import Call
 from hidiffusion.methods.generation.denoisers import denoiser
-from hidiffusion.methods.generation.passes import Pass, native_pixels, whole
-from hidiffusion.methods.method import Method, once
+from hidiffusion.methods.method import Method, one_pass
 from hidiffusion.unet.config import HiDiffusionConfig
 from hidiffusion.unet.families import resolve
 from hidiffusion.unet.sites import find_unet, structure
@@ -31,26 +29,19 @@ class DirectConfig:
 def _single(name: str, summary: str, config_type: type[Any], draws: str) -> Method:
     """Return the row of a method that only changes how the model computes."""
 
-    def plan(pipe: Any, call: Call, config: Any) -> list[Pass]:
-        native = native_pixels(pipe, config.native_size)
-        return [whole(pipe, call, call.width, call.height, draws=draws, native=native)]
-
     def known(pipe: Any, call: Call, config: Any) -> None:
         del call
         if draws != "direct":
             resolve(config, structure(find_unet(pipe)))
 
-    def apply(pipe: Any, config: Any) -> AbstractContextManager[Any]:
-        return denoiser(pipe, draws, config)
-
-    return Method(
+    return one_pass(
+        lambda pipe, config: denoiser(pipe, draws, config),
+        draws=lambda _: draws,
+        costs=lambda only, _: only,
         name=name,
         summary=summary,
         config_type=config_type,
-        plan=plan,
-        draw=once(apply),
         check=known,
-        apply=apply,
         models="any" if draws == "direct" else "unet",
     )
 

@@ -7,9 +7,8 @@ from contextlib import AbstractContextManager
 from dataclasses import dataclass, fields, replace
 from typing import Any, Literal
 
-from hidiffusion.methods.generation.call import Call
-from hidiffusion.methods.generation.passes import Pass, native_pixels, whole
-from hidiffusion.methods.method import BEYOND_NATIVE, Method, once
+from hidiffusion.methods.generation.passes import Pass
+from hidiffusion.methods.method import BEYOND_NATIVE, one_pass
 from hidiffusion.options import check_options, option
 from hidiffusion.transformer.config import AXES, RULES, TEMPERATURES, TIME_SHIFTS, TransformerConfig
 from hidiffusion.transformer.patch import patched
@@ -81,22 +80,6 @@ class TokenWindowsConfig(PositionsConfig):
         return {}
 
 
-def plan_positions(pipe: Any, call: Call, config: PositionsConfig) -> list[Pass]:
-    """Return the pass of a generation with scaled positions."""
-    return _plan(pipe, call, config, "positions")
-
-
-def plan_windows(pipe: Any, call: Call, config: TokenWindowsConfig) -> list[Pass]:
-    """Return the pass of a generation with windowed attention."""
-    return _plan(pipe, call, config, "token-windows")
-
-
-def _plan(pipe: Any, call: Call, config: PositionsConfig, name: str) -> list[Pass]:
-    native = native_pixels(pipe, config.native_size)
-    large = whole(pipe, call, call.width, call.height, draws=name, native=native)
-    return [with_full_calls(large, config)]
-
-
 def with_full_calls(large: Pass, config: PositionsConfig) -> Pass:
     """Return a pass that knows how many of its calls attend to everything."""
     share = config.transformer().full_share if large.draws == "token-windows" else 0
@@ -109,24 +92,24 @@ def apply(pipe: Any, config: PositionsConfig) -> AbstractContextManager[Any]:
 
 
 METHODS = (
-    Method(
+    one_pass(
+        apply,
+        draws=lambda _: "positions",
+        costs=with_full_calls,
         name="positions",
         models="transformer",
         summary="a transformer with positions brought back into the trained range",
         config_type=PositionsConfig,
-        plan=plan_positions,
-        draw=once(apply),
-        apply=apply,
         min_scale=BEYOND_NATIVE,
     ),
-    Method(
+    one_pass(
+        apply,
+        draws=lambda _: "token-windows",
+        costs=with_full_calls,
         name="token-windows",
         models="transformer",
         summary="a transformer with scaled positions, then attention in windows of native size",
         config_type=TokenWindowsConfig,
-        plan=plan_windows,
-        draw=once(apply),
-        apply=apply,
         min_scale=BEYOND_NATIVE,
     ),
 )

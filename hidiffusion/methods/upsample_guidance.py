@@ -24,9 +24,9 @@ from hidiffusion.methods.bands import BoxBand, x0_low_band
 from hidiffusion.methods.generation.call import Call
 from hidiffusion.methods.generation.check import require_denoiser, require_x0
 from hidiffusion.methods.generation.denoisers import DenoiserConfig, denoiser
-from hidiffusion.methods.generation.passes import Pass, native_pixels, whole
+from hidiffusion.methods.generation.passes import Pass, native_pixels
 from hidiffusion.methods.guidance.inner_calls import UNetCall
-from hidiffusion.methods.method import BEYOND_NATIVE, Method, once
+from hidiffusion.methods.method import BEYOND_NATIVE, one_pass
 from hidiffusion.methods.noise import Noise, clean_prediction, noise_of, prediction_type
 from hidiffusion.methods.x0 import NoisyPart, moment_of
 from hidiffusion.options import option
@@ -162,15 +162,8 @@ def _unit_variance(noise: Noise) -> Noise:
     return Noise(noise.alpha / norm, noise.sigma / norm)
 
 
-def plan(pipe: Any, call: Call, config: UpsampleGuidanceConfig) -> list[Pass]:
-    """Return the one pass of a generation.
-
-    Raises:
-        InvalidConfigError: the picture is too small for the method.
-    """
-    native = native_pixels(pipe, config.native_size)
-    only = whole(pipe, call, call.width, call.height, draws=config.denoiser, native=native)
-    return [replace(only, pooled_calls=round(config.eta * only.calls))]
+def _costs(only: Pass, config: UpsampleGuidanceConfig) -> Pass:
+    return replace(only, pooled_calls=round(config.eta * only.calls))
 
 
 def check(pipe: Any, call: Call, config: UpsampleGuidanceConfig) -> None:
@@ -216,14 +209,14 @@ def upsample_guided(pipe: Any, config: UpsampleGuidanceConfig) -> Iterator[Any]:
 
 
 METHODS = (
-    Method(
+    one_pass(
+        upsample_guided,
+        draws=lambda config: config.denoiser,
+        costs=_costs,
         name="upsample-guidance",
         summary="early steps guided by the model on the pooled state",
         config_type=UpsampleGuidanceConfig,
-        plan=plan,
-        draw=once(upsample_guided),
         check=check,
-        apply=upsample_guided,
         min_scale=BEYOND_NATIVE,
     ),
 )

@@ -216,7 +216,7 @@ class LowBandGuide:
         self, reference: Tensor | Callable[[Moment], Tensor], splitter: Splitter, weight: Weight
     ) -> None:
         self._splitter = splitter
-        self._weight = weight
+        self.weight = weight
         self._band: Callable[[Moment], Tensor]
         if isinstance(reference, Tensor):
             band = splitter.down(reference)
@@ -225,7 +225,7 @@ class LowBandGuide:
             self._band = lambda moment: splitter.down(reference(moment))
 
     def __call__(self, x0: Tensor, moment: Moment) -> Tensor:
-        weight = self._weight(moment)
+        weight = self.weight(moment)
         if weight == 0:
             return x0
         return x0_low_band(x0, self._band(moment), self._splitter, weight)

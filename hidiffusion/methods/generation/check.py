@@ -168,6 +168,21 @@ def require_x0(pipe: Any, call: Call) -> None:
     prediction(trial, trial.timesteps[0])
 
 
+def require_stages(pipe: Any, call: Call, config: Any, *, interrupted: bool = False) -> None:
+    """Refuse what cannot be enlarged as a picture and drawn again, stage by stage.
+
+    Args:
+        pipe: a diffusers pipeline.
+        call: what is asked for.
+        config: a `DenoiserConfig`.
+        interrupted: see `require_image_to_image`.
+    """
+    require_image_to_image(pipe, call, interrupted=interrupted)
+    require_denoiser(pipe, config)
+    require_x0(pipe, call)
+    require_autoencoder(pipe)
+
+
 def require_image_to_image(pipe: Any, call: Call, *, interrupted: bool = False) -> None:
     """Refuse a pipeline, or its scheduler, that cannot draw the last steps from a picture.
 

@@ -19,12 +19,7 @@ from torch import Tensor
 from hidiffusion.errors import InterruptedGenerationError, UnsupportedPipelineError
 from hidiffusion.methods.generation.call import Call, PassRun, Progress
 from hidiffusion.methods.generation.codec import Codec, fitted
-from hidiffusion.methods.generation.passes import (
-    Pass,
-    argument,
-    native_like,
-    schedule_of,
-)
+from hidiffusion.methods.generation.passes import Pass, argument, native_like, schedule_of
 from hidiffusion.methods.x0 import Trajectory, observed_steps
 from hidiffusion.transformer.families import is_transformer
 from hidiffusion.transformer.latents import Layout, layout_of

@@ -2,28 +2,45 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 from torch import Tensor
 
-from hidiffusion.methods.bands import splitter_of
+from hidiffusion.methods.bands import SPLITTERS, splitter_of
 from hidiffusion.methods.generation.codec import upsampled
 from hidiffusion.methods.generation.generation import Generation
 from hidiffusion.methods.x0 import LowBandGuide, Trajectory, Weight, adjusted_x0
+from hidiffusion.options import option
 from hidiffusion.transformer.families import is_transformer
 
 
-def draw_native(generation: Generation, reference: str, space: str) -> Any:
-    """Run the first pass, and keep what it predicts where that is the reference.
+@dataclass(frozen=True, kw_only=True)
+class ReferenceConfig:
+    """Settings of the low band that is held to a native picture.
 
-    Args:
-        generation: whose pass it is.
-        reference: "picture" or "trajectory".
-        space: where it will be enlarged, see `enlarged`.
+    Attributes:
+        splitter: what the low band is; it ends at the highest frequency of the native picture.
+        reference: the finished native picture, or what was predicted of it at the same time.
+        space: whether the native result is enlarged as a picture or as latents.
     """
-    if reference == "picture":
+
+    splitter: str = option("butterworth", "What the low band is.", words=SPLITTERS)
+    reference: str = option(
+        "picture",
+        "The finished native picture, or its trajectory.",
+        words=("picture", "trajectory"),
+    )
+    space: str = option(
+        "pixels", "Where the native result is enlarged.", words=("pixels", "latents")
+    )
+
+
+def draw_native(generation: Generation, config: ReferenceConfig) -> Any:
+    """Run the first pass, and keep what it predicts where that is the reference."""
+    if config.reference == "picture":
         return generation.draw()
-    path = Trajectory(lambda latents: enlarged(generation, space, latents))
+    path = Trajectory(lambda latents: enlarged(generation, config.space, latents))
     generation.trajectory = path
     record = generation.layout.adjusting(path.record)
     return generation.draw(lambda pipe: adjusted_x0(pipe.scheduler, record))
