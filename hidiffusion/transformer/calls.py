@@ -83,6 +83,10 @@ class CallReader:
         self._patch = patch
         self._ids: tuple[weakref.ref[Tensor], int, tuple[int, int]] | None = None
 
+    def __getstate__(self) -> dict[str, Any]:
+        """What was read of a tensor is not copied: the tensor is not, either."""
+        return vars(self) | {"_ids": None}
+
     def read(self, arguments: dict[str, Any]) -> Call:
         """Return the call.
 

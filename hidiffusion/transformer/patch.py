@@ -134,7 +134,7 @@ class PipelinePatch(AttachedPipeline):
     def collected(self) -> None:
         """The last pipeline takes the method with it, and the transformer says so."""
         self.detach()
-        transformer = self.record.transformer()
+        transformer = self.record.model
         if self.record.remove_if_orphaned() and transformer is not None:
             TellOnce(transformer, "hidiffusion.transformer.apply(second)")
 

@@ -37,7 +37,7 @@ class Record:
     """What was done to a transformer.
 
     Attributes:
-        transformer: the model.
+        transformer: the model; a record that was copied with it does not know it yet.
         config: what was asked for.
         handles: its hooks.
         processors: attention modules and what was put into them.
@@ -48,7 +48,7 @@ class Record:
         by_itself: whether it was applied to the transformer, so that it outlives all pipelines.
     """
 
-    transformer: weakref.ref[Any]
+    transformer: weakref.ref[Any] | None
     config: TransformerConfig
     handles: list[RemovableHandle] = field(default_factory=list)
     processors: list[tuple[Any, WindowedProcessor]] = field(default_factory=list)
@@ -60,7 +60,13 @@ class Record:
 
     def __getstate__(self) -> dict[str, Any]:
         """A transformer that is copied does not carry its pipelines and their scheduler."""
-        return self.__dict__ | {"pipelines": [], "shift": ExitStack(), "shifted": None}
+        copied = self.__dict__ | {"transformer": None, "pipelines": []}
+        return copied | {"shift": ExitStack(), "shifted": None}
+
+    @property
+    def model(self) -> Any:
+        """The transformer, or None where it is gone or not known yet."""
+        return None if self.transformer is None else self.transformer()
 
     def running(self) -> Any:
         """Return the scheduler that steps the run, also after a pipeline got another one."""
@@ -85,7 +91,7 @@ class Record:
         Raises:
             HiDiffusionError: the model cannot have them; it keeps what it has.
         """
-        before, transformer = self.config, self.transformer()
+        before, transformer = self.config, self.model
         self._detach()
         try:
             self._attach(transformer, config)
@@ -112,7 +118,7 @@ class Record:
         self._detach()
         for each in tuple(self.pipelines):
             each.detach()
-        transformer = self.transformer()
+        transformer = self.model
         if transformer is not None and record_of(transformer) is self:
             delattr(transformer, RECORD)
 

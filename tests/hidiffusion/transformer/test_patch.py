@@ -2,6 +2,8 @@
 
 import copy
 import gc
+import pickle
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -489,11 +491,19 @@ def test_the_method_follows_a_pipeline_to_another_scheduler() -> None:
         assert name not in vars(second)
 
 
-def test_a_copied_pipeline_works_and_is_independent() -> None:
+@pytest.mark.parametrize(
+    "copied",
+    [copy.deepcopy, lambda model: pickle.loads(pickle.dumps(model))],
+    ids=["deepcopy", "pickle"],
+)
+def test_a_copied_pipeline_works_and_is_independent(copied: Callable[[Any], Any]) -> None:
     pipe = pipeline("flux")
     plain = draw(pipe)
     transformer.apply(pipe, WINDOWS)
-    windowed, twin = draw(pipe), copy.deepcopy(pipe)
+    windowed, twin = draw(pipe), copied(pipe)
+    copied(pipe)
+    gc.collect()
+    assert torch.equal(draw(pipe), windowed)  # a copy that is gone is no business of it
     transformer.remove(pipe)
     assert torch.equal(draw(twin), windowed)
     assert torch.equal(draw(pipe), plain)
