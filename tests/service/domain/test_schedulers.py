@@ -1,6 +1,8 @@
 """Schedulers by the names that people know, and what diffusers has of them."""
 
 import inspect
+import re
+from pathlib import Path
 
 import diffusers
 import pytest
@@ -36,6 +38,19 @@ MULTISTEP = "DPMSolverMultistepScheduler"
 )
 def test_common_names_are_understood(name: str, scheduler: str) -> None:
     assert scheduler_named(name) == scheduler
+
+
+def test_every_name_of_the_table_for_newcomers_is_understood() -> None:
+    page = (Path(__file__).parents[3] / "docs" / "coming-from.md").read_text()
+    rows = [line for line in page.split("## Schedulers")[1].splitlines() if line[:3] == "| `"]
+    assert rows
+    for row in rows:
+        ours, *theirs = (cell.strip() for cell in row.strip("|").split("|"))
+        named = re.findall("`(.+?)`", ours)
+        for names in (cell.replace("` with `", "_").split(", ") for cell in theirs):
+            expected = named if len(named) > 1 else named * len(names)
+            for name, scheduler in zip(names, expected, strict=True):
+                assert name == "none" or scheduler_named(name.strip("`")) == scheduler
 
 
 @pytest.mark.parametrize("variant", HAVING)
