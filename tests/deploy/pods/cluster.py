@@ -7,12 +7,12 @@ from typing import Any
 
 from tests.deploy.pods.deployment import Deployment
 from tests.deploy.pods.manifests import Manifests
-from tests.deploy.pods.pod import Node
+from tests.deploy.pods.pod import Node, Pod
 from tests.deploy.pods.scaling import Keda, Prometheus
 from tests.images.build import Builder
 from tests.images.compose import Compose, configuration
 
-API, POOL = "pictures-api", "pictures-worker-emoji"
+API, POOL, TEST = "pictures-api", "pictures-worker-emoji", "pictures-test"
 
 
 def surroundings() -> dict[str, Any]:
@@ -33,8 +33,10 @@ class Cluster:
     def __init__(self, helm: Path, compose: Compose, node: Node) -> None:
         self.helm = helm
         self.compose = compose
+        self._node = node
         manifests = Manifests(helm)
         deployments = manifests.of("Deployment")
+        self._test = manifests.of("Pod")[TEST]
         with ExitStack() as closing_all:
             self.api = Deployment(deployments[API], node, deployments[API]["spec"]["replicas"])
             self.pool = Deployment(deployments[POOL], node, 0)
@@ -48,6 +50,12 @@ class Cluster:
             keda = Keda(manifests.of("ScaledObject")[POOL], self.pool, prometheus)
             closing_all.callback(keda.close)
             self.close = closing_all.pop_all().close
+
+    def test(self, service: list[str]) -> tuple[int, str]:
+        """Run the pod of `helm test` with these pods behind the Service's name: status and log."""
+        self.compose.network.point(API, service)
+        pod = Pod(TEST, self._test, self._node)
+        return pod.result(), pod.tail()
 
     def restarts(self) -> int:
         """Containers that a probe or their own end had started again."""

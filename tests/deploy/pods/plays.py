@@ -31,6 +31,7 @@ class Plays:
             self.loses_its_redis,
             self.scales_to_none,
             self.scales_out_again,
+            self.passes_its_test,
         ]
 
     def scales_out(self) -> None:
@@ -84,6 +85,14 @@ class Plays:
         """One request brings a worker back."""
         self.clients.ask()
         self.clients.check()
+
+    def passes_its_test(self) -> None:
+        """`helm test` makes a picture, and fails where no front end answers."""
+        status, told = self.cluster.test([pod.name for pod in self.cluster.api.ready])
+        assert status == 0, told
+        assert "picture.png" in told
+        status, told = self.cluster.test([])
+        assert status != 0, told
 
     def _all_ready(self) -> None:
         self.cluster.api.scale(2)

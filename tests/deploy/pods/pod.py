@@ -57,7 +57,7 @@ class Probe:
 
 
 class Pod:
-    """A pod of a Deployment. `ready` says whether a Service would send it anything."""
+    """A pod, of a Deployment or alone. `ready` says whether a Service would send it anything."""
 
     def __init__(self, name: str, template: Object, node: Node) -> None:
         self.name = name
@@ -96,6 +96,14 @@ class Pod:
         self._node.network.remove(self.name)
         return seconds
 
+    def result(self) -> int:
+        """The exit status of a pod that is run once; waits for it, no longer than it may take."""
+        self._kubelet.join(self._template["activeDeadlineSeconds"])
+        status = self._container.status
+        self.kill()
+        assert status is not None, f"{self.name} has not ended\n{self.tail()}"
+        return status
+
     def kill(self) -> None:
         """As if its node had lost power."""
         self._leave()
@@ -119,7 +127,10 @@ class Pod:
 
     def _watch(self) -> None:
         while not self._leaving.wait(0.2):
-            if self._container.status is not None or self._is_dead():
+            ended = self._container.status is not None
+            if ended and self._template.get("restartPolicy") == "Never":
+                return
+            if ended or self._is_dead():
                 self._container.kill()
                 self.restarts += 1
                 self._start()
