@@ -98,7 +98,8 @@ bench: $(VENV)/.dev  ## Run the CPU benchmarks of benchmarks/README.md
 	$(BIN)/python -m benchmarks.unet
 	$(BIN)/python -m benchmarks.decode
 
-CHART_TESTS = $(addprefix tests/deploy/,test_chart.py test_chart_network.py test_chart_live.py test_renders.py)
+CHART_TESTS = $(addprefix tests/deploy/,test_chart.py test_chart_network.py test_chart_page.py test_chart_live.py \
+  test_renders.py)
 .PHONY: chart
 chart: $(VENV)/.dev  ## Check the Helm chart with helm itself, a service and Prometheus
 	$(BIN)/python deploy/helm/tools.py .cache/helm

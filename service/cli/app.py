@@ -156,6 +156,7 @@ def quarantine() -> None:
     from service.bootstrap import quarantined
 
     table = Table("generation", "since", "what is wrong with it")
+    table.columns[0].no_wrap = True
     with plain_errors():
         for one in quarantined(read_settings()):
             since = datetime.fromtimestamp(one.since, UTC).isoformat(timespec="seconds")

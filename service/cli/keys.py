@@ -61,6 +61,7 @@ def create(
 def list_keys(file: _FileOption = _DEFAULT_FILE) -> None:
     """List every key, without its secret."""
     table = Table("id", "tenant", "scopes", "expires", "limits", "note")
+    table.columns[0].no_wrap = True
     for key in KeyFile(file).all():
         limits = key.limits.model_dump(exclude_defaults=True)
         table.add_row(

@@ -52,6 +52,7 @@ def list_undelivered() -> None:
     from service.bootstrap import open_outbox
 
     table = Table("generation", "state", "when", "attempts", "last error")
+    table.columns[0].no_wrap = True
     settings = read_settings()
     with plain_errors():
         for each in open_outbox(settings).undelivered():

@@ -3,8 +3,10 @@
 import json
 
 import pytest
+from typer.testing import CliRunner
 
 from service.application.ports import WorkerInfo
+from service.cli.app import app
 from service.domain.errors import RecordUnreadable
 from service.domain.generation import Status
 from service.domain.request import RECORD_SCHEMA, ResolvedRequest
@@ -64,6 +66,18 @@ def test_lists_leave_out_what_cannot_be_read_and_tell_of_it(records):
     assert told.id == strange
     assert "output_format" in told.cause
     assert records.unreadable() == 1
+
+
+def test_the_command_shows_what_cannot_be_read(records, redis_url, monkeypatch):
+    monkeypatch.setenv("HIDIFFUSION_REDIS__URL", redis_url)
+    told = CliRunner().invoke(app, ["quarantine"])
+    assert (told.exit_code, told.output) == (0, "every record can be read\n")
+    strange = of_another_version(records, output_format="jxl")
+    records.fetch([strange])
+    told = CliRunner().invoke(app, ["quarantine"])
+    assert told.exit_code == 0
+    assert strange in told.output
+    assert "output_format" in told.output
 
 
 def test_the_list_forgets_records_that_are_gone(records):
