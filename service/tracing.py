@@ -9,7 +9,6 @@ exception only the type: its text may quote what a client sent.
 """
 
 import contextlib
-import math
 import os
 import threading
 import time
@@ -112,10 +111,16 @@ def record_span(
     attributes: Attributes = MappingProxyType({}),
 ) -> None:
     """A span that ends now and began at `begin`, in seconds since 1970."""
+    _record(name, round(begin * 1e9), within, attributes)
+
+
+def _record(
+    name: str, nanoseconds: int, within: Mapping[str, str] | None, attributes: Attributes
+) -> None:
     if enabled():
         context = None if within is None else _W3C.extract(within)
-        start = round(begin * 1e9)
-        _tracer.start_span(name, context, attributes=_named(attributes), start_time=start).end()
+        named = _named(attributes)
+        _tracer.start_span(name, context, attributes=named, start_time=nanoseconds).end()
 
 
 def begin_attempt(generation: Generation) -> Span:
@@ -193,18 +198,14 @@ class Laps:
 
     def __init__(self, within: Mapping[str, str] | None = None) -> None:
         self._within = within
-        self._begin = time.time()
+        # In whole nanoseconds: as seconds, a float would round a span to before its parent's begin.
+        self._begin = time.time_ns()
 
     def record(self, name: str, attributes: Attributes) -> None:
         """A span from the end of the last one until now; the first begins with its parent."""
-        record_span(name, max(self._begin, _begin_of_current()), self._within, attributes)
-        self._begin = time.time()
-
-
-def _begin_of_current() -> float:
-    """When the span that is open here began, in seconds since 1970; 0 where there is none."""
-    nanoseconds: int = getattr(trace.get_current_span(), "start_time", None) or 0
-    return math.nextafter(nanoseconds / 1e9, math.inf)
+        opened: int = getattr(trace.get_current_span(), "start_time", None) or 0
+        _record(name, max(self._begin, opened), self._within, attributes)
+        self._begin = time.time_ns()
 
 
 def _named_by_environment() -> bool:
