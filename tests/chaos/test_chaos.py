@@ -7,7 +7,7 @@ from tests.chaos.run import Chaos
 from tests.chaos.stack import running_stack
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_nothing_is_lost_doubled_or_left_behind() -> None:

@@ -90,7 +90,11 @@ class Viewer:
 @pytest.mark.slow
 @pytest.mark.parametrize(
     ("width", "height", "tile_format"),
-    [(512, 512, "png"), (1024, 1024, "png"), (768, 512, "webp")],
+    [
+        (512, 512, "png"),
+        pytest.param(1024, 1024, "png", marks=pytest.mark.long),
+        (768, 512, "webp"),
+    ],
 )
 def test_a_prompt_becomes_a_tiled_picture(
     service: Embedded, http: httpx.Client, width: int, height: int, tile_format: str

@@ -33,7 +33,7 @@ def run(call: Any, unet: UNet2DConditionModel, scheduler: Any, side: int) -> lis
     return [call(timestep=time, **inputs).sample for time in scheduler.timesteps]
 
 
-@pytest.mark.slow
+@pytest.mark.long
 def test_a_run_makes_one_full_graph_a_stage() -> None:
     torch._dynamo.reset()
     unet, scheduler = small(tiny_models.SDXL), tiny_models.scheduler()
@@ -72,7 +72,7 @@ def test_blocks_compiled_one_by_one_share_their_graphs(config: dict[str, Any]) -
         torch.testing.assert_close(ours, eager)
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @torch.no_grad()
 def test_a_compiled_unet_sees_what_is_applied_and_removed() -> None:
     torch._dynamo.reset()

@@ -29,6 +29,7 @@ def test_stubs_are_those_of_the_protos(tmp_path: Path) -> None:
     assert {path for path in kept if "__pycache__" not in path.parts} == fresh
 
 
+@pytest.mark.long
 def test_stubs_and_the_library_are_imported_together() -> None:
     code = "import hidiffusion, hidiffusion_api.v1.generation_service_pb2_grpc as stubs; stubs"
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)

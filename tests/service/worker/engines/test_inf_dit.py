@@ -168,7 +168,7 @@ def test_a_picture_is_drawn_and_enlarged_in_one_generation(
     assert np.abs(picture(child, events).astype(int) - np.asarray(expected)).max() <= 1
 
 
-@pytest.mark.parametrize("killed_at", [3, 14])
+@pytest.mark.parametrize("killed_at", [pytest.param(3, marks=pytest.mark.long), 14])
 def test_after_kill_9_in_either_stage_the_picture_is_the_same(
     start: Callable[[], Child], child: Child, new_generation: NewGeneration, killed_at: int
 ) -> None:
