@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import argparse
 from dataclasses import replace
 
 import torch
@@ -12,6 +11,7 @@ from models.dimr.config import DimrConfig, on_gpu
 from models.dimr.export import export
 from models.dimr.report import report
 from models.dimr.training import train
+from models.train.steps import chosen_steps, require_device, step_parser
 
 STEPS = {
     "train": "train the network",
@@ -23,30 +23,21 @@ STEPS = {
 
 def main() -> None:
     """Runs the steps that were asked for, in their order."""
-    listing = "\n".join(f"  {name:8} {text}" for name, text in STEPS.items())
-    command = argparse.ArgumentParser(
-        prog="python -m models.dimr",
-        description="Trains the small DiMR. Every step resumes where it was stopped.",
-        epilog=f"steps, in order:\n{listing}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    command.add_argument("step", nargs="*", help="steps to run; all of them by default")
+    command = step_parser("python -m models.dimr", "Trains the small DiMR.", STEPS)
     command.add_argument("--threads", type=int, default=1)
     command.add_argument("--device", choices=("cpu", "cuda"), default="cpu")
     command.add_argument("--minutes", type=float, help="training time of the model that ships")
     arguments = command.parse_args()
-    unknown = sorted(set(arguments.step) - set(STEPS))
-    if unknown:
-        command.error(f"unknown step {unknown[0]!r}; choose from {', '.join(STEPS)}")
+    steps = chosen_steps(command, arguments.step, STEPS)
+    require_device(command, arguments.device)
     torch.set_num_threads(arguments.threads)
     config = DimrConfig()
     if arguments.device == "cuda":
         config = on_gpu(config)
     if arguments.minutes:
         config = replace(config, stage=replace(config.stage, minutes=arguments.minutes))
-    for step in STEPS:
-        if step in (arguments.step or STEPS):
-            run(step, config)
+    for step in steps:
+        run(step, config)
 
 
 def run(step: str, config: DimrConfig) -> None:

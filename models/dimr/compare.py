@@ -13,10 +13,11 @@ import torch
 
 from models.dimr.config import DimrConfig
 from models.dimr.export import class_names
-from models.dimr.judge import draw, held_out_loss, recognised, wilson
+from models.dimr.judge import draw, held_out_loss
 from models.dimr.networks import NETWORKS
 from models.dimr.training import run_name, train
 from models.train.blocks import fill_block
+from models.train.judge import recognised, wilson
 
 #: Of Student's t at 95 %, by degrees of freedom.
 STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78}
@@ -41,7 +42,7 @@ def measure(config: DimrConfig, name: str, seed: int) -> dict[str, Any]:
     network = train(config, name, config.short, seed)
     checkpoint = config.cache / "checkpoints" / f"{run_name(name, config.short, seed)}.pt"
     steps = torch.load(checkpoint, weights_only=True, map_location="cpu")["step"]
-    hits = recognised(config, draw(config, network, seed), class_names(config))
+    hits = recognised(config.data.classifier, draw(config, network, seed), class_names(config))
     return {
         "parameters": sum(parameter.numel() for parameter in network.parameters()),
         "steps": steps,

@@ -13,7 +13,8 @@ from torch import nn
 from hidiffusion.dimr import DiMRPipeline, DPMSolverFastScheduler
 from models.dimr.card import CARD
 from models.dimr.config import DimrConfig
-from models.dimr.training import bundled_vae, trained
+from models.dimr.training import trained
+from models.train.vae import load_vae
 
 
 def export(config: DimrConfig) -> None:
@@ -37,7 +38,7 @@ def write_pipeline(config: DimrConfig, network: nn.Module, names: list[str]) -> 
     """Writes a network with its solver and the names of its classes."""
     pipeline = DiMRPipeline(
         network.half(),  # type: ignore[arg-type]
-        bundled_vae(config),
+        load_vae(config.data.model),
         DPMSolverFastScheduler(),
         dict(enumerate(names)),
     )

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -12,8 +11,8 @@ from torch.nn import functional as F
 from hidiffusion.dimr import DPMSolverFastScheduler
 from hidiffusion.dimr.guidance import guide
 from models.dimr.config import DimrConfig
-from models.dimr.training import add_noise, bundled_vae, latents
-from models.train.classifier import SIDE, load_classifier
+from models.dimr.training import add_noise, latents
+from models.train.vae import load_vae
 
 #: Times of the schedule at which the loss is measured.
 TIMES = 8
@@ -55,26 +54,6 @@ def draw(config: DimrConfig, network: nn.Module, seed: int) -> Tensor:
         conditional, unconditional = noise.chunk(2)
         noise = guide(conditional, unconditional, config.guidance)
         sample = scheduler.step(noise, timestep, sample).prev_sample
-    vae: Any = bundled_vae(config)
+    vae: Any = load_vae(config.data.model)
     parts = torch.split(sample, 4)
     return torch.cat([vae.decode(part).sample.clamp(-1, 1) for part in parts])
-
-
-@torch.no_grad()
-def recognised(config: DimrConfig, pictures: Tensor, names: list[str]) -> list[bool]:
-    """Tells of pictures of all nouns, in order, whether the classifier sees the noun in each.
-
-    It chooses among all nouns that it knows, which are more than these.
-    """
-    classifier, known = load_classifier(config.data.classifier)
-    seen = classifier(F.interpolate(pictures, (SIDE, SIDE), mode="area")).argmax(1)
-    return [known[int(best)] == name for best, name in zip(seen, names, strict=True)]
-
-
-def wilson(hits: int, count: int) -> tuple[float, float]:
-    """Returns the 95 % interval of a share (Wilson, 1927)."""
-    z = 1.96
-    share, weight = hits / count, z * z / count
-    middle = (share + weight / 2) / (1 + weight)
-    half = z / (1 + weight) * math.sqrt(share * (1 - share) / count + weight / (4 * count))
-    return max(0.0, middle - half), min(1.0, middle + half)

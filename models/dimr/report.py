@@ -11,9 +11,10 @@ from PIL import Image
 from hidiffusion.dimr import DiMRPipeline
 from models.dimr.config import DimrConfig
 from models.dimr.export import class_names
-from models.dimr.judge import draw, held_out_loss, recognised, wilson
+from models.dimr.judge import draw, held_out_loss
 from models.dimr.training import run_name
 from models.train.blocks import write_figures
+from models.train.judge import recognised, wilson
 from models.train.samples import save_sheet
 
 
@@ -25,7 +26,7 @@ def report(config: DimrConfig) -> None:
     hits: list[bool] = []
     for seed in range(config.judged):
         pictures = draw(config, network, seed)
-        hits += recognised(config, pictures, names)
+        hits += recognised(config.data.classifier, pictures, names)
         if seed == 0:
             pixels = pictures.add(1).mul(127.5).round().byte().permute(0, 2, 3, 1)
             images = [Image.fromarray(picture.numpy()) for picture in pixels]

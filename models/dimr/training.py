@@ -7,7 +7,6 @@ import time
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 from diffusers.models.attention_processor import Attention, AttnProcessor
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -19,13 +18,7 @@ from models.train.augment import move
 from models.train.config import StageConfig, TrainConfig
 from models.train.loop import Trainer, averaged_weights, mixed_precision
 from models.train.unet import noun_pictures, stratified_timesteps
-from models.train.vae import encode
-
-
-def bundled_vae(config: DimrConfig) -> Any:
-    """Returns the autoencoder of the bundled model, as it ships."""
-    load: Any = AutoencoderKL.from_pretrained
-    return load(config.data.model, subfolder="vae").eval()
+from models.train.vae import encode, load_vae
 
 
 def latents(config: DimrConfig) -> Tensor:
@@ -38,7 +31,7 @@ def latents(config: DimrConfig) -> Tensor:
         config.cache.mkdir(parents=True, exist_ok=True)
         torch.manual_seed(config.seed)
         pictures = noun_pictures(TrainConfig(paths=config.data, size=config.size))
-        vae, pictures = bundled_vae(config).to(config.device), pictures.to(config.device)
+        vae, pictures = load_vae(config.data.model, config.device), pictures.to(config.device)
         variants = [
             encode(vae, move(pictures, config.motion, config.size))
             for _ in range(config.variants + config.held_out)

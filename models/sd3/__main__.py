@@ -13,6 +13,7 @@ from models.sd3.data import pictures
 from models.sd3.export import export
 from models.sd3.report import beyond, report
 from models.sd3.training import train
+from models.train.steps import chosen_steps, require_device, step_parser
 
 STEPS = {
     "data": "fetch the pictures, and pack those of the nouns into one small file",
@@ -25,14 +26,7 @@ STEPS = {
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
-    listing = "\n".join(f"  {name:8} {text}" for name, text in STEPS.items())
-    result = argparse.ArgumentParser(
-        prog="python -m models.sd3",
-        description="Trains the small transformer. Every step resumes where it was stopped.",
-        epilog=f"steps, in order:\n{listing}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    result.add_argument("step", nargs="*", help="steps to run; all of them by default")
+    result = step_parser("python -m models.sd3", "Trains the small transformer.", STEPS)
     result.add_argument("--device", default="cpu", help="cpu (default) or cuda")
     result.add_argument("--threads", type=int, default=1)
     length = result.add_mutually_exclusive_group()
@@ -69,19 +63,15 @@ def main() -> None:
     """Runs the steps that were asked for, in their order."""
     command = parser()
     arguments = command.parse_args()
-    unknown = sorted(set(arguments.step) - set(STEPS))
-    if unknown:
-        command.error(f"unknown step {unknown[0]!r}; choose from {', '.join(STEPS)}")
+    steps = chosen_steps(command, arguments.step, STEPS)
     try:
         config = configure(arguments)
     except ValueError as error:
         command.error(str(error))
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        command.error(f"device is {config.device!r}, which torch does not see; try --device cpu")
+    require_device(command, config.device)
     torch.set_num_threads(arguments.threads)
-    for step in STEPS:
-        if step in (arguments.step or STEPS):
-            run(step, config)
+    for step in steps:
+        run(step, config)
 
 
 def run(step: str, config: Sd3Config) -> None:

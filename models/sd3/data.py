@@ -6,7 +6,6 @@ import hashlib
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor
 from tqdm import trange
 from transformers import CLIPTokenizer
@@ -16,12 +15,7 @@ from models.sd3.config import Sd3Config
 from models.train.augment import move_layers
 from models.train.dataset import load_nouns, noun_layers
 from models.train.latents import tokenize
-
-
-def bundled_vae(config: Sd3Config) -> Any:
-    """Returns the autoencoder of the bundled model, as it ships, on the run's device."""
-    load: Any = AutoencoderKL.from_pretrained
-    return load(config.data.model, subfolder="vae").to(config.device).eval()
+from models.train.vae import load_vae
 
 
 def bundled_tokenizer(config: Sd3Config) -> CLIPTokenizer:
@@ -68,7 +62,10 @@ def latents(config: Sd3Config) -> Tensor:
 def encode(config: Sd3Config) -> Tensor:
     """Moves and encodes every noun; shape (variants, nouns, 4, h, w)."""
     torch.manual_seed(config.seed)
-    layers, vae = pictures(config)[0].to(config.device).float() / 255, bundled_vae(config)
+    layers, vae = (
+        pictures(config)[0].to(config.device).float() / 255,
+        load_vae(config.data.model, config.device),
+    )
     variants = [
         vae.encode(on_white(layers, config)).latent_dist.mean.cpu()
         for _ in trange(config.variants, desc="encoding")

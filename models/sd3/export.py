@@ -10,8 +10,9 @@ from typing import Any
 from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiffusion3Pipeline
 
 from models.sd3.config import Sd3Config
-from models.sd3.data import bundled_tokenizer, bundled_vae, fingerprint
+from models.sd3.data import bundled_tokenizer, fingerprint
 from models.sd3.training import Denoiser, trained
+from models.train.vae import load_vae
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
@@ -33,7 +34,7 @@ def write_pipeline(config: Sd3Config, denoiser: Denoiser) -> None:
     """
     folder, bundled = config.model, config.data.model
     folder.mkdir(parents=True, exist_ok=True)
-    vae = bundled_vae(config)
+    vae = load_vae(bundled, config.device)
     vae.register_to_config(shift_factor=0.0, _name_or_path="")
     tokenizer, text_encoder = bundled_tokenizer(config), denoiser.text_encoder
     build: Any = StableDiffusion3Pipeline

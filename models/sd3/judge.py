@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from typing import Any
 
-import numpy as np
-import torch
 from diffusers import StableDiffusion3Pipeline
 from PIL import Image
-from torch.nn import functional as F
 from tqdm import tqdm
 
 from hidiffusion.methods import registry
-from models.dimr.judge import wilson
 from models.sd3.config import Sd3Config
-from models.train.classifier import SIDE, load_classifier
-from models.train.dataset import fill, to_tensor
+from models.train.dataset import fill
+from models.train.judge import wilson
 
 
 def load_pipeline(config: Sd3Config) -> Any:
@@ -52,20 +48,7 @@ def draw(
     ]
 
 
-@torch.no_grad()
-def recognised(config: Sd3Config, images: list[Image.Image], nouns: list[str]) -> list[bool]:
-    """Tells of each picture whether the classifier sees its noun, among all that it knows."""
-    classifier, known = load_classifier(config.data.classifier)
-    pixels = torch.cat([_small(image) for image in images])
-    seen = classifier(pixels).argmax(1)
-    return [known[int(best)] == noun for best, noun in zip(seen, nouns, strict=True)]
-
-
 def share(hits: list[bool]) -> str:
     """Says a share with its 95 % interval."""
     low, high = wilson(sum(hits), len(hits))
     return f"{sum(hits)} of {len(hits)} ({low:.0%} to {high:.0%})"
-
-
-def _small(image: Image.Image) -> torch.Tensor:
-    return F.interpolate(to_tensor(np.array(image)[None]), (SIDE, SIDE), mode="area")

@@ -12,9 +12,10 @@ from PIL import Image
 from models.sd3.card import CARD
 from models.sd3.config import Sd3Config
 from models.sd3.data import pictures
-from models.sd3.judge import draw, load_pipeline, recognised, share
+from models.sd3.judge import draw, load_pipeline, share
 from models.sd3.training import run_name
 from models.train.blocks import fill_block, write_figures
+from models.train.judge import recognised, small
 from models.train.samples import save_sheet
 
 #: Methods that are compared beyond native size.
@@ -29,7 +30,7 @@ def report(config: Sd3Config) -> None:
     hits: list[bool] = []
     for seed in range(config.judged):
         images = draw(config, pipe, nouns, side=config.size, seed=seed)
-        hits += recognised(config, images, nouns)
+        hits += recognised(config.data.classifier, small(images), nouns)
         if seed == 0:
             save_sheet(images, nouns, config.size // 2, config.images / "sd3-contact-sheet.png")
     missed = sorted(
@@ -62,7 +63,7 @@ def beyond(config: Sd3Config) -> None:
             if method == "direct" and side > table:
                 continue
             images = draw(config, pipe, nouns, side=side, method=method)
-            hits = recognised(config, images, nouns)
+            hits = recognised(config.data.classifier, small(images), nouns)
             lines.append(f"| {side}x{side} | {method} | {share(hits)} |")
             shown += [image for image, noun in zip(images, nouns, strict=True) if noun in few]
             labels += [f"{noun}, {method}, {side}x{side}" for noun in few]

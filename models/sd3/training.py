@@ -11,11 +11,11 @@ import torch
 from diffusers import SD3Transformer2DModel
 from torch import Tensor, nn
 from torch.nn import functional as F
-from transformers import CLIPTextConfig, CLIPTextModelWithProjection, CLIPTokenizer
+from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 
 from models.sd3.config import ABSENT_TOKENS, Sd3Config
 from models.sd3.data import Sampler, bundled_tokenizer, fingerprint
-from models.train.architecture import MAX_TOKENS
+from models.train.architecture import text_config
 from models.train.loop import Trainer, averaged_weights, mixed_precision
 
 
@@ -78,20 +78,8 @@ def build_transformer(config: Sd3Config) -> Any:
 def build_text_encoder(config: Sd3Config, tokenizer: CLIPTokenizer) -> Any:
     """Returns an untrained CLIP text encoder for the tokenizer's vocabulary."""
     text = config.text
-    return CLIPTextModelWithProjection(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=text.width,
-            intermediate_size=4 * text.width,
-            num_hidden_layers=text.layers,
-            num_attention_heads=text.heads,
-            max_position_embeddings=MAX_TOKENS,
-            projection_dim=text.width,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
-        )
-    )
+    shape = text_config(tokenizer, width=text.width, layers=text.layers, heads=text.heads)
+    return CLIPTextModelWithProjection(shape)
 
 
 def logit_normal(count: int, device: str = "cpu") -> Tensor:

@@ -17,6 +17,7 @@ from models.train.export import export
 from models.train.profiles import PROFILES, profile, within
 from models.train.report import report
 from models.train.samples import contact_sheet
+from models.train.steps import chosen_steps, require_device, step_parser
 from models.train.unet import finished_vae, train_unet
 from models.train.upscaler import export_upscaler, train_upscaler
 from models.train.vae import train_decoder
@@ -36,14 +37,7 @@ STEPS = {
 
 def parser() -> argparse.ArgumentParser:
     """Returns the command line's parser."""
-    listing = "\n".join(f"  {name:8} {text}" for name, text in STEPS.items())
-    result = argparse.ArgumentParser(
-        prog="python -m models.train",
-        description="Trains the bundled model. Every step resumes where it was stopped.",
-        epilog=f"steps, in order:\n{listing}",
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    result.add_argument("step", nargs="*", help="steps to run; all of them by default")
+    result = step_parser("python -m models.train", "Trains the bundled model.", STEPS)
     result.add_argument(
         "--profile", choices=PROFILES, default="cpu", help="size of the model and of the run"
     )
@@ -111,20 +105,16 @@ def main() -> None:
     """Runs the steps that were asked for, in their order."""
     command = parser()
     arguments = command.parse_args()
-    unknown = sorted(set(arguments.step) - set(STEPS))
-    if unknown:
-        command.error(f"unknown step {unknown[0]!r}; choose from {', '.join(STEPS)}")
+    steps = chosen_steps(command, arguments.step, STEPS)
     try:
         config = configure(arguments)
     except ValueError as error:
         command.error(str(error))
-    if config.device.startswith("cuda") and not torch.cuda.is_available():
-        command.error(f"device is {config.device!r}, which torch does not see; try --device cpu")
+    require_device(command, config.device)
     torch.set_num_threads(config.threads)
     torch.set_float32_matmul_precision("high")  # TF32, where a GPU has it
-    for step in STEPS:
-        if step in (arguments.step or STEPS):
-            run(step, config)
+    for step in steps:
+        run(step, config)
 
 
 if __name__ == "__main__":

@@ -49,18 +49,28 @@ def build_unet(config: TrainConfig) -> Any:
 def build_text_encoder(config: UNetConfig, tokenizer: CLIPTokenizer) -> CLIPTextModel:
     """Returns an untrained CLIP text encoder for the tokenizer's vocabulary."""
     return CLIPTextModel(
-        CLIPTextConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=config.text_width,
-            intermediate_size=4 * config.text_width,
-            num_hidden_layers=config.text_layers,
-            num_attention_heads=config.text_heads,
-            max_position_embeddings=MAX_TOKENS,
-            projection_dim=config.text_width,
-            bos_token_id=tokenizer.bos_token_id,
-            eos_token_id=tokenizer.eos_token_id,
-            pad_token_id=tokenizer.pad_token_id,
+        text_config(
+            tokenizer,
+            width=config.text_width,
+            layers=config.text_layers,
+            heads=config.text_heads,
         )
+    )
+
+
+def text_config(tokenizer: CLIPTokenizer, *, width: int, layers: int, heads: int) -> CLIPTextConfig:
+    """Returns the shape of a CLIP text encoder for the tokenizer's vocabulary."""
+    return CLIPTextConfig(
+        vocab_size=len(tokenizer),
+        hidden_size=width,
+        intermediate_size=4 * width,
+        num_hidden_layers=layers,
+        num_attention_heads=heads,
+        max_position_embeddings=MAX_TOKENS,
+        projection_dim=width,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        pad_token_id=tokenizer.pad_token_id,
     )
 
 

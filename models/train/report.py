@@ -8,18 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib as mpl
-import numpy as np
 import torch
 from diffusers import AutoencoderKL, UNet2DConditionModel
 from matplotlib.axes import Axes
-from PIL import Image
-from torch import Tensor
-from torch.nn import functional as F
 from transformers import CLIPTextModel
 
-from models.train.classifier import SIDE, load_classifier
 from models.train.config import TrainConfig
-from models.train.dataset import load_nouns, to_tensor
+from models.train.dataset import load_nouns
+from models.train.judge import recognised, small
 from models.train.samples import reconstruction_sheet, sample_nouns
 from models.train.unet import noun_pictures
 from models.train.vae import psnr
@@ -101,13 +97,9 @@ def right_nouns(config: TrainConfig) -> float:
 
     The classifier chooses among all nouns that it knows, which may be more than the model does.
     """
-    classifier, names = load_classifier(config.paths.classifier)
-    wanted = [noun.name for noun in load_nouns(config.paths)]
-    hits = [
-        names[int(classifier(_seen(picture)).argmax())] == noun
-        for seed in range(config.seeds)
-        for picture, noun in zip(sample_nouns(config, seed), wanted, strict=True)
-    ]
+    wanted = [noun.name for noun in load_nouns(config.paths)] * config.seeds
+    pictures = [each for seed in range(config.seeds) for each in sample_nouns(config, seed)]
+    hits = recognised(config.paths.classifier, small(pictures), wanted)
     return sum(hits) / len(hits)
 
 
@@ -138,8 +130,3 @@ def _plot(axis: Axes, entries: list[dict[str, float]], stage: str) -> None:
 
 def _log(folder: Path, stage: str) -> list[dict[str, float]]:
     return [json.loads(line) for line in (folder / f"{stage}-loss.jsonl").read_text().splitlines()]
-
-
-def _seen(picture: Image.Image) -> Tensor:
-    pixels = to_tensor(np.array(picture)[None])
-    return F.interpolate(pixels, (SIDE, SIDE), mode="area")

@@ -19,7 +19,7 @@ from models.train.latents import LatentSampler, cached_scenes
 from models.train.loop import Trainer, averaged_weights, mixed_precision
 from models.train.scenes import caption_corpus
 from models.train.tokenizer import train_tokenizer
-from models.train.vae import encode, load_decoder, normalise_latents, train_vae
+from models.train.vae import encode, load_decoder, load_vae, normalise_latents, train_vae
 
 
 class Denoiser(nn.Module):
@@ -72,7 +72,7 @@ def finished_vae(config: TrainConfig) -> Any:
     """
     load: Any = AutoencoderKL.from_pretrained
     if config.unet.start is not None:
-        started = load(config.unet.start, subfolder="vae").to(config.device).eval()
+        started = load_vae(config.unet.start, config.device)
         load_decoder(config, started)
         return started
     folder = config.paths.cache / "vae"

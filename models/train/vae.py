@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -21,6 +22,12 @@ from models.train.loop import Trainer, averaged_weights, mixed_precision
 
 #: Darkest channel of the colours that crops are tinted with, a share of white.
 DARKEST = 0.6
+
+
+def load_vae(pipeline: Path, device: str = "cpu") -> Any:
+    """Returns the autoencoder of a pipeline's folder, in float32, on a device."""
+    load: Any = AutoencoderKL.from_pretrained
+    return load(pipeline, subfolder="vae").to(device).eval()
 
 
 class CropSampler:
@@ -113,9 +120,7 @@ def train_vae(config: TrainConfig) -> Any:
     torch.manual_seed(config.seed)
     vae = build_vae(config)
     if config.vae.start is not None:
-        load: Any = AutoencoderKL.from_pretrained
-        started = load(config.vae.start, subfolder="vae", torch_dtype=torch.float32)
-        vae.load_state_dict(started.state_dict())
+        vae.load_state_dict(load_vae(config.vae.start).state_dict())
     vae = vae.to(config.device).to(memory_format=torch.channels_last)
     sampler = CropSampler(config)
 
