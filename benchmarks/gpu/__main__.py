@@ -40,10 +40,15 @@ class Report:
         if self.path.exists():
             self.document["sections"] = json.loads(self.path.read_text())["sections"]
 
+    def measured(self, section: str) -> bool:
+        """Tell whether an earlier run measured all of a section."""
+        entry = self.document["sections"].get(section, {"status": "not begun", "rows": []})
+        return entry["status"] == "done" and entry["rows"] == _measured(entry["rows"])
+
     def begin(self, section: str) -> dict[str, Any]:
         """Make room for a section's rows; what an earlier run measured stays."""
         before = self.document["sections"].get(section, {"rows": []})["rows"]
-        rows = [row for row in before if not row.keys() & {"skipped", "failed"}]
+        rows = _measured(before)
         entry: dict[str, Any] = {
             "title": SECTIONS[section].title,
             "status": "running",
@@ -58,6 +63,10 @@ class Report:
         part.write_text(json.dumps(self.document, indent=1) + "\n")
         part.replace(self.path)
         self.table.write_text(markdown(self.document))
+
+
+def _measured(rows: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [row for row in rows if not row.keys() & {"skipped", "failed"}]
 
 
 def markdown(document: dict[str, Any]) -> str:
@@ -88,7 +97,8 @@ def measure(name: str, options: argparse.Namespace, seconds: float, report: Repo
 
     def tell(line: str) -> None:
         if line.startswith('{"what"'):
-            entry["rows"].append(json.loads(line))
+            row = json.loads(line)
+            entry["rows"][:] = [old for old in entry["rows"] if old["what"] != row["what"]] + [row]
             print(f"  {line.rstrip()}", flush=True)
             report.write()
 
@@ -124,8 +134,8 @@ def main(arguments: list[str] | None = None) -> int:
         )
         return 2
     report = Report(options.out, options.device, options.budget)
-    names = options.only or list(SECTIONS)
-    scale = options.budget / sum(SECTIONS[name].seconds for name in names)
+    names = [name for name in options.only or SECTIONS if not report.measured(name)]
+    scale = options.budget / max(1, sum(SECTIONS[name].seconds for name in names))
     end = time.monotonic() + options.budget
     for name in names:
         left = end - time.monotonic()

@@ -19,9 +19,9 @@ from benchmarks.gpu.sections import SECTIONS, module, run
 
 #: Seconds between asking a section to end and ending it.
 GRACE_SECONDS = 5.0
-#: Exit status of a fork that may not use CUDA, because its parent did: diffusers asks for a device
-#: when it is imported. Asked by way of NVML, that is no use.
+#: Exit status of a fork that may not use CUDA, because its parent did.
 _POISONED = 75
+# Diffusers asks for a device when it is imported; NVML can tell without a use of CUDA.
 os.environ.setdefault("PYTORCH_NVML_BASED_CUDA_CHECK", "1")
 
 

@@ -45,7 +45,13 @@ def test_a_second_run_keeps_what_was_measured_and_nothing_else(tmp_path):
     ]
     first.write()
     second = Report(tmp_path, "cpu", 10)
-    assert second.begin("step")["rows"] == [{"what": "sdxl direct", "ms": 1.0}]
+    entry = second.begin("step")
+    assert entry["rows"] == [{"what": "sdxl direct", "ms": 1.0}]
+    entry["status"] = "done"
+    assert second.measured("step")
+    assert not second.measured("pictures")
+    entry["rows"].append({"what": "sd15 direct", "skipped": "out of time"})
+    assert not second.measured("step")
 
 
 def test_the_service_starts_where_the_authors_package_is_named(monkeypatch):
