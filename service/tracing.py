@@ -104,23 +104,13 @@ def span(
             raise
 
 
-def record_span(
-    name: str,
-    begin: float,
-    within: Mapping[str, str] | None = None,
-    attributes: Attributes = MappingProxyType({}),
-) -> None:
-    """A span that ends now and began at `begin`, in seconds since 1970."""
-    _record(name, round(begin * 1e9), within, attributes)
-
-
 def _record(
-    name: str, nanoseconds: int, within: Mapping[str, str] | None, attributes: Attributes
+    name: str, begin: int, within: Mapping[str, str] | None, attributes: Attributes
 ) -> None:
+    """A span that ends now and began at `begin`, in nanoseconds since 1970."""
     if enabled():
         context = None if within is None else _W3C.extract(within)
-        named = _named(attributes)
-        _tracer.start_span(name, context, attributes=named, start_time=nanoseconds).end()
+        _tracer.start_span(name, context, attributes=_named(attributes), start_time=begin).end()
 
 
 def begin_attempt(generation: Generation) -> Span:
@@ -128,8 +118,8 @@ def begin_attempt(generation: Generation) -> Span:
     if not enabled():
         return trace.INVALID_SPAN
     if generation.attempt == 1:
-        since = generation.created_at.timestamp()
-        record_span("queue", since, generation.trace_context, about(generation))
+        since = round(generation.created_at.timestamp() * 1e9)
+        _record("queue", since, generation.trace_context, about(generation))
     context = _W3C.extract(generation.trace_context)
     return _tracer.start_span("attempt", context, attributes=_named(about(generation)))
 
