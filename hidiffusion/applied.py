@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import warnings
 import weakref
+from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from typing import Any, ClassVar, Self
 
@@ -13,7 +14,7 @@ from torch import nn
 from hidiffusion.errors import UnannouncedRunWarning
 
 
-class AttachedPipeline:
+class AttachedPipeline(ABC):
     """What was done to a pipeline whose model is patched. It goes with its pipeline.
 
     It is told of each run, by what stands in front of the methods that begin one.
@@ -57,13 +58,13 @@ class AttachedPipeline:
         self.__dict__.update(state)
         self._attach(pipeline)
 
+    @abstractmethod
     def begin(self, pipeline: Any, *args: Any, **kwargs: Any) -> None:
         """Do what a run begins with, given the arguments of the pipeline's own method."""
-        raise NotImplementedError
 
+    @abstractmethod
     def collected(self) -> None:
         """Do what is left to do when the pipeline is gone."""
-        raise NotImplementedError
 
     def detach(self) -> None:
         """Leave the pipeline as it was; the model keeps what it has."""
