@@ -8,7 +8,7 @@ SIZE   ?= 512
 PROFILE ?= cpu
 DEVICE ?= cpu
 FAULTS ?= 300
-NUMERICS := tests/hidiffusion/test_parity.py tests/hidiffusion/test_parity_pipelines.py \
+NUMERICS := tests/hidiffusion/test_parity.py tests/hidiffusion/pipelines/test_parity_pipelines.py \
   tests/hidiffusion/dimr/test_parity.py tests/hidiffusion/inf_dit/test_parity.py
 
 .DEFAULT_GOAL := help

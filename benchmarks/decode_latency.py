@@ -29,9 +29,9 @@ from torch import Tensor
 
 from benchmarks.decode import counted, drain, narrow_vae, sd_decoder
 from hidiffusion.decode import PreviewFactors, unscale
-from service.domain.events import Event
-from service.domain.generation import Generation, Status
-from service.domain.request import ResolvedRequest
+from service.domain.generations.events import Event
+from service.domain.generations.generation import Generation, Status
+from service.domain.requests.request import ResolvedRequest
 from service.settings import StoreSettings, WorkerSettings
 from service.storage.store import open_store
 from service.worker.engines.decoding import decoded

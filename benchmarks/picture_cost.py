@@ -25,7 +25,7 @@ from service.domain.artifacts import (
     PyramidLevel,
     TileRef,
 )
-from service.domain.events import Previewed, Stepped, Succeeded, TileStored
+from service.domain.generations.events import Previewed, Stepped, Succeeded, TileStored
 from service.events.connection import TextClient, connect
 from service.events.stream import events_key
 from service.records.records import RedisRecords

@@ -25,10 +25,10 @@ from typing import Any
 import psutil
 from ulid import ULID
 
+from service.application.generations.retention import SweepStore
 from service.application.ports import WorkerInfo
-from service.application.retention import SweepStore
-from service.domain.generation import Generation, Status
-from service.domain.request import ResolvedRequest
+from service.domain.generations.generation import Generation, Status
+from service.domain.requests.request import ResolvedRequest
 from service.events.connection import TextClient, connect
 from service.records.attempts import Attempts
 from service.records.codec import to_fields
@@ -41,8 +41,8 @@ from service.records.keys import (
     index_key,
     record_key,
 )
-from service.records.lines import join
-from service.records.outbox import RedisWebhooks
+from service.records.queue.lines import join
+from service.records.queue.outbox import RedisWebhooks
 from service.records.records import RedisRecords
 from service.records.retention import RedisRetained
 from service.settings import RedisSettings

@@ -15,28 +15,28 @@ from service.api.serve import serve
 from service.api.webhooks.delivery import Courier
 from service.api.webhooks.worker import WebhookWorker
 from service.application.access import Access
-from service.application.cancel import CancelGeneration, PurgeGeneration
-from service.application.elsewhere import Elsewhere, fetch_nothing
+from service.application.generations.cancel import CancelGeneration, PurgeGeneration
+from service.application.generations.query import Query
+from service.application.generations.readiness import wait_for
+from service.application.generations.retention import Budget, SweepStore, Swept
+from service.application.generations.store_scan import ScanStore
+from service.application.generations.watch import WatchGeneration
 from service.application.ports import Records
-from service.application.query import Query
-from service.application.readiness import wait_for
-from service.application.retention import Budget, SweepStore, Swept
-from service.application.store_scan import ScanStore
-from service.application.submit import SubmitGeneration
-from service.application.uploads import Uploads
+from service.application.requests.submit import SubmitGeneration
+from service.application.requests.webhooks import WebhookRules
+from service.application.sources.elsewhere import Elsewhere, fetch_nothing
+from service.application.sources.uploads import Uploads
 from service.application.use_cases import UseCases
 from service.application.verify import VerifyResults
-from service.application.watch import WatchGeneration
-from service.application.webhooks import WebhookRules
 from service.catalog.file import CatalogFile
 from service.domain.errors import ServiceError
-from service.domain.generation import Generation
+from service.domain.generations.generation import Generation
 from service.domain.webhooks import Targets
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.records.limiter import RedisLimiter
-from service.records.outbox import Outbox, RedisWebhooks
 from service.records.quarantine import Quarantined
+from service.records.queue.outbox import Outbox, RedisWebhooks
 from service.records.records import RedisRecords
 from service.records.retention import RedisRetained
 from service.records.uploads import RedisUploads

@@ -15,8 +15,8 @@ from typing import Annotated, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter, ValidationError
 
-from service.domain.events import Event
-from service.domain.generation import Generation
+from service.domain.generations.events import Event
+from service.domain.generations.generation import Generation
 
 #: Seconds between two signs of life of a pipeline process.
 ALIVE_SECONDS = 5.0

@@ -20,7 +20,7 @@ from opentelemetry.context import attach, detach
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
-from service.domain.generation import Generation
+from service.domain.generations.generation import Generation
 
 #: What becomes of the trace context where it leaves a process: header names and values.
 TraceContext = dict[str, str]

@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from ulid import ULID
 
 from service.domain.artifacts import ArtifactKeys, ArtifactRef, Manifest, Pyramid, TileRef
-from service.domain.events import (
+from service.domain.generations.events import (
     Cancelled,
     Event,
     Failed,
@@ -17,8 +17,8 @@ from service.domain.events import (
     TileStored,
     WaitingForStore,
 )
-from service.domain.generation import Failure, Generation, Status
-from service.domain.request import Priority, ResolvedRequest
+from service.domain.generations.generation import Failure, Generation, Status
+from service.domain.requests.request import Priority, ResolvedRequest
 
 MODEL = "fox"
 

@@ -36,7 +36,7 @@ from benchmarks.load.stage import ROOT, Stage, raise_file_limit, stage
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from hidiffusion_api.v1 import generation_service_pb2_grpc
 from service.domain.artifacts import ArtifactKeys, ArtifactRef, Manifest, Pyramid
-from service.domain.events import Succeeded
+from service.domain.generations.events import Succeeded
 from service.events.connection import connect
 from service.records.records import RedisRecords
 from service.settings import RedisSettings, StoreSettings

@@ -9,8 +9,8 @@ from typing import Any
 from benchmarks.load.processes import Helper, helpers
 from benchmarks.load.stage import Stage
 from service.domain.artifacts import TileRef
-from service.domain.events import Event, Stepped, Succeeded, TileStored
-from service.domain.generation import Generation
+from service.domain.generations.events import Event, Stepped, Succeeded, TileStored
+from service.domain.generations.generation import Generation
 from service.events.connection import connect
 from service.events.stream import events_key
 from service.records.records import RedisRecords

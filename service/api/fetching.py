@@ -6,7 +6,7 @@ from urllib.parse import urljoin
 import httpcore
 
 from service.api.webhooks.connection import Deadline, GuardedBackend, TargetRefused
-from service.domain.uploads import BadPicture
+from service.domain.requests.uploads import BadPicture
 from service.domain.webhooks import MAX_URL_CHARACTERS, Targets, split_url
 
 _HEADERS = (

@@ -12,8 +12,8 @@ from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, gene
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
+from service.application.generations.query import Query
 from service.application.ports import WebhookFigures
-from service.application.query import Query
 from service.domain.errors import ServiceError
 
 #: From a record that is read to a picture that is waited for; seconds.

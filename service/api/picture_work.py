@@ -16,11 +16,11 @@ from typing import TypeVar
 import anyio
 import anyio.to_thread
 
-from service.application.inputs import holds_pictures, names_urls
+from service.application.generations.query import Query
 from service.application.ports import ObjectInfo
-from service.application.query import Query
+from service.application.requests.inputs import holds_pictures, names_urls
 from service.domain.errors import Unavailable
-from service.domain.request import GenerationRequest
+from service.domain.requests.request import GenerationRequest
 
 _T = TypeVar("_T")
 

@@ -16,9 +16,9 @@ import uvicorn
 from fastapi import FastAPI
 
 from service.api.grpc.server import GrpcServer
-from service.api.http.access import lanes_of
 from service.api.http.app import create_app
-from service.api.http.connections import ConnectionLimits, limited_http, most_connections
+from service.api.http.edge.access import lanes_of
+from service.api.http.edge.connections import ConnectionLimits, limited_http, most_connections
 from service.api.metrics import ApiMetrics
 from service.api.picture_work import PictureWork
 from service.api.tls import Certificates

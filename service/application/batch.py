@@ -4,11 +4,11 @@ import asyncio
 import contextlib
 from collections.abc import Sequence
 
+from service.application.generations.wait import wait_until_final
 from service.application.use_cases import UseCases
-from service.application.wait import wait_until_final
 from service.domain.errors import ServiceError
-from service.domain.generation import Generation
-from service.domain.request import GenerationRequest
+from service.domain.generations.generation import Generation
+from service.domain.requests.request import GenerationRequest
 
 
 class GenerateBatch:

@@ -9,9 +9,9 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Protocol
 
-from service.domain.catalog import Catalog
-from service.domain.events import Event, StoredEvent
-from service.domain.generation import Generation, Status
+from service.domain.generations.events import Event, StoredEvent
+from service.domain.generations.generation import Generation, Status
+from service.domain.models.catalog import Catalog
 
 
 @dataclass(frozen=True)

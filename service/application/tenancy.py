@@ -11,8 +11,8 @@ from typing import Protocol
 from service.application.ports import IdempotencyClaim, Page, Records, WorkerInfo
 from service.domain.access import Allowance, Caller, Scope
 from service.domain.errors import GenerationNotFound, PermissionDenied, RecordUnreadable
-from service.domain.events import Event
-from service.domain.generation import Generation, Status
+from service.domain.generations.events import Event
+from service.domain.generations.generation import Generation, Status
 
 
 class Limiter(Protocol):

@@ -2,11 +2,11 @@
 
 from dataclasses import dataclass
 
-from service.application.cancel import CancelGeneration, PurgeGeneration
-from service.application.query import Query
-from service.application.submit import SubmitGeneration
-from service.application.uploads import Uploads
-from service.application.watch import WatchGeneration
+from service.application.generations.cancel import CancelGeneration, PurgeGeneration
+from service.application.generations.query import Query
+from service.application.generations.watch import WatchGeneration
+from service.application.requests.submit import SubmitGeneration
+from service.application.sources.uploads import Uploads
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from service.application.ports import ObjectStore, Records
 from service.domain.artifacts import ArtifactKeys, Manifest
 from service.domain.errors import GenerationNotFound
-from service.domain.generation import Generation, Status
+from service.domain.generations.generation import Generation, Status
 
 _log = logging.getLogger(__name__)
 

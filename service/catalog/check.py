@@ -7,9 +7,9 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from service.catalog.inspect import Found, UnknownWeights, inspect_model, read_config, read_header
-from service.domain.adapters import Weights
-from service.domain.catalog import Model
-from service.domain.schedulers import class_of
+from service.domain.models.adapters import Weights
+from service.domain.models.catalog import Model
+from service.domain.models.schedulers import class_of
 
 #: Where a source lies that is neither a folder nor a file here: in the hub, perhaps.
 _HUB_ID_PARTS = 2

@@ -12,8 +12,8 @@ from typing import Any
 
 from pydantic import ValidationError
 
-from service.domain.adapters import Lora
-from service.domain.catalog import Catalog, Model
+from service.domain.models.adapters import Lora
+from service.domain.models.catalog import Catalog, Model
 
 _log = logging.getLogger(__name__)
 

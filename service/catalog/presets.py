@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field, replace
 
 from service.catalog.inspect import Found
-from service.domain.methods import METHODS
+from service.domain.models.methods import METHODS
 
 #: Largest side offered, in pixels: what the methods are measured up to.
 MAX_SIZE = 4096

@@ -12,7 +12,6 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from service.cli import generate, generations, keys, models, upscale, webhooks
 from service.cli.at_hand import (
     DEFAULT_DATA,
     DataOption,
@@ -20,7 +19,8 @@ from service.cli.at_hand import (
     need_torch,
     stop_on_terminate,
 )
-from service.cli.devices import CPU, chosen_devices, run_workers, visible_devices
+from service.cli.commands import generate, generations, keys, models, upscale, webhooks
+from service.cli.commands.devices import CPU, chosen_devices, run_workers, visible_devices
 from service.cli.problems import plain_errors, read_settings
 from service.cli.settings_table import describe_settings
 from service.telemetry import configure_logging

@@ -42,8 +42,8 @@ from service.client.models import (
 )
 from service.client.plans import RetryPolicy
 from service.client.sync import Client
-from service.domain.generation import Status
-from service.domain.request import GenerationRequest
+from service.domain.generations.generation import Status
+from service.domain.requests.request import GenerationRequest
 
 __all__ = [
     "ApiError",

@@ -9,8 +9,8 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field
 
 from service.domain.artifacts import PyramidLevel
-from service.domain.generation import Failure, Progress, Status
-from service.domain.request import ClientMetadata, Priority, ResolvedRequest
+from service.domain.generations.generation import Failure, Progress, Status
+from service.domain.requests.request import ClientMetadata, Priority, ResolvedRequest
 
 
 class _Answer(BaseModel):

@@ -22,8 +22,8 @@ from service.client.models import (
     Upload,
 )
 from service.client.plans import Emit, Plan, RetryPolicy, ask
-from service.domain.generation import Status
-from service.domain.request import GenerationRequest
+from service.domain.generations.generation import Status
+from service.domain.requests.request import GenerationRequest
 
 Request = GenerationRequest | Mapping[str, Any]
 

@@ -18,7 +18,7 @@ from service.client.models import Event, Generation, Model, Tile, Upload
 from service.client.operations import Request
 from service.client.plans import Emit, Open, Pause, Plan, Read, RetryPolicy, Run, Send
 from service.client.transport import Address, reply_of, request_options
-from service.domain.generation import Status
+from service.domain.generations.generation import Status
 
 R = TypeVar("R")
 

@@ -9,7 +9,7 @@ import logging
 from collections.abc import Mapping
 from typing import get_args
 
-from service.domain.events import EVENT_ADAPTER, Event
+from service.domain.generations.events import EVENT_ADAPTER, Event
 
 _log = logging.getLogger(__name__)
 

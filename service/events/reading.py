@@ -5,7 +5,7 @@ from typing import Any
 
 import redis.asyncio
 
-from service.domain.events import StoredEvent
+from service.domain.generations.events import StoredEvent
 from service.events.codec import FINAL_TYPES, decode
 
 #: Events fetched at a time while following.

@@ -5,7 +5,7 @@ import re
 from collections.abc import AsyncIterator
 
 from service.domain.errors import FieldViolation, InvalidRequest
-from service.domain.events import StoredEvent
+from service.domain.generations.events import StoredEvent
 from service.events.bell import Towers
 from service.events.connection import connect, unavailable_when_down
 from service.events.reading import entries, events

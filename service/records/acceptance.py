@@ -7,16 +7,16 @@ from functools import cache, partial
 
 from service.application.ports import IdempotencyClaim
 from service.domain.errors import IdempotencyMismatch, Unavailable
-from service.domain.events import Queued
-from service.domain.generation import Generation, Status
+from service.domain.generations.events import Queued
+from service.domain.generations.generation import Generation, Status
 from service.events.bell import CHANNEL
 from service.events.codec import encode
 from service.events.connection import TextClient
 from service.events.stream import events_key
 from service.records.codec import from_fields, to_fields
-from service.records.enqueue import Command, entry, flat, model_queue
 from service.records.keys import ALL, PROBE, STARTED_FROM, idempotency_key, index_key, record_key
-from service.records.lines import join
+from service.records.queue.enqueue import Command, entry, flat, model_queue
+from service.records.queue.lines import join
 from service.settings import RedisSettings
 from service.telemetry import bind_generation
 

@@ -6,8 +6,8 @@ from datetime import datetime
 from enum import StrEnum
 
 from service.application.ports import WorkerInfo
-from service.domain.events import Cancelled, Event, Failed, Queued
-from service.domain.generation import Failure
+from service.domain.generations.events import Cancelled, Event, Failed, Queued
+from service.domain.generations.generation import Failure
 from service.events.connection import unavailable_when_down
 from service.records import scripts
 from service.records.codec import compact

@@ -11,11 +11,18 @@ from collections.abc import Mapping
 from pydantic import ValidationError
 
 from service.domain.errors import RecordUnreadable
-from service.domain.events import Event, Failed, Queued, Succeeded, progress_after, status_after
-from service.domain.generation import Generation
-from service.domain.request import RECORD_SCHEMA
+from service.domain.generations.events import (
+    Event,
+    Failed,
+    Queued,
+    Succeeded,
+    progress_after,
+    status_after,
+)
+from service.domain.generations.generation import Generation
+from service.domain.requests.request import RECORD_SCHEMA
 from service.records.keys import queue_of
-from service.records.lines import line_fields
+from service.records.queue.lines import line_fields
 
 _TEXT = ("id", "tenant", "status")
 _JSON = (

@@ -42,8 +42,8 @@ Scripts reach several of these at once, so they need one Redis, not a Redis Clus
 from rq import Queue
 from rq.job import Job
 
-from service.domain.generation import Generation
-from service.domain.request import Priority
+from service.domain.generations.generation import Generation
+from service.domain.requests.request import Priority
 
 #: RQ's names of our queues begin with this; a model's name holds no colon.
 _NAMESPACE = "generations:"

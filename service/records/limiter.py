@@ -9,7 +9,7 @@ from collections.abc import Sequence
 
 from service.domain.access import Allowance, Caller
 from service.domain.errors import FieldViolation, InvalidRequest, RateLimited, StorageFull
-from service.domain.generation import Generation
+from service.domain.generations.generation import Generation
 from service.events.connection import TextClient, unavailable_when_down
 from service.records.keys import rate_key, record_key, slots_key
 from service.records.stored import StoredBytes

@@ -14,15 +14,15 @@ from service import tracing
 from service.application.ports import IdempotencyClaim, Page, WorkerInfo
 from service.domain.artifacts import ArtifactKeys
 from service.domain.errors import GenerationNotFound, RecordUnreadable
-from service.domain.events import Event, Queued, Started, status_after
-from service.domain.generation import Generation, Progress, Status
-from service.domain.queueing import serving_order
-from service.domain.request import PRIORITIES
+from service.domain.generations.events import Event, Queued, Started, status_after
+from service.domain.generations.generation import Generation, Progress, Status
+from service.domain.generations.queueing import serving_order
+from service.domain.requests.request import PRIORITIES
 from service.events.bell import CHANNEL
 from service.events.codec import encode
 from service.events.connection import TextClient, unavailable_when_down
 from service.events.stream import events_key
-from service.records import lines, scripts
+from service.records import scripts
 from service.records.acceptance import Acceptance, claimed
 from service.records.codec import changes, from_fields
 from service.records.keys import (
@@ -46,6 +46,7 @@ from service.records.keys import (
     worker_key,
 )
 from service.records.quarantine import Quarantine
+from service.records.queue import lines
 from service.records.stored import StoredBytes
 from service.settings import RedisSettings
 

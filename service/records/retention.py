@@ -2,10 +2,10 @@
 
 from collections.abc import Collection, Sequence
 
-from service.application.retention import BATCH
+from service.application.generations.retention import BATCH
 from service.domain.artifacts import ArtifactKeys
-from service.domain.generation import Generation, Status
-from service.domain.uploads import UPLOADS_PREFIX, owner_of
+from service.domain.generations.generation import Generation, Status
+from service.domain.requests.uploads import UPLOADS_PREFIX, owner_of
 from service.events.connection import unavailable_when_down
 from service.records.keys import (
     CONDEMNED,

@@ -14,13 +14,13 @@ All but `TOUCH` share their first arguments:
     KEYS[6] = RQ's envelope of this id
     KEYS[7] = webhooks that are due
     KEYS[8] = prefix of the bytes that tenants have stored, KEYS[9] = prefix of when these end
-    KEYS[10] to KEYS[14] = as `service.records.lines` has them
+    KEYS[10] to KEYS[14] = as `service.records.queue.lines` has them
     KEYS[15] = what has ended, by the time at which its record does
     KEYS[16] = quarantine                  KEYS[17] = condemned objects
     KEYS[18] = unfinished generations by the upload they use
 """
 
-from service.records.lines import LUA
+from service.records.queue.lines import LUA
 
 _CLOCK = """
 local function seconds()

@@ -4,7 +4,7 @@ import logging
 
 from pydantic import ValidationError
 
-from service.domain.uploads import Upload
+from service.domain.requests.uploads import Upload
 from service.events.connection import TextClient, unavailable_when_down
 from service.records.keys import STORED, STORED_UNTIL, UPLOADS_UNTIL, upload_key
 from service.records.stored import StoredBytes

@@ -11,7 +11,7 @@ from pydantic.fields import FieldInfo
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from service.catalog.file import read_catalog
-from service.domain.catalog import Catalog
+from service.domain.models.catalog import Catalog
 from service.settings.environment import PREFIX, check_lists, check_variables
 from service.settings.sections import (
     ApiSettings,

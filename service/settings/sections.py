@@ -7,7 +7,7 @@ from urllib.parse import urlsplit
 
 from pydantic import Field, model_validator
 
-from service.domain.uploads import FORMATS
+from service.domain.requests.uploads import FORMATS
 from service.settings.base import Section
 
 

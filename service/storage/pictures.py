@@ -10,7 +10,7 @@ from typing import Any
 
 import pyvips
 
-from service.domain.uploads import BadPicture, Picture
+from service.domain.requests.uploads import BadPicture, Picture
 
 #: How each format's files begin: a pattern of bytes by its offset.
 _MAGIC: dict[str, dict[int, bytes]] = {

@@ -6,13 +6,13 @@ from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from functools import lru_cache
 
-from service.domain.batching import batch_key
 from service.domain.errors import GenerationNotFound, RecordUnreadable
-from service.domain.queueing import Waiting, serving_order
-from service.domain.request import ResolvedRequest
+from service.domain.generations.batching import batch_key
+from service.domain.generations.queueing import Waiting, serving_order
+from service.domain.requests.request import ResolvedRequest
 from service.events.connection import unavailable_when_down
 from service.records.keys import DOORBELL
-from service.records.lines import LONG_WINDOW, WINDOW
+from service.records.queue.lines import LONG_WINDOW, WINDOW
 from service.records.records import RedisRecords
 from service.supervisor.routing import Rule, choose
 

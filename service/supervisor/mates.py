@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
 from service.domain.errors import GenerationNotFound, RecordUnreadable, Unavailable
-from service.domain.generation import Generation
+from service.domain.generations.generation import Generation
 from service.records.records import RedisRecords
 from service.supervisor.lobby import Lobby
 

@@ -11,8 +11,15 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from service.application.ports import WorkerInfo
-from service.domain.events import Event, Failed, Stepped, Succeeded, TileStored, status_after
-from service.domain.generation import Generation
+from service.domain.generations.events import (
+    Event,
+    Failed,
+    Stepped,
+    Succeeded,
+    TileStored,
+    status_after,
+)
+from service.domain.generations.generation import Generation
 
 #: Steps and decodes take from milliseconds on a small GPU picture to minutes on a CPU; seconds.
 _STEP_BUCKETS = (0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)

@@ -14,7 +14,7 @@ from datetime import UTC, datetime
 
 import redis
 
-from service.domain.generation import Status
+from service.domain.generations.generation import Status
 from service.events.connection import unavailable_when_down
 from service.records.attempts import Attempts
 from service.records.keys import (

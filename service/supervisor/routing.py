@@ -1,7 +1,7 @@
 """Which of the waiting generations an idle worker takes: a pure function of what it can see.
 
-The order is that of `service.domain.queueing`. A worker departs from it for one reason: loading
-another model takes longer than most pictures.
+The order is that of `service.domain.generations.queueing`. A worker departs from it for one reason:
+loading another model takes longer than most pictures.
 
 1. What it would have to load is passed over for what it has loaded, for `overtake_seconds` from
    when it first was; then it is taken before all that comes after it.
@@ -12,7 +12,7 @@ another model takes longer than most pictures.
 from collections.abc import Collection, Iterable, MutableMapping
 from dataclasses import dataclass
 
-from service.domain.queueing import Waiting
+from service.domain.generations.queueing import Waiting
 
 
 @dataclass(frozen=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Sequence
 
-from service.application.readiness import wait_for
+from service.application.generations.readiness import wait_for
 from service.catalog.file import CatalogFile
 from service.events.connection import connect
 from service.records.attempts import Attempts

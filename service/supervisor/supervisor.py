@@ -32,25 +32,25 @@ from service import tracing
 from service.application.ports import WorkerInfo
 from service.channel import Happened, Message
 from service.domain.errors import RecordUnreadable, Unavailable
-from service.domain.generation import Generation
-from service.domain.queueing import Waiting
-from service.domain.request import PRIORITIES
+from service.domain.generations.generation import Generation
+from service.domain.generations.queueing import Waiting
+from service.domain.requests.request import PRIORITIES
 from service.health import answering
 from service.records.attempts import Attempts
-from service.records.enqueue import SERIALIZER, model_queue
 from service.records.keys import queue_name
-from service.records.rq_worker import ReturningWorker
+from service.records.queue.enqueue import SERIALIZER, model_queue
+from service.records.queue.rq_worker import ReturningWorker
 from service.settings import WorkerSettings
 from service.supervisor.housekeeping import Housekeeping
+from service.supervisor.jobs.pipeline import Pipeline
+from service.supervisor.jobs.running import POLL_SECONDS
+from service.supervisor.jobs.together import RunningBatch
+from service.supervisor.jobs.watchdog import Silences
 from service.supervisor.lobby import Lobby
 from service.supervisor.mates import Mates
 from service.supervisor.metrics import WorkerMetrics
-from service.supervisor.pipeline import Pipeline
 from service.supervisor.pulse import Pulse
 from service.supervisor.routing import Rule
-from service.supervisor.running import POLL_SECONDS
-from service.supervisor.together import RunningBatch
-from service.supervisor.watchdog import Silences
 from service.telemetry import bind_generation
 
 _log = logging.getLogger(__name__)

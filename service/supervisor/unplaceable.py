@@ -13,9 +13,9 @@ from datetime import UTC, datetime
 
 from service.application.ports import WorkerInfo
 from service.domain.errors import RecordUnreadable
-from service.domain.events import Failed, Queued
-from service.domain.generation import Failure
-from service.domain.request import ResolvedRequest
+from service.domain.generations.events import Failed, Queued
+from service.domain.generations.generation import Failure
+from service.domain.requests.request import ResolvedRequest
 from service.records.records import RedisRecords
 from service.supervisor.lobby import Lobby
 from service.telemetry import bind_generation

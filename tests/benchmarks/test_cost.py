@@ -8,8 +8,8 @@ import pytest
 from benchmarks import cost
 from hidiffusion.methods import registry
 from hidiffusion.methods.generation.passes import Pass
-from tests.hidiffusion import tiny_models
-from tests.hidiffusion.tiny_transformer_pipelines import pipeline
+from tests.hidiffusion.tiny import models as tiny_models
+from tests.hidiffusion.tiny.transformer_pipelines import pipeline
 
 COUNTED = Path(__file__).parents[2] / "benchmarks" / "results" / "flops.json"
 

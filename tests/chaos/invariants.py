@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 
 from service.domain.artifacts import ArtifactKeys, Manifest
-from service.domain.generation import Generation, Status
+from service.domain.generations.generation import Generation, Status
 from tests.chaos.stack import Stack
 
 #: Longest from a generation's end to its webhook, behind a receiver that hung.

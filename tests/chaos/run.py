@@ -14,9 +14,9 @@ from typing import Any
 import httpx
 from ulid import ULID
 
-from service.application.retention import SweepStore
-from service.application.store_scan import ScanStore
-from service.domain.generation import Generation
+from service.application.generations.retention import SweepStore
+from service.application.generations.store_scan import ScanStore
+from service.domain.generations.generation import Generation
 from service.records.keys import CONDEMNED, SHARES
 from service.records.retention import RedisRetained
 from tests.chaos.faults import FAULTS, Inject

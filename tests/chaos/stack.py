@@ -25,7 +25,7 @@ from service.settings import RedisSettings, StoreSettings
 from service.storage.secret_file import SecretFile
 from service.storage.store import open_store
 from tests.faulty_s3 import FaultyS3
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 from tests.s3_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server, s3_server
 from tests.servers import CuttingProxy, RedisServer, free_port
 from tests.service.api.webhooks.receiver import Receiver, receiving

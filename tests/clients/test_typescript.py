@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from tests.clients.conftest import Node
-from tests.service.api.http.test_images import working
+from tests.service.api.http.images.test_images import working
 from tests.service.api.painter import Painter
 from tests.service.api.stack import Stack
 

@@ -8,7 +8,7 @@ from diffusers import UNet2DConditionModel
 from torch._dynamo.testing import CompileCounter
 
 from hidiffusion import apply_hidiffusion, remove_hidiffusion
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 
 STEPS = 10
 

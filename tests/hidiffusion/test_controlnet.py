@@ -11,8 +11,8 @@ from torch._dynamo.testing import CompileCounter
 
 from hidiffusion import HiDiffusionConfig, apply_hidiffusion, remove_hidiffusion
 from hidiffusion.upstream import controlnets
-from tests.hidiffusion.pipeline_cells import CELLS
-from tests.hidiffusion.pipeline_kinds import Cell, Sides
+from tests.hidiffusion.pipelines.pipeline_cells import CELLS
+from tests.hidiffusion.pipelines.pipeline_kinds import Cell, Sides
 
 #: SD 2.1 has the structure of SD 1.5.
 CONTROLLED = [cell for cell in CELLS if "ControlNet" in cell.kind and cell.family != "SD 2.1"]

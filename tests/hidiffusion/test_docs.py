@@ -19,7 +19,7 @@ from hidiffusion import (
     remove_hidiffusion,
 )
 from hidiffusion.unet.families import CONTROL_RATIO, FAMILIES, Family
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 
 DOCS = Path(__file__).parents[2] / "docs"
 TEXT = (DOCS / "library.md").read_text()

@@ -11,8 +11,8 @@ from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from packaging.version import Version
 
 from hidiffusion import apply_hidiffusion, remove_hidiffusion
-from tests.hidiffusion import tiny_models
-from tests.hidiffusion.tiny_models import generate
+from tests.hidiffusion.tiny import models as tiny_models
+from tests.hidiffusion.tiny.models import generate
 
 CPU = torch.device("cpu")
 

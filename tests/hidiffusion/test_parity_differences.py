@@ -4,8 +4,8 @@ import pytest
 import torch
 
 from hidiffusion import apply_hidiffusion
-from tests.hidiffusion import tiny_models
-from tests.hidiffusion.pipeline_kinds import Sides
+from tests.hidiffusion.pipelines.pipeline_kinds import Sides
+from tests.hidiffusion.tiny import models as tiny_models
 
 
 def sides(native: int, latents: int, steps: int = 10) -> tuple[int, ...]:

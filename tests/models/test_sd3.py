@@ -14,7 +14,7 @@ from models.sd3.report import beyond, report
 from models.sd3.training import Denoiser, flow_loss, logit_normal, run_name, train
 from models.train.config import StageConfig
 from models.train.latents import tokenize
-from service.domain.catalog import Model
+from service.domain.models.catalog import Model
 from service.worker.weights.loading import load_pipeline
 
 PROMPT = "a red apple"

@@ -23,8 +23,8 @@ from service.channel import (
     Warm,
     pair,
 )
-from service.domain.events import Stepped
-from service.domain.generation import Generation
+from service.domain.generations.events import Stepped
+from service.domain.generations.generation import Generation
 
 WHEN = datetime(2026, 1, 2, 3, 4, 5, 678900, tzinfo=UTC)
 

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from service.domain.catalog import Model
+from service.domain.models.catalog import Model
 from service.settings import RedisSettings, Settings
 
 

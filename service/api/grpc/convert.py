@@ -19,11 +19,11 @@ from hidiffusion_api.v1 import (
 )
 from hidiffusion_api.v1 import generation_pb2 as pb
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
-from service.application.query import ModelStatus
-from service.application.queue_place import QueuePlace
+from service.application.generations.query import ModelStatus
+from service.application.generations.queue_place import QueuePlace
 from service.domain.artifacts import ArtifactRef, Manifest, TileRef
 from service.domain.errors import FieldViolation, InvalidRequest
-from service.domain.events import (
+from service.domain.generations.events import (
     Cancelled,
     Failed,
     Previewed,
@@ -35,9 +35,9 @@ from service.domain.events import (
     TileStored,
     WaitingForStore,
 )
-from service.domain.generation import Failure, Generation, Progress, Status
-from service.domain.request import ResolvedRequest
-from service.domain.uploads import Upload
+from service.domain.generations.generation import Failure, Generation, Progress, Status
+from service.domain.requests.request import ResolvedRequest
+from service.domain.requests.uploads import Upload
 
 #: Where small weights lie stays inside.
 _INSIDE = {"__all__": {"source", "file"}}

@@ -22,7 +22,7 @@ from service.api.picture_work import PictureWork
 from service.api.tls import Certificates
 from service.api.turns import Turns
 from service.application.access import Access
-from service.application.query import Query
+from service.application.generations.query import Query
 from service.application.use_cases import UseCases
 from service.domain.errors import ServiceError
 from service.settings import ApiSettings

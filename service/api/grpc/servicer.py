@@ -26,14 +26,14 @@ from service.api.grpc.convert import (
 )
 from service.api.picture_work import PictureWork
 from service.api.streams import until
-from service.application.parse import parse_idempotency_key, parse_request
+from service.application.generations.query import MAX_PAGE, Query
+from service.application.generations.watch import event_position
 from service.application.ports import ObjectInfo
-from service.application.query import MAX_PAGE, Query
+from service.application.requests.parse import parse_idempotency_key, parse_request
 from service.application.use_cases import UseCases
-from service.application.watch import event_position
 from service.domain.errors import ArtifactNotFound, FieldViolation, InvalidRequest, NotFound
-from service.domain.events import StoredEvent, TileStored
-from service.domain.request import GenerationRequest
+from service.domain.generations.events import StoredEvent, TileStored
+from service.domain.requests.request import GenerationRequest
 
 #: A quarter of the 4 MiB that gRPC clients accept in a message unless told otherwise.
 CHUNK_BYTES = 1024 * 1024

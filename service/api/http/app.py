@@ -11,10 +11,9 @@ from starlette.middleware.cors import CORSMiddleware
 
 from service.api.http import links
 from service.api.http.a1111 import routes as a1111
-from service.api.http.error_handlers import install_error_handlers
-from service.api.http.forms import OVERHEAD_BYTES
-from service.api.http.known_query import only_known_query
-from service.api.http.middleware import (
+from service.api.http.edge.forms import OVERHEAD_BYTES
+from service.api.http.edge.known_query import only_known_query
+from service.api.http.edge.middleware import (
     BodyLimit,
     Farewell,
     KnownHost,
@@ -22,14 +21,13 @@ from service.api.http.middleware import (
     Prefix,
     RequestId,
 )
+from service.api.http.errors.error_handlers import install_error_handlers
 from service.api.http.openapi import install_openapi
 from service.api.http.routes import (
     artifacts,
     events,
     generations,
-    iiif,
     images,
-    manifests,
     models,
     operations,
     problems,
@@ -38,6 +36,7 @@ from service.api.http.routes import (
     uploads,
     web,
 )
+from service.api.http.routes.iiif import image_api, manifests
 from service.api.http.routes.webhooks import describe_webhooks
 from service.api.metrics import ApiMetrics
 from service.api.picture_work import PictureWork
@@ -51,7 +50,7 @@ _ROUTES = (
     artifacts,
     images,
     manifests,
-    iiif,
+    image_api,
     models,
     operations,
     problems,

@@ -17,8 +17,8 @@ from service.api.http.headers import (
 )
 from service.api.http.openapi import problem_responses
 from service.api.picture_work import PictureWork
+from service.application.generations.query import Query
 from service.application.ports import ObjectInfo
-from service.application.query import Query
 
 #: What is stored never changes: keep it for a year, but not where others share it.
 _IMMUTABLE = "private, max-age=31536000, immutable"

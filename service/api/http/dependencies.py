@@ -5,7 +5,7 @@ from typing import Annotated, cast
 
 from fastapi import Depends, Path, Request
 
-from service.api.http.access import is_operator, use_cases_of
+from service.api.http.edge.access import is_operator, use_cases_of
 from service.api.metrics import ApiMetrics
 from service.api.picture_work import PictureWork
 from service.application.use_cases import UseCases

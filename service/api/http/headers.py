@@ -5,7 +5,7 @@ from datetime import UTC, datetime
 from email.utils import format_datetime, parsedate_to_datetime
 from typing import cast, get_args
 
-from service.application.parse import parse_idempotency_key
+from service.application.requests.parse import parse_idempotency_key
 from service.domain.access import Allowance
 from service.domain.artifacts import MEDIA_TYPES, OutputFormat
 

@@ -7,9 +7,9 @@ from typing import Any
 from fastapi import FastAPI
 from fastapi.openapi.utils import get_openapi
 
-from service.api.http import image_errors
-from service.api.http.image_schemas import ImageEvent
-from service.api.http.problems import PROBLEM_TYPES, Problem
+from service.api.http.errors import image_errors
+from service.api.http.errors.problems import PROBLEM_TYPES, Problem
+from service.api.http.views.image_schemas import ImageEvent
 
 #: Where the document has the schema of a model.
 REFERENCE = "#/components/schemas/{model}"

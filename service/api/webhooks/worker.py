@@ -22,14 +22,14 @@ from rq import Queue
 from rq.job import Job
 from rq.worker.base import WorkerStatus
 
-from service.api.http.webhook_views import WebhookPayload, event_of
+from service.api.http.views.webhook_views import WebhookPayload, event_of
 from service.api.webhooks.delivery import Courier, DeliveryFailed, Envelope
 from service.domain.errors import GenerationNotFound, RecordUnreadable, Unavailable
-from service.domain.generation import Generation
-from service.records.enqueue import SERIALIZER
-from service.records.outbox import WEBHOOK_QUEUE, Outbox
+from service.domain.generations.generation import Generation
+from service.records.queue.enqueue import SERIALIZER
+from service.records.queue.outbox import WEBHOOK_QUEUE, Outbox
+from service.records.queue.rq_worker import ReturningWorker
 from service.records.records import RedisRecords
-from service.records.rq_worker import ReturningWorker
 from service.settings import WebhookSettings
 from service.telemetry import bind_generation
 

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-from service.domain.catalog import EngineName
+from service.domain.models.catalog import EngineName
 from service.worker.engines.engine import Engine
 from service.worker.engines.inf_dit import InfDiT
 from service.worker.engines.latent_diffusion import LatentDiffusion

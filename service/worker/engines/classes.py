@@ -6,7 +6,7 @@ from typing import Any
 
 import torch
 
-from service.domain.request import ResolvedRequest
+from service.domain.requests.request import ResolvedRequest
 from service.worker.engines.course import changed
 from service.worker.engines.engine import OnStep
 from service.worker.job.snapshot import Snapshot

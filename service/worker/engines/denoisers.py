@@ -2,7 +2,7 @@
 
 from typing import Any
 
-from service.domain.catalog import EngineName
+from service.domain.models.catalog import EngineName
 from service.worker.engines.classes import draw_classes
 from service.worker.engines.diffusion import denoise
 from service.worker.weights.warm import WarmPipeline

@@ -9,7 +9,7 @@ import torch
 from hidiffusion.methods import registry
 from hidiffusion.methods.generation.call import PassRun, Progress
 from hidiffusion.transformer.latents import layout_of
-from service.domain.request import ResolvedRequest
+from service.domain.requests.request import ResolvedRequest
 from service.worker.engines.course import Course
 from service.worker.engines.engine import OnStep
 from service.worker.engines.prompts import guidance, texts

@@ -7,7 +7,7 @@ from typing import Protocol
 
 import torch
 
-from service.domain.request import ResolvedRequest
+from service.domain.requests.request import ResolvedRequest
 from service.worker.job.attempt import Attempt
 from service.worker.job.region import Missing, Region
 from service.worker.job.snapshot import Snapshot

@@ -8,7 +8,7 @@ from torch.nn import functional
 
 from hidiffusion.inf_dit import HeunState
 from hidiffusion.inf_dit.run import Upscaling
-from service.domain.request import ResolvedRequest
+from service.domain.requests.request import ResolvedRequest
 from service.worker.engines.engine import Job
 from service.worker.job.region import Region
 from service.worker.job.snapshot import Snapshot

@@ -1,6 +1,6 @@
 """The library's methods as the domain knows them: JSON, with a JSON Schema of the options.
 
-python -m service.worker.engines.methods > service/domain/methods.json
+python -m service.worker.engines.methods > service/domain/models/methods.json
 """
 
 from __future__ import annotations

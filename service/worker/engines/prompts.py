@@ -8,7 +8,7 @@ import torch
 from compel import CompelForSD, CompelForSDXL, DiffusersTextualInversionManager
 from diffusers import FluxPipeline, QwenImagePipeline
 
-from service.domain.request import ResolvedRequest
+from service.domain.requests.request import ResolvedRequest
 from service.worker.job.failures import UnsupportedRequest
 
 _QWEN: Any = QwenImagePipeline

@@ -6,8 +6,8 @@ from datetime import UTC, datetime
 from typing import Any
 
 from service.domain.artifacts import ArtifactKeys
-from service.domain.events import Event
-from service.domain.generation import Generation
+from service.domain.generations.events import Event
+from service.domain.generations.generation import Generation
 
 
 class CancelSignal(BaseException):

@@ -7,7 +7,7 @@ import torch
 from hidiffusion import HiDiffusionError
 from hidiffusion.decode import NonFiniteError
 from service.domain.errors import StoreError, Unavailable
-from service.domain.generation import Failure
+from service.domain.generations.generation import Failure
 from service.worker.job.checking import CheckerFailed, ContentFiltered
 
 

@@ -9,7 +9,7 @@ from typing import TypeVar
 
 from service.application.ports import ObjectInfo, ObjectStore
 from service.domain.errors import StoreError, Unavailable
-from service.domain.events import WaitingForStore
+from service.domain.generations.events import WaitingForStore
 from service.worker.job.attempt import Attempt
 from service.worker.job.failures import store_reason
 

@@ -6,7 +6,7 @@ import torch
 from diffusers.pipelines.stable_diffusion.safety_checker import StableDiffusionSafetyChecker
 from transformers import CLIPImageProcessor
 
-from service.domain.catalog import Catalog
+from service.domain.models.catalog import Catalog
 from service.settings import WorkerSettings
 from service.worker.job.checking import Block, Checker, Pass, Picture, load_checker
 

@@ -16,9 +16,9 @@ from pathlib import Path
 import torch
 from ulid import ULID
 
-from service.domain.events import Event, Failed
-from service.domain.generation import Generation, Status
-from service.domain.request import ResolvedRequest
+from service.domain.generations.events import Event, Failed
+from service.domain.generations.generation import Generation, Status
+from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings, StoreSettings
 from service.storage.store import open_store
 from service.worker.job.attempt import Attempt

@@ -21,7 +21,7 @@ from service.channel import (
     Stop,
     Warm,
 )
-from service.domain.generation import Generation
+from service.domain.generations.generation import Generation
 from service.settings import Settings
 from service.storage.store import open_store
 from service.telemetry import bind_generation

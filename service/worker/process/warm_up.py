@@ -3,7 +3,7 @@
 import torch
 
 from hidiffusion.decode import decode_tiles, unscale
-from service.domain.request import ResolvedRequest
+from service.domain.requests.request import ResolvedRequest
 from service.worker.engines.denoisers import denoiser_of
 from service.worker.weights.warm import WarmPipeline
 

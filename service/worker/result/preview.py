@@ -14,7 +14,7 @@ from hidiffusion.decode import PreviewFactors, latents_to_rgb
 from service.application.ports import ObjectStore
 from service.domain.artifacts import MEDIA_TYPES
 from service.domain.errors import ServiceError
-from service.domain.events import Previewed
+from service.domain.generations.events import Previewed
 from service.storage.encode import encode
 from service.worker.job.attempt import Attempt
 from service.worker.job.region import Missing

@@ -5,7 +5,7 @@ import platform
 from importlib.metadata import PackageNotFoundError, version
 from typing import Any
 
-from service.domain.request import ResolvedRequest
+from service.domain.requests.request import ResolvedRequest
 from service.storage.metadata import RecipeText
 from service.worker.weights.pipelines import Pipelines
 

@@ -14,8 +14,8 @@ from numpy.typing import NDArray
 from service import tracing
 from service.application.ports import ObjectStore
 from service.domain.artifacts import MEDIA_TYPES, ArtifactKeys, ArtifactRef, Manifest, TileRef
-from service.domain.events import TileStored
-from service.domain.request import ResolvedRequest
+from service.domain.generations.events import TileStored
+from service.domain.requests.request import ResolvedRequest
 from service.settings import WorkerSettings
 from service.storage.deep_zoom import deep_zoom
 from service.storage.encode import encode

@@ -13,7 +13,7 @@ from dataclasses import dataclass, replace
 import torch
 
 from service.application.ports import ObjectStore
-from service.domain.events import Cancelled
+from service.domain.generations.events import Cancelled
 from service.settings import WorkerSettings
 from service.worker.engines.denoisers import denoiser_of
 from service.worker.job.attempt import Attempt, CancelSignal

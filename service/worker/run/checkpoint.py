@@ -16,7 +16,7 @@ import torch
 from service.application.ports import ObjectStore
 from service.domain.artifacts import CHECKPOINT_MEDIA_TYPE, ArtifactKeys
 from service.domain.errors import NotFound, ServiceError
-from service.domain.generation import Generation
+from service.domain.generations.generation import Generation
 from service.settings import WorkerSettings
 from service.worker.job.attempt import Attempt
 from service.worker.job.snapshot import NotStorable, Snapshot, from_bytes, to_bytes

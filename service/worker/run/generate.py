@@ -6,9 +6,9 @@ from collections.abc import Generator, Sequence
 from service import tracing
 from service.application.ports import ObjectStore
 from service.domain.artifacts import Manifest
-from service.domain.events import Cancelled, Failed, Succeeded
-from service.domain.generation import Failure
-from service.domain.request import ResolvedRequest
+from service.domain.generations.events import Cancelled, Failed, Succeeded
+from service.domain.generations.generation import Failure
+from service.domain.requests.request import ResolvedRequest
 from service.settings import WorkerSettings
 from service.worker.engines.choice import engine_of
 from service.worker.engines.decoding import decoded

@@ -11,7 +11,7 @@ import torch
 
 from service.application.ports import ObjectStore
 from service.domain.artifacts import MEDIA_TYPES, ArtifactKeys
-from service.domain.request import ResolvedRequest
+from service.domain.requests.request import ResolvedRequest
 from service.storage.encode import encode
 from service.worker.engines.engine import Engine, Job, OnStep
 from service.worker.engines.inf_dit import InfDiT

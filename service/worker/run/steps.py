@@ -5,7 +5,7 @@ from collections.abc import Mapping
 
 import torch
 
-from service.domain.events import Stepped
+from service.domain.generations.events import Stepped
 from service.tracing import Laps
 from service.worker.job.attempt import Attempt
 from service.worker.job.snapshot import Snapshot

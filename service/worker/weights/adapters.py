@@ -12,8 +12,8 @@ from typing import Any
 
 from diffusers.loaders.textual_inversion import load_textual_inversion_state_dicts
 
-from service.domain.adapters import Embedding, Lora, LoraChoice, Weights
-from service.domain.catalog import Model
+from service.domain.models.adapters import Embedding, Lora, LoraChoice, Weights
+from service.domain.models.catalog import Model
 from service.worker.job.failures import ModelUnavailable, device_is_lost, is_out_of_memory
 
 #: Names that files for two text encoders give the parts for each, the first encoder's first.

@@ -8,8 +8,8 @@ from typing import Any
 import torch
 from diffusers import ControlNetModel
 
-from service.domain.catalog import Model
-from service.domain.controls import ControlChoice, ControlNet
+from service.domain.models.catalog import Model
+from service.domain.models.controls import ControlChoice, ControlNet
 from service.worker.job.failures import (
     ModelUnavailable,
     UnsupportedRequest,

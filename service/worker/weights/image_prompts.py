@@ -17,8 +17,8 @@ from diffusers.models.embeddings import (
 )
 from torch import nn
 
-from service.domain.catalog import Model
-from service.domain.image_prompts import IpAdapter
+from service.domain.models.catalog import Model
+from service.domain.models.image_prompts import IpAdapter
 from service.worker.job.failures import (
     ModelUnavailable,
     UnsupportedRequest,

@@ -24,11 +24,11 @@ from PIL import ImageOps
 
 from hidiffusion.decode import encode_tiles
 from service.application.ports import ObjectStore
-from service.domain.controls import picture_field
 from service.domain.errors import NotFound
-from service.domain.generation import Generation
-from service.domain.image_prompts import PICTURE_FIELD
-from service.domain.request import ResolvedRequest
+from service.domain.generations.generation import Generation
+from service.domain.models.controls import picture_field
+from service.domain.models.image_prompts import PICTURE_FIELD
+from service.domain.requests.request import ResolvedRequest
 from service.worker.job.failures import InputNotFound, UnsupportedRequest
 from service.worker.weights.controls import control_arguments
 from service.worker.weights.warm import WarmPipeline

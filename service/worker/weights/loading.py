@@ -7,7 +7,7 @@ import diffusers
 import torch
 
 from service.catalog.inspect import read_config, variant_of
-from service.domain.catalog import Model
+from service.domain.models.catalog import Model
 from service.worker.weights.adapters import load_embedding
 
 

@@ -16,7 +16,7 @@ from pathlib import Path
 import torch
 from pydantic import BaseModel, ConfigDict
 
-from service.domain.catalog import Catalog
+from service.domain.models.catalog import Catalog
 
 
 class Measured(BaseModel):

@@ -9,8 +9,8 @@ from typing import Any
 import torch
 
 from service.catalog.file import CatalogFile
-from service.domain.catalog import Model
-from service.domain.request import ResolvedRequest
+from service.domain.models.catalog import Model
+from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings
 from service.worker.job.failures import (
     ModelUnavailable,

@@ -13,8 +13,8 @@ from hidiffusion.decode import PreviewFactors, fit_preview, known_preview
 from hidiffusion.decode.autoencoder import require_kind
 from hidiffusion.dimr import DiMRPipeline, DPMSolverFastScheduler
 from hidiffusion.inf_dit import InfDiTUpscalePipeline
-from service.domain.catalog import EngineName, Model
-from service.domain.schedulers import class_of, settings_of
+from service.domain.models.catalog import EngineName, Model
+from service.domain.models.schedulers import class_of, settings_of
 from service.worker.job.failures import UnsupportedRequest
 from service.worker.weights.compiling import compile_denoiser
 from service.worker.weights.image_prompts import WarmIpAdapter

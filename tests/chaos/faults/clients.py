@@ -6,7 +6,7 @@ import time
 
 import httpx
 
-from service.domain.generation import Status
+from service.domain.generations.generation import Status
 from tests.chaos.stack import Process, Stack
 
 #: Streams of events, and pictures, that are asked for and not read.

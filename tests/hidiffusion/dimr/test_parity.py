@@ -18,7 +18,7 @@ from hidiffusion.dimr.guidance import guidance_weight
 from tests.hidiffusion.dimr import references
 from tests.hidiffusion.dimr.references import INDEX, difference
 from tests.hidiffusion.dimr.tiny import tiny_vae
-from tests.hidiffusion.float32 import assert_meets
+from tests.hidiffusion.tiny.float32 import assert_meets
 
 NETWORK, GUIDED, RUN, NORM = 6e-6, 2e-5, 5e-4, 3e-6
 

@@ -12,7 +12,6 @@ from hidiffusion.inf_dit.convert import RELEASED, from_original, load_checkpoint
 from hidiffusion.inf_dit.pipeline import InfDiTUpscalePipeline
 from hidiffusion.inf_dit.run import Prepared, Upscaling
 from hidiffusion.inf_dit.sampler import HeunSampler, edm_sigmas
-from tests.hidiffusion.float32 import assert_meets
 from tests.hidiffusion.inf_dit.cases import (
     CASES,
     EVALUATIONS,
@@ -23,6 +22,7 @@ from tests.hidiffusion.inf_dit.cases import (
     tensor,
     weights,
 )
+from tests.hidiffusion.tiny.float32 import assert_meets
 
 #: The reference's own limits, absolute, and that of two orders of summation in float64.
 NETWORK, SAMPLING, TOKENS, EXACT = 2e-5, 5e-4, 5e-5, 1e-9

@@ -15,9 +15,9 @@ from hidiffusion import (
 from hidiffusion.decode import UnsupportedAutoencoderError
 from hidiffusion.methods import registry
 from hidiffusion.methods.generation.call import Progress
-from tests.hidiffusion import tiny_models
-from tests.hidiffusion.pipeline_cells import CELLS
-from tests.hidiffusion.pipeline_kinds import Sides
+from tests.hidiffusion.pipelines.pipeline_cells import CELLS
+from tests.hidiffusion.pipelines.pipeline_kinds import Sides
+from tests.hidiffusion.tiny import models as tiny_models
 
 FOR_TRANSFORMERS = {"positions", "token-windows", "refine"}
 SEVERAL = ("diffuse-high", "hidiffusion-guided", "hidiffusion-refresh")

@@ -12,9 +12,9 @@ from hidiffusion import InvalidConfigError
 from hidiffusion.errors import UnsupportedPipelineError
 from hidiffusion.methods import registry
 from hidiffusion.methods.diffuse_high import DiffuseHighConfig, pass_sizes, unsharp
-from tests.hidiffusion import tiny_models
-from tests.hidiffusion.pipeline_cells import CELLS
-from tests.hidiffusion.pipeline_kinds import Cell, picture
+from tests.hidiffusion.pipelines.pipeline_cells import CELLS
+from tests.hidiffusion.pipelines.pipeline_kinds import Cell, picture
+from tests.hidiffusion.tiny import models as tiny_models
 
 #: diffusers hands tensors to numpy 2 in ways that numpy deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -12,10 +12,10 @@ import torch
 
 from hidiffusion import HiDiffusionError
 from hidiffusion.methods import registry
-from tests.hidiffusion import tiny_models
-from tests.hidiffusion.pipeline_cells import CELLS
-from tests.hidiffusion.pipeline_kinds import Cell
-from tests.hidiffusion.tiny_transformer_pipelines import pipeline, prompt
+from tests.hidiffusion.pipelines.pipeline_cells import CELLS
+from tests.hidiffusion.pipelines.pipeline_kinds import Cell
+from tests.hidiffusion.tiny import models as tiny_models
+from tests.hidiffusion.tiny.transformer_pipelines import pipeline, prompt
 
 #: diffusers' pipelines upcast and decode by methods that it deprecates, and its Euler schedulers
 #: convert tensors in a way that numpy 2 deprecates.

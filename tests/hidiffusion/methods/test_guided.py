@@ -7,7 +7,7 @@ import torch
 
 from hidiffusion import InvalidConfigError
 from hidiffusion.methods import registry
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 
 
 def _draw(pipe: Any, **options: Any) -> torch.Tensor:

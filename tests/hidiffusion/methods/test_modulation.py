@@ -8,7 +8,7 @@ import torch
 from hidiffusion import InvalidConfigError
 from hidiffusion.methods import registry
 from hidiffusion.methods.guidance.modulation import modulated_attention, native_attention
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 
 
 def _attention(seed: int = 0) -> Any:

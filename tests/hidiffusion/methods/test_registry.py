@@ -8,7 +8,7 @@ import torch
 from hidiffusion import HiDiffusionConfig, InvalidConfigError
 from hidiffusion.methods import registry
 from hidiffusion.methods.generation.call import Progress
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 
 #: Methods for U-Nets, of one pass and of several, in the table's order.
 ONE_PASS = ["direct", "hidiffusion", "raunet", "msw-msa", "upsample-guidance"]

@@ -22,8 +22,8 @@ from hidiffusion.methods.generation.call import PassRun, Progress
 from hidiffusion.methods.refine import Acceleration
 from hidiffusion.methods.x0 import Fade, LowBandGuide, Moment, adjusted_x0
 from hidiffusion.transformer.latents import Layout
-from tests.hidiffusion.tiny_models import sd_pipeline
-from tests.hidiffusion.tiny_transformer_pipelines import pipeline, prompt
+from tests.hidiffusion.tiny.models import sd_pipeline
+from tests.hidiffusion.tiny.transformer_pipelines import pipeline, prompt
 
 FAMILIES = ["flux", "chroma", "z-image", "flux2", "qwen", "sd3"]
 SIZE = {"width": 256, "height": 192}

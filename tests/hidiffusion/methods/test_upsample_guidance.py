@@ -17,9 +17,9 @@ from hidiffusion.methods.upsample_guidance import (
     shifted_timestep,
     upsample_guided,
 )
-from tests.hidiffusion import tiny_models
-from tests.hidiffusion.pipeline_cells import CELLS
-from tests.hidiffusion.pipeline_kinds import NATIVE, Cell
+from tests.hidiffusion.pipelines.pipeline_cells import CELLS
+from tests.hidiffusion.pipelines.pipeline_kinds import NATIVE, Cell
+from tests.hidiffusion.tiny import models as tiny_models
 
 #: diffusers hands tensors to numpy 2 in ways that numpy deprecates.
 pytestmark = pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning")

@@ -20,8 +20,8 @@ from hidiffusion.methods.x0 import (
     adjusted_x0,
     observed_steps,
 )
-from tests.hidiffusion import tiny_models
-from tests.hidiffusion.test_pipelines_schedulers import CALLS, build_scheduler
+from tests.hidiffusion.pipelines.test_pipelines_schedulers import CALLS, build_scheduler
+from tests.hidiffusion.tiny import models as tiny_models
 
 pytestmark = [
     pytest.mark.filterwarnings("ignore:__array__ implementation:DeprecationWarning"),

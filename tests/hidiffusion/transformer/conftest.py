@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from diffusers import FlowMatchEulerDiscreteScheduler
 
-from tests.hidiffusion.tiny_transformers import FAMILIES, Tiny
+from tests.hidiffusion.tiny.transformers import FAMILIES, Tiny
 
 _built: dict[str, Any] = {}
 

@@ -6,7 +6,7 @@ from diffusers import FlowMatchEulerDiscreteScheduler
 
 from hidiffusion import transformer
 from hidiffusion.transformer import TransformerConfig
-from tests.hidiffusion.tiny_transformers import FAMILIES, Tiny, output
+from tests.hidiffusion.tiny.transformers import FAMILIES, Tiny, output
 
 
 def test_regional_compilation_makes_no_graph_for_a_shift() -> None:

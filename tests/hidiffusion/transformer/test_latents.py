@@ -8,7 +8,7 @@ from diffusers import Flux2Pipeline, FluxPipeline, QwenImagePipeline
 
 from hidiffusion.errors import InvalidConfigError
 from hidiffusion.transformer.latents import Layout, layout_of
-from tests.hidiffusion.tiny_transformers import FAMILIES
+from tests.hidiffusion.tiny.transformers import FAMILIES
 
 ROWS, COLUMNS = 3, 5
 

@@ -28,8 +28,8 @@ from hidiffusion.errors import (
 )
 from hidiffusion.methods import registry
 from hidiffusion.transformer import TransformerConfig
-from tests.hidiffusion.tiny_transformer_pipelines import pipeline, prompt
-from tests.hidiffusion.tiny_transformers import FAMILIES, NATIVE, TEXT, Tiny, output
+from tests.hidiffusion.tiny.transformer_pipelines import pipeline, prompt
+from tests.hidiffusion.tiny.transformers import FAMILIES, NATIVE, TEXT, Tiny, output
 
 WINDOWS = TransformerConfig(full_share=0)
 POSITIONS = TransformerConfig(window_grid=1)

@@ -12,7 +12,7 @@ from hidiffusion.transformer import TransformerConfig
 from hidiffusion.transformer.attention import Cut
 from hidiffusion.transformer.processors import windowed
 from hidiffusion.unet.windows import WindowGrid, window_indices
-from tests.hidiffusion.tiny_transformers import FAMILIES, NATIVE, TEXT, Tiny, output
+from tests.hidiffusion.tiny.transformers import FAMILIES, NATIVE, TEXT, Tiny, output
 
 CPU = torch.device("cpu")
 

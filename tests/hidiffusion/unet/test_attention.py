@@ -5,7 +5,7 @@ import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
 from hidiffusion import HiDiffusionConfig, HiDiffusionError, apply_hidiffusion
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 
 
 class Recorder(AttnProcessor2_0):

@@ -7,8 +7,8 @@ import torch
 from diffusers import DPMSolverMultistepScheduler, HeunDiscreteScheduler
 
 from hidiffusion import HiDiffusionConfig, InvalidConfigError, apply_hidiffusion
-from tests.hidiffusion import tiny_models
-from tests.hidiffusion.tiny_models import generate, sd_pipeline, sdxl_pipeline, unet_inputs
+from tests.hidiffusion.tiny import models as tiny_models
+from tests.hidiffusion.tiny.models import generate, sd_pipeline, sdxl_pipeline, unet_inputs
 
 
 @pytest.fixture(scope="module")

@@ -6,7 +6,7 @@ from hidiffusion import InvalidConfigError, UnsupportedModelError
 from hidiffusion.unet.config import HiDiffusionConfig
 from hidiffusion.unet.families import FAMILIES, UNetStructure, find, resolve
 from hidiffusion.unet.sites import structure
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 
 
 @pytest.mark.parametrize(

@@ -25,9 +25,9 @@ from hidiffusion import (
     patched,
     remove_hidiffusion,
 )
-from tests.hidiffusion import tiny_models
-from tests.hidiffusion.pipeline_kinds import Sides
-from tests.hidiffusion.tiny_models import generate
+from tests.hidiffusion.pipelines.pipeline_kinds import Sides
+from tests.hidiffusion.tiny import models as tiny_models
+from tests.hidiffusion.tiny.models import generate
 
 BUILDERS = [tiny_models.sd_pipeline, tiny_models.sdxl_pipeline]
 families = pytest.mark.parametrize("build", BUILDERS, ids=["sd", "sdxl"])

@@ -11,7 +11,7 @@ from hidiffusion import apply_hidiffusion
 from hidiffusion.unet.controlnet import control_size
 from hidiffusion.unet.raunet import SparseDownsample, resize
 from hidiffusion.unet.schedule import Size
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 
 
 class _Quartering:

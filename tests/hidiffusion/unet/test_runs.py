@@ -25,11 +25,11 @@ from hidiffusion import (
     is_applied,
     remove_hidiffusion,
 )
-from tests.hidiffusion import tiny_models
-from tests.hidiffusion.pipeline_cells import CELLS
-from tests.hidiffusion.pipeline_kinds import Sides, picture
-from tests.hidiffusion.test_pipelines_schedulers import build_scheduler
-from tests.hidiffusion.tiny_models import generate
+from tests.hidiffusion.pipelines.pipeline_cells import CELLS
+from tests.hidiffusion.pipelines.pipeline_kinds import Sides, picture
+from tests.hidiffusion.pipelines.test_pipelines_schedulers import build_scheduler
+from tests.hidiffusion.tiny import models as tiny_models
+from tests.hidiffusion.tiny.models import generate
 
 #: Six of ten steps are drawn, of which 40 % shrink: two. PNDM repeats its second timestep.
 EDIT = {"strength": 0.6, "num_inference_steps": 10}

@@ -7,7 +7,7 @@ from diffusers import UNet2DModel
 from hidiffusion import HiDiffusionConfig, UnsupportedModelError
 from hidiffusion.unet.families import resolve
 from hidiffusion.unet.sites import Sites, dissect, find_unet, structure
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 
 
 def names(config: dict, **options: object) -> tuple[Sites, dict[object, str]]:

@@ -7,8 +7,8 @@ from datetime import UTC, datetime
 from PIL import Image, ImageDraw
 
 from service.domain.artifacts import MEDIA_TYPES, ArtifactKeys, Pyramid, PyramidLevel, TileRef
-from service.domain.events import TileStored
-from service.domain.generation import Generation
+from service.domain.generations.events import TileStored
+from service.domain.generations.generation import Generation
 from service.storage.deep_zoom import deep_zoom
 from tests.service.api.played_worker import PlayedWorker
 

@@ -15,8 +15,15 @@ from service.domain.artifacts import (
     PyramidLevel,
     TileRef,
 )
-from service.domain.events import Event, Failed, Previewed, Stepped, Succeeded, TileStored
-from service.domain.generation import Failure, Generation
+from service.domain.generations.events import (
+    Event,
+    Failed,
+    Previewed,
+    Stepped,
+    Succeeded,
+    TileStored,
+)
+from service.domain.generations.generation import Failure, Generation
 
 IMAGE = bytes(range(256)) * 1000
 THUMBNAIL = b"thumbnail"

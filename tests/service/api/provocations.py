@@ -13,7 +13,7 @@ import redis
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.application.access import new_key
 from service.domain.access import KeyLimits, Scope
-from service.domain.request_examples import EXAMPLE_PICTURE
+from service.domain.requests.request_examples import EXAMPLE_PICTURE
 from service.storage.key_file import KeyFile
 from tests.faulty_s3 import Fault, FaultyS3
 from tests.servers import RedisServer

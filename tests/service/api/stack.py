@@ -14,26 +14,26 @@ from hidiffusion_api.v1 import generation_service_pb2_grpc as stubs
 from service.api.fetching import PictureFetcher
 from service.api.serve import Endpoints, front_ends
 from service.application.access import Access, Keys
-from service.application.cancel import CancelGeneration, PurgeGeneration
-from service.application.elsewhere import Elsewhere
+from service.application.generations.cancel import CancelGeneration, PurgeGeneration
+from service.application.generations.query import Query
+from service.application.generations.watch import WatchGeneration
 from service.application.ports import ObjectStore, Records, WorkerInfo
-from service.application.query import Query
-from service.application.submit import SubmitGeneration
-from service.application.uploads import Uploads
+from service.application.requests.submit import SubmitGeneration
+from service.application.requests.webhooks import WebhookRules
+from service.application.sources.elsewhere import Elsewhere
+from service.application.sources.uploads import Uploads
 from service.application.use_cases import UseCases
-from service.application.watch import WatchGeneration
-from service.application.webhooks import WebhookRules
 from service.bootstrap import BuildUseCases, SystemClock
-from service.domain.adapters import Embedding, Lora
-from service.domain.catalog import Catalog, Model
-from service.domain.controls import ControlNet
-from service.domain.image_prompts import IpAdapter
+from service.domain.models.adapters import Embedding, Lora
+from service.domain.models.catalog import Catalog, Model
+from service.domain.models.controls import ControlNet
+from service.domain.models.image_prompts import IpAdapter
 from service.domain.webhooks import Targets
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.records.attempts import Attempts
 from service.records.limiter import RedisLimiter
-from service.records.outbox import RedisWebhooks
+from service.records.queue.outbox import RedisWebhooks
 from service.records.records import RedisRecords
 from service.records.uploads import RedisUploads
 from service.settings import ApiSettings, RedisSettings, StoreSettings

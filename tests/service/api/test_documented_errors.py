@@ -13,7 +13,7 @@ from google.rpc.error_details_pb2 import BadRequest, ErrorInfo, RequestInfo, Ret
 from grpc_status import rpc_status
 from pydantic import SecretStr
 
-from service.api.http.problems import PROBLEM_TYPES
+from service.api.http.errors.problems import PROBLEM_TYPES
 from service.domain.errors import ServiceError
 from service.settings import StoreSettings
 from service.storage.key_file import KeyFile

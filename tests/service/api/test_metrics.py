@@ -12,7 +12,7 @@ from prometheus_client.registry import CollectorRegistry
 
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.application.ports import WorkerInfo
-from service.domain.generation import Generation
+from service.domain.generations.generation import Generation
 from service.supervisor.metrics import WorkerMetrics
 from tests.generations import make_generation, one_of_each
 from tests.service.api.stack import Stack

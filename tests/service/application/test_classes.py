@@ -3,11 +3,11 @@
 import pytest
 from pydantic import ValidationError
 
-from service.application.parse import parse_request
-from service.application.submit import fingerprint, resolve
-from service.domain.batching import batch_key
-from service.domain.catalog import Catalog, Model
+from service.application.requests.parse import parse_request
+from service.application.requests.submit import fingerprint, resolve
 from service.domain.errors import InvalidRequest
+from service.domain.generations.batching import batch_key
+from service.domain.models.catalog import Catalog, Model
 from tests.class_models import entry
 
 CATALOG = Catalog(

@@ -11,16 +11,16 @@ import pytest
 import redis
 
 from service import bootstrap
+from service.application.generations.query import Query
+from service.application.generations.retention import SweepStore
+from service.application.generations.store_scan import ScanStore
 from service.application.ports import ObjectStore
-from service.application.query import Query
-from service.application.retention import SweepStore
-from service.application.store_scan import ScanStore
 from service.domain.artifacts import Pyramid, PyramidLevel
 from service.domain.errors import ArtifactNotFound, NotFound
-from service.domain.generation import Generation, Status
+from service.domain.generations.generation import Generation, Status
 from service.events.connection import connect
 from service.records.attempts import Attempts
-from service.records.outbox import RedisWebhooks
+from service.records.queue.outbox import RedisWebhooks
 from service.records.records import RedisRecords
 from service.records.retention import RedisRetained
 from service.settings import RedisSettings, Settings, StoreSettings

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 
+from service.application.generations.retention import SweepStore, Swept
 from service.application.ports import ObjectStore
-from service.application.retention import SweepStore, Swept
-from service.application.uploads import Uploads
+from service.application.sources.uploads import Uploads
 from service.bootstrap import SystemClock
 from service.domain.artifacts import ArtifactKeys, attempt_of
-from service.domain.events import Queued, Succeeded
-from service.domain.generation import Generation
-from service.domain.uploads import Picture
+from service.domain.generations.events import Queued, Succeeded
+from service.domain.generations.generation import Generation
+from service.domain.requests.uploads import Picture
 from service.events.connection import connect
 from service.records.attempts import Attempts
 from service.records.keys import ENDED, UPLOADS_UNTIL, record_key, upload_key

@@ -5,14 +5,14 @@ from pathlib import Path
 
 import pytest
 
+from service.application.generations.store_scan import ScanStore
 from service.application.ports import ObjectStore
-from service.application.store_scan import ScanStore
-from service.application.uploads import Uploads
+from service.application.sources.uploads import Uploads
 from service.bootstrap import SystemClock
 from service.domain.artifacts import ArtifactKeys
-from service.domain.events import Failed, Queued, Succeeded
-from service.domain.generation import Failure, Generation
-from service.domain.uploads import Picture
+from service.domain.generations.events import Failed, Queued, Succeeded
+from service.domain.generations.generation import Failure, Generation
+from service.domain.requests.uploads import Picture
 from service.events.connection import connect
 from service.records.records import RedisRecords
 from service.records.retention import RedisRetained

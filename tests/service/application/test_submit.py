@@ -2,11 +2,11 @@
 
 import pytest
 
-from service.application.parse import parse_request
-from service.application.submit import resolve
-from service.domain.catalog import Catalog, Model
+from service.application.requests.parse import parse_request
+from service.application.requests.submit import resolve
 from service.domain.errors import InvalidRequest
-from service.domain.seeds import MAX_SEED
+from service.domain.models.catalog import Catalog, Model
+from service.domain.requests.seeds import MAX_SEED
 
 CATALOG = Catalog(
     models=(

@@ -2,11 +2,11 @@
 
 import pytest
 
-from service.application.parse import parse_request
-from service.application.submit import resolve
-from service.application.uploads import Given
-from service.domain.catalog import Catalog, Model
+from service.application.requests.parse import parse_request
+from service.application.requests.submit import resolve
+from service.application.sources.uploads import Given
 from service.domain.errors import InvalidRequest
+from service.domain.models.catalog import Catalog, Model
 
 PICTURE = {"image": Given("picture", 300, 200, source=None)}  # type: ignore[arg-type]
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 from tests.service.catalog.ldm_layout import write_single_file
 
 

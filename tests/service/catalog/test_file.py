@@ -9,7 +9,7 @@ import pytest
 from pydantic import ValidationError
 
 from service.catalog.file import CatalogFile, read_catalog
-from service.domain.catalog import Catalog
+from service.domain.models.catalog import Catalog
 
 MODEL: dict[str, Any] = {
     "name": "tiny",

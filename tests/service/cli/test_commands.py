@@ -14,7 +14,7 @@ from PIL import Image, PngImagePlugin
 from typer.testing import CliRunner
 
 from service.cli.app import app
-from service.domain.generation import Status
+from service.domain.generations.generation import Status
 from service.settings import StoreSettings
 from tests.service.api.stack import Stack, running_stack
 

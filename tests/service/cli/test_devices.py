@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.cli.devices import chosen_devices, worker_environment
+from service.cli.commands.devices import chosen_devices, worker_environment
 from service.records.keys import WORKERS
 from service.settings import Settings, WorkerSettings
 

@@ -18,7 +18,7 @@ from typer.testing import CliRunner
 
 from service.api.serve import Endpoints
 from service.cli.app import app
-from service.domain.generation import Status
+from service.domain.generations.generation import Status
 from service.settings import ApiSettings, StoreSettings
 from service.storage.store import open_store
 from tests.service.api.played_worker import PlayedWorker

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import redis
 
-from service.application import readiness
+from service.application.generations import readiness
 from service.application.ports import WorkerInfo
 from service.health import FOLDER_VARIABLE, answering, troubles
 from service.records.attempts import Attempts
@@ -107,7 +107,7 @@ def test_what_cannot_start_says_why_in_a_line(
     command: str, environment: dict[str, str], told: str, tmp_path: Path
 ) -> None:
     program = (
-        "import service.application.readiness as r; r.START_SECONDS = 0.0; "
+        "import service.application.generations.readiness as r; r.START_SECONDS = 0.0; "
         "from service.cli import main; main()"
     )
     arguments = ["webhooks", "deliver"] if command == "webhooks" else [command]

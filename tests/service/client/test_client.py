@@ -11,8 +11,8 @@ from pathlib import Path
 
 import pytest
 
-from service.api.http import schemas
-from service.api.http.problems import PROBLEM_TYPES
+from service.api.http.errors.problems import PROBLEM_TYPES
+from service.api.http.views import schemas
 from service.client import (
     AsyncClient,
     Client,
@@ -31,7 +31,7 @@ from service.client import (
 )
 from service.client.errors import ApiError, error_of
 from service.client.messages import Reply
-from service.domain.request_examples import EXAMPLE_PICTURE
+from service.domain.requests.request_examples import EXAMPLE_PICTURE
 from tests.service.api.played_worker import IMAGE
 from tests.service.api.stack import Stack
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from service.domain.adapters import LoraChoice
-from service.domain.batching import batch_key
-from service.domain.controls import ControlChoice
-from service.domain.image_prompts import ImagePrompt
+from service.domain.generations.batching import batch_key
+from service.domain.models.adapters import LoraChoice
+from service.domain.models.controls import ControlChoice
+from service.domain.models.image_prompts import ImagePrompt
 from tests.generations import make_generation
 
 REQUEST = make_generation().request

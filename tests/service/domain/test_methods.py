@@ -3,13 +3,13 @@
 import pytest
 
 from hidiffusion.methods.registry import METHODS as ROWS
-from service.domain.catalog import Catalog
-from service.domain.methods import METHODS, method_violations, resolved_options
+from service.domain.models.catalog import Catalog
+from service.domain.models.methods import METHODS, method_violations, resolved_options
 from service.worker.engines.methods import describe
 
 
 def test_the_document_is_current() -> None:
-    """Renew it with `python -m service.worker.engines.methods > service/domain/methods.json`."""
+    """Renew it: `python -m service.worker.engines.methods > service/domain/models/methods.json`."""
     assert [method.model_dump() for method in METHODS.values()] == describe()
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 import diffusers
 import pytest
 
-from service.domain.schedulers import (
+from service.domain.models.schedulers import (
     A1111_NAMES,
     HAVING,
     class_of,

@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from service.domain.events import Event
+from service.domain.generations.events import Event
 from service.events.bell import CHANNEL
 from service.events.codec import encode
 from service.events.connection import connect

@@ -2,7 +2,7 @@
 
 from typing import get_args
 
-from service.domain.events import Event
+from service.domain.generations.events import Event
 from service.events.codec import FINAL_TYPES, decode, encode
 from tests.generations import make_generation, one_of_each, step
 

@@ -8,7 +8,7 @@ import pytest
 import redis
 
 from service.domain.errors import InvalidRequest, Unavailable
-from service.domain.events import Cancelled, Queued
+from service.domain.generations.events import Cancelled, Queued
 from service.events.connection import ASYNC_CONNECTIONS, connect
 from service.events.stream import RedisEventLog, events_key
 from tests.generations import now, step

@@ -5,8 +5,8 @@ import time
 import pytest
 
 from service.application.ports import WorkerInfo
-from service.domain.events import Cancelled, Failed, Queued
-from service.domain.generation import Status
+from service.domain.generations.events import Cancelled, Failed, Queued
+from service.domain.generations.generation import Status
 from service.records.attempts import Attempts, Wanted
 from tests.generations import make_generation, now
 

@@ -8,9 +8,9 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from ulid import ULID
 
-from service.domain.generation import Generation
-from service.domain.queueing import PRIORITY_SECONDS, charge_of, rank_of, serving_order
-from service.domain.request import PRIORITIES
+from service.domain.generations.generation import Generation
+from service.domain.generations.queueing import PRIORITY_SECONDS, charge_of, rank_of, serving_order
+from service.domain.requests.request import PRIORITIES
 from service.records.records import RedisRecords
 from tests.generations import MODEL, make_generation, now
 

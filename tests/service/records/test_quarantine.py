@@ -8,8 +8,8 @@ from typer.testing import CliRunner
 from service.application.ports import WorkerInfo
 from service.cli.app import app
 from service.domain.errors import RecordUnreadable
-from service.domain.generation import Status
-from service.domain.request import RECORD_SCHEMA, ResolvedRequest
+from service.domain.generations.generation import Status
+from service.domain.requests.request import RECORD_SCHEMA, ResolvedRequest
 from service.events.stream import RedisEventLog
 from service.records.attempts import Attempts
 from service.records.codec import to_fields

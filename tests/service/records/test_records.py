@@ -12,12 +12,19 @@ from rq.job import Job
 
 from service.application.ports import IdempotencyClaim
 from service.domain.errors import GenerationNotFound, IdempotencyMismatch, Unavailable
-from service.domain.events import Cancelled, Failed, Previewed, Queued, Started, Succeeded
-from service.domain.generation import Failure, Progress, Status
+from service.domain.generations.events import (
+    Cancelled,
+    Failed,
+    Previewed,
+    Queued,
+    Started,
+    Succeeded,
+)
+from service.domain.generations.generation import Failure, Progress, Status
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
-from service.records.enqueue import JOB_FUNCTION, model_queue
 from service.records.keys import job_key, queue_key
+from service.records.queue.enqueue import JOB_FUNCTION, model_queue
 from service.records.records import RedisRecords
 from service.settings import RedisSettings
 from tests.generations import MODEL, SEED, make_generation, make_manifest, now, step

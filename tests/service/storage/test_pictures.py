@@ -11,7 +11,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image, ImageCms
 
-from service.domain.uploads import BadPicture
+from service.domain.requests.uploads import BadPicture
 from service.storage.pictures import PictureReader
 
 READER = PictureReader(1 << 20, 1_000_000, ("png", "jpeg", "webp"))

@@ -30,8 +30,8 @@ from service.channel import (
     Warm,
     die_with_parent,
 )
-from service.domain.events import Cancelled, Event, Failed, Succeeded, WaitingForStore
-from service.domain.generation import Failure, Generation
+from service.domain.generations.events import Cancelled, Event, Failed, Succeeded, WaitingForStore
+from service.domain.generations.generation import Failure, Generation
 from tests.generations import make_manifest, now
 from tests.generations import step as make_step
 

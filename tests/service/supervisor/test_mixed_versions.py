@@ -2,7 +2,7 @@
 
 import json
 
-from service.domain.generation import Status
+from service.domain.generations.generation import Status
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.records.keys import record_key

@@ -8,8 +8,8 @@ import time
 import pytest
 
 from service.channel import ChannelClosed
-from service.supervisor.pipeline import Pipeline
-from service.supervisor.process import PipelineProcess
+from service.supervisor.jobs.pipeline import Pipeline
+from service.supervisor.jobs.process import PipelineProcess
 from tests.service.supervisor.waiting import alive, wait_until
 
 #: Says that it is warm, then waits for a message or the end.

@@ -4,7 +4,7 @@ import pytest
 
 from service.application.ports import WorkerInfo
 from service.domain.errors import Unavailable
-from service.domain.generation import Status
+from service.domain.generations.generation import Status
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.records.attempts import Attempts

@@ -3,7 +3,7 @@
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from service.domain.queueing import Waiting
+from service.domain.generations.queueing import Waiting
 from service.supervisor.routing import Rule, choose
 
 RULE = Rule(overtake_seconds=60.0, cold_delay_seconds=2.0)

@@ -8,14 +8,14 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.events import Queued
-from service.domain.generation import Status
+from service.domain.generations.events import Queued
+from service.domain.generations.generation import Status
 from service.events.connection import connect
 from service.events.stream import RedisEventLog
 from service.records.keys import record_key
 from service.records.records import RedisRecords
 from service.settings import RedisSettings, WorkerSettings
-from service.supervisor.running import POLL_SECONDS
+from service.supervisor.jobs.running import POLL_SECONDS
 from tests.generations import MODEL, make_generation
 from tests.service.supervisor.waiting import alive, wait_until
 

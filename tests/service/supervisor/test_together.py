@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.domain.generation import Status
+from service.domain.generations.generation import Status
 from tests.generations import make_generation
 from tests.service.supervisor.test_supervisor import Desk
 from tests.service.supervisor.waiting import wait_until

@@ -3,10 +3,10 @@
 import pytest
 
 from service.channel import Alive, Happened
-from service.domain.events import Event, Started, Succeeded, WaitingForStore
+from service.domain.generations.events import Event, Started, Succeeded, WaitingForStore
 from service.settings import WorkerSettings
-from service.supervisor import watchdog
-from service.supervisor.watchdog import Silences, Watchdog
+from service.supervisor.jobs import watchdog
+from service.supervisor.jobs.watchdog import Silences, Watchdog
 from tests.generations import make_generation, make_manifest, now, step
 
 SETTINGS = WorkerSettings(stall_seconds=60, warm_up_seconds=900)

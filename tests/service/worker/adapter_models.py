@@ -8,7 +8,8 @@ from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 from transformers import CLIPVisionConfig, CLIPVisionModelWithProjection
 
-from tests.hidiffusion import pipeline_kinds, tiny_models
+from tests.hidiffusion.pipelines import pipeline_kinds
+from tests.hidiffusion.tiny import models as tiny_models
 from tests.service.worker import control_models
 
 Parts = dict[str, dict[str, torch.Tensor]]

@@ -13,14 +13,14 @@ import torch
 
 from service.application.ports import ObjectStore
 from service.channel import Alive, Happened, Message, Run
-from service.domain.events import Event, status_after
-from service.domain.generation import Generation, Status
-from service.domain.request import ResolvedRequest
+from service.domain.generations.events import Event, status_after
+from service.domain.generations.generation import Generation, Status
+from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings, StoreSettings, WorkerSettings
 from service.storage.store import open_store
-from service.supervisor.process import PipelineProcess
+from service.supervisor.jobs.process import PipelineProcess
 from service.supervisor.supervisor import PIPELINE_COMMAND
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 
 #: Longest a test waits for the process to say something; it takes seconds to import torch.
 PATIENCE = 120.0

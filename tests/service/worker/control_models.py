@@ -7,13 +7,13 @@ from typing import Any
 import PIL.Image
 import torch
 
-from service.domain.controls import ControlChoice
-from service.domain.request import ResolvedRequest
+from service.domain.models.controls import ControlChoice
+from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.engines.diffusion import denoise
 from service.worker.job.snapshot import Snapshot
 from service.worker.weights.pipelines import Pipelines, needs_of
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 
 #: Families, and what diffusers' names of their pipelines begin with.
 FAMILIES = {"sd": "StableDiffusion", "sdxl": "StableDiffusionXL"}

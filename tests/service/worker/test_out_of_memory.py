@@ -8,11 +8,11 @@ import pytest
 import torch
 
 from service.channel import Warm
-from service.domain.events import Failed
-from service.domain.generation import Generation
+from service.domain.generations.events import Failed
+from service.domain.generations.generation import Generation
 from service.settings import Settings, WorkerSettings
 from service.storage.store import open_store
-from service.supervisor.process import PipelineProcess
+from service.supervisor.jobs.process import PipelineProcess
 from service.supervisor.supervisor import PIPELINE_COMMAND
 from service.worker.engines.diffusion import denoise
 from service.worker.weights.frugal import frugal_denoising

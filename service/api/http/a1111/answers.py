@@ -5,9 +5,9 @@ import json
 from collections.abc import Sequence
 from typing import Any
 
-from service.application.query import ModelStatus, Query
-from service.domain.generation import Generation
-from service.domain.schedulers import A1111_NAMES, VARIANTS, class_of
+from service.application.generations.query import ModelStatus, Query
+from service.domain.generations.generation import Generation
+from service.domain.models.schedulers import A1111_NAMES, VARIANTS, class_of
 
 
 def pictures(query: Query, done: Sequence[Generation], asked: dict[str, Any]) -> dict[str, Any]:

@@ -5,10 +5,10 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from service.domain.catalog import Model
 from service.domain.errors import FieldViolation, InvalidRequest
-from service.domain.request import MAX_BATCH
-from service.domain.schedulers import scheduler_named
+from service.domain.models.catalog import Model
+from service.domain.models.schedulers import scheduler_named
+from service.domain.requests.request import MAX_BATCH
 
 #: Marks the generations of this interface, so that its clients can interrupt them.
 MARK = {"client": "sdapi"}

@@ -23,13 +23,13 @@ from service.api.http.dependencies import (
     StoppingDep,
     UseCasesDep,
 )
-from service.api.http.image_wait import ImageWait
+from service.api.http.openai.image_wait import ImageWait
 from service.application.batch import GenerateBatch
-from service.application.parse import parse_request
+from service.application.requests.parse import parse_request
 from service.application.use_cases import UseCases
 from service.domain.errors import FieldViolation, InvalidRequest
-from service.domain.generation import Generation, Status
-from service.domain.request import GenerationRequest
+from service.domain.generations.generation import Generation, Status
+from service.domain.requests.request import GenerationRequest
 from service.storage.metadata import read_text
 
 router = APIRouter(prefix="/sdapi/v1", include_in_schema=False)

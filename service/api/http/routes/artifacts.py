@@ -11,8 +11,8 @@ from service.api.http import links
 from service.api.http.artifact_responses import ANY_ORIGIN, PICTURE_RESPONSES, artifact_response
 from service.api.http.dependencies import GenerationId, SettingsDep, UseCasesDep
 from service.api.http.openapi import problem_responses
+from service.application.generations.query import Query, Tiling
 from service.application.ports import ObjectInfo
-from service.application.query import Query, Tiling
 from service.domain.artifacts import EXTENSIONS
 from service.settings import ApiSettings
 

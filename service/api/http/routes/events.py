@@ -13,15 +13,15 @@ from fastapi.security import HTTPAuthorizationCredentials
 from fastapi.sse import EventSourceResponse, ServerSentEvent
 
 from service.api.http import links
-from service.api.http.access import bearer, check_may_write
 from service.api.http.dependencies import GenerationId, StoppingDep, UseCasesDep
-from service.api.http.event_views import EventView, event_view
+from service.api.http.edge.access import bearer, check_may_write
 from service.api.http.headers import leaving_cancels
 from service.api.http.openapi import problem_responses
+from service.api.http.views.event_views import EventView, event_view
 from service.api.streams import until
-from service.application.watch import event_position
+from service.application.generations.watch import event_position
 from service.domain.errors import Unavailable
-from service.domain.events import StoredEvent
+from service.domain.generations.events import StoredEvent
 
 router = APIRouter(prefix=links.GENERATIONS, tags=["generations"])
 

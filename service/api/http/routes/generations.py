@@ -8,7 +8,6 @@ from fastapi.concurrency import run_in_threadpool
 
 from service.api.http import links
 from service.api.http.artifact_responses import artifact_response
-from service.api.http.batch_schemas import BatchRequest, BatchView
 from service.api.http.dependencies import (
     GenerationId,
     PicturesDep,
@@ -16,6 +15,7 @@ from service.api.http.dependencies import (
     StoppingDep,
     UseCasesDep,
 )
+from service.api.http.edge.presence import while_present
 from service.api.http.headers import (
     idempotency_key,
     leaving_cancels,
@@ -23,14 +23,14 @@ from service.api.http.headers import (
     preferred_wait,
 )
 from service.api.http.openapi import problem_responses
-from service.api.http.presence import while_present
-from service.api.http.schemas import GenerationPage, GenerationView
+from service.api.http.views.batch_schemas import BatchRequest, BatchView
+from service.api.http.views.schemas import GenerationPage, GenerationView
 from service.api.streams import unless_stopping
 from service.application.batch import GenerateBatch
-from service.application.query import MAX_PAGE
-from service.application.wait import wait_until_final
-from service.domain.generation import Status
-from service.domain.request import GenerationRequest
+from service.application.generations.query import MAX_PAGE
+from service.application.generations.wait import wait_until_final
+from service.domain.generations.generation import Status
+from service.domain.requests.request import GenerationRequest
 
 router = APIRouter(prefix=links.GENERATIONS, tags=["generations"])
 

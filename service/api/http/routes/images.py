@@ -9,26 +9,26 @@ from fastapi.concurrency import run_in_threadpool
 
 from service.api.http.dependencies import PicturesDep, SettingsDep, StoppingDep, UseCasesDep
 from service.api.http.headers import idempotency_key
-from service.api.http.image_answers import picture_answer, streamed, url_answer
-from service.api.http.image_edits import (
+from service.api.http.openai.image_answers import picture_answer, streamed, url_answer
+from service.api.http.openai.image_edits import (
     ImageEditRequest,
     ImageVariationRequest,
     form_schema,
     read_edit,
 )
-from service.api.http.image_schemas import (
+from service.api.http.openai.image_wait import ImageWait
+from service.api.http.openapi import REFERENCE
+from service.api.http.views.image_schemas import (
     EventName,
     ImageError,
     ImageEvent,
     ImageRequest,
     ImagesResponse,
 )
-from service.api.http.image_wait import ImageWait
-from service.api.http.openapi import REFERENCE
 from service.application.batch import GenerateBatch
-from service.application.parse import parse_request
+from service.application.requests.parse import parse_request
 from service.domain.errors import FieldViolation, InvalidRequest
-from service.domain.request import GenerationRequest
+from service.domain.requests.request import GenerationRequest
 
 router = APIRouter(prefix="/v1/images", tags=["openai"])
 

@@ -7,7 +7,7 @@ from starlette.exceptions import HTTPException
 
 from service.api.http.dependencies import UseCasesDep
 from service.api.http.openapi import problem_responses
-from service.api.http.schemas import ModelList, OpenAiModel
+from service.api.http.views.schemas import ModelList, OpenAiModel
 
 router = APIRouter(prefix="/v1/models", tags=["models"])
 

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from fastapi import APIRouter, Depends, Response
 from prometheus_client import CONTENT_TYPE_PLAIN_0_0_4
 
-from service.api.http.access import require_operator
 from service.api.http.dependencies import AllTenantsDep, LeavingDep, MetricsDep, OperatorDep
+from service.api.http.edge.access import require_operator
 from service.api.http.openapi import problem_responses
-from service.api.http.state_views import Health, Readiness, WorkerView
+from service.api.http.views.state_views import Health, Readiness, WorkerView
 from service.domain.errors import Unavailable
 
 router = APIRouter(tags=["operations"])

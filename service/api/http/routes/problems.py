@@ -6,8 +6,8 @@ from fastapi import APIRouter, HTTPException, Path
 from fastapi.responses import PlainTextResponse
 
 from service.api.http import links
+from service.api.http.errors.problems import PROBLEM_TYPES
 from service.api.http.openapi import problem_responses
-from service.api.http.problems import PROBLEM_TYPES
 
 router = APIRouter(prefix=links.PROBLEMS, tags=["operations"])
 

@@ -7,9 +7,9 @@ from pydantic import BaseModel, Field
 
 from service.api.http import links
 from service.api.http.dependencies import UseCasesDep
-from service.api.http.forms import file_of, is_form, read_form
+from service.api.http.edge.forms import file_of, is_form, read_form
 from service.api.http.openapi import problem_responses
-from service.application.recipes import recipe_in
+from service.application.requests.recipes import recipe_in
 from service.domain.errors import FieldViolation, InvalidRequest
 from service.storage.metadata import read_text
 

@@ -8,8 +8,8 @@ from typing import Annotated, cast
 from fastapi import APIRouter, Depends, Request, Response
 from fastapi.security import HTTPAuthorizationCredentials, HTTPBearer
 
-from service.api.http.access import SESSION_COOKIE, session_token
-from service.api.http.state_views import SessionView
+from service.api.http.edge.access import SESSION_COOKIE, session_token
+from service.api.http.views.state_views import SessionView
 from service.application.access import Access
 from service.domain.errors import Unauthenticated
 

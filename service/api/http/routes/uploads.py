@@ -8,10 +8,10 @@ from fastapi import APIRouter, Path, Request, Response
 from service.api.http import links
 from service.api.http.artifact_responses import PICTURE_RESPONSES, artifact_response
 from service.api.http.dependencies import PicturesDep, UseCasesDep
-from service.api.http.forms import file_of, is_form, read_form
+from service.api.http.edge.forms import file_of, is_form, read_form
 from service.api.http.openapi import problem_responses
-from service.api.http.upload_schemas import UploadView
-from service.domain.uploads import FORMATS
+from service.api.http.views.upload_schemas import UploadView
+from service.domain.requests.uploads import FORMATS
 
 router = APIRouter(prefix=links.UPLOADS, tags=["uploads"])
 

@@ -4,7 +4,7 @@ from typing import Annotated, Any
 
 from fastapi import APIRouter, Header
 
-from service.api.http.webhook_views import WebhookPayload
+from service.api.http.views.webhook_views import WebhookPayload
 from service.domain.webhooks import WEBHOOK_EVENTS
 
 _ANSWERS: dict[int | str, dict[str, Any]] = {

@@ -30,26 +30,26 @@ from service.api.grpc.convert import (
     request_fields,
     upload_message,
 )
-from service.api.http import schemas
-from service.api.http.batch_schemas import BatchRequest
-from service.api.http.event_views import (
+from service.api.http.views import schemas
+from service.api.http.views.batch_schemas import BatchRequest
+from service.api.http.views.event_views import (
     PreviewEvent,
     SucceededEvent,
     TileEvent,
     TileView,
     event_view,
 )
-from service.api.http.upload_schemas import UploadView
-from service.application.parse import parse_request
-from service.application.query import ModelStatus
-from service.application.queue_place import QueuePlace
-from service.application.submit import fingerprint
-from service.domain import events
+from service.api.http.views.upload_schemas import UploadView
+from service.application.generations.query import ModelStatus
+from service.application.generations.queue_place import QueuePlace
+from service.application.requests.parse import parse_request
+from service.application.requests.submit import fingerprint
 from service.domain.artifacts import PyramidLevel
-from service.domain.generation import Failure, Generation, Progress
-from service.domain.methods import Method
-from service.domain.request import GenerationRequest, ResolvedRequest
-from service.domain.uploads import Upload
+from service.domain.generations import events
+from service.domain.generations.generation import Failure, Generation, Progress
+from service.domain.models.methods import Method
+from service.domain.requests.request import GenerationRequest, ResolvedRequest
+from service.domain.requests.uploads import Upload
 from service.domain.webhooks import Webhook
 from tests.model_values import fields_of
 from tests.service.api.stack import CATALOG

@@ -7,7 +7,7 @@ import pytest
 
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from hidiffusion_api.v1 import generation_service_pb2_grpc as stubs
-from service.domain.generation import Status
+from service.domain.generations.generation import Status
 from tests.service.api.stack import Stack
 
 TIMEOUT = 10

@@ -13,7 +13,7 @@ from google.protobuf.descriptor import EnumDescriptor
 from hidiffusion_api.v1 import generation_pb2 as pb
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from service.api.grpc.generate import PROTO_FOLDER, TARGET_FOLDER, generate
-from service.domain.generation import Status
+from service.domain.generations.generation import Status
 
 
 def test_stubs_are_those_of_the_protos(tmp_path: Path) -> None:

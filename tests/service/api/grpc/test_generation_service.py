@@ -10,8 +10,8 @@ from grpc_status import rpc_status
 
 from hidiffusion_api.v1 import generation_pb2 as pb
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
-from service.domain.request_examples import EXAMPLE_PICTURE
-from tests.service.api.http.test_uploads import picture, url
+from service.domain.requests.request_examples import EXAMPLE_PICTURE
+from tests.service.api.http.pictures.test_uploads import picture, url
 from tests.service.api.played_worker import IMAGE
 from tests.service.api.stack import Stack
 

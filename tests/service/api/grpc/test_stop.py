@@ -12,9 +12,9 @@ import pytest
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from hidiffusion_api.v1 import generation_service_pb2_grpc as stubs
 from service.api.grpc.server import GrpcServer
-from service.application.parse import parse_request
-from service.application.watch import WatchGeneration
-from service.domain.events import Queued, StoredEvent
+from service.application.generations.watch import WatchGeneration
+from service.application.requests.parse import parse_request
+from service.domain.generations.events import Queued, StoredEvent
 from service.settings import ApiSettings, StoreSettings
 from service.storage.store import open_store
 from tests.service.api.stack import use_cases

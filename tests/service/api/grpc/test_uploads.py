@@ -9,7 +9,7 @@ from grpc_status import rpc_status
 
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from hidiffusion_api.v1 import uploads_pb2
-from tests.service.api.http.test_uploads import picture
+from tests.service.api.http.pictures.test_uploads import picture
 from tests.service.api.stack import MAX_UPLOAD_BYTES, Stack
 
 

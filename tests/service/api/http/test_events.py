@@ -14,7 +14,7 @@ import httpx_sse
 import pytest
 from httpx_sse import ServerSentEvent
 
-from service.domain.generation import Status
+from service.domain.generations.generation import Status
 from service.events.connection import connect
 from service.records.records import RedisRecords
 from service.settings import RedisSettings, StoreSettings

@@ -15,8 +15,8 @@ from pathlib import Path
 
 import pytest
 
-from service.domain.generation import Status
-from tests.service.api.http.test_uploads import picture
+from service.domain.generations.generation import Status
+from tests.service.api.http.pictures.test_uploads import picture
 from tests.service.api.stack import Stack
 
 CONFIG = Path(__file__).with_name("schemathesis.toml")

@@ -7,7 +7,7 @@ from typing import Any
 import httpx
 import pytest
 
-from service.domain.generation import Status
+from service.domain.generations.generation import Status
 from tests.service.api.stack import MAX_WAIT_SECONDS, Stack
 
 

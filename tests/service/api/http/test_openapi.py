@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from service.domain.webhooks import WEBHOOK_EVENTS
-from tests.service.api.http.test_images import working
-from tests.service.api.http.test_uploads import picture
+from tests.service.api.http.images.test_images import working
+from tests.service.api.http.pictures.test_uploads import picture
 from tests.service.api.stack import Stack
 
 

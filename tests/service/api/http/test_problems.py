@@ -7,7 +7,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from service.api.http.problems import PROBLEM_TYPES, ProblemType
+from service.api.http.errors.problems import PROBLEM_TYPES, ProblemType
 from tests.service.api.stack import MAX_BODY_BYTES, Stack
 
 DOCUMENTATION = Path(__file__).parents[4] / "docs" / "api" / "problems.md"

@@ -6,7 +6,7 @@ from html.parser import HTMLParser
 from pathlib import Path
 
 from service.api.http.routes import web
-from service.domain.request import GenerationRequest
+from service.domain.requests.request import GenerationRequest
 from tests.service.api.stack import Stack
 
 FOLDER = Path(web.__file__).parents[2] / "web"

@@ -6,7 +6,7 @@ from typing import Any
 from playwright.sync_api import FilePayload, Locator, Page, Route, expect
 
 from service.domain.artifacts import MEDIA_TYPES
-from tests.service.api.http.test_uploads import picture
+from tests.service.api.http.pictures.test_uploads import picture
 from tests.service.api.painter import Painter
 from tests.service.api.stack import Stack
 from tests.service.api.web.screen import Screen

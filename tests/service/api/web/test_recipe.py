@@ -4,7 +4,7 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from service.domain.request_examples import EXAMPLE_PICTURE
+from service.domain.requests.request_examples import EXAMPLE_PICTURE
 from tests.service.api.painter import Painter
 from tests.service.api.stack import Stack
 from tests.service.api.web.screen import Screen

@@ -5,7 +5,7 @@ import re
 from playwright.sync_api import FilePayload, Route, expect
 
 from service.domain.artifacts import MEDIA_TYPES
-from tests.service.api.http.test_uploads import picture
+from tests.service.api.http.pictures.test_uploads import picture
 from tests.service.api.stack import Stack
 from tests.service.api.web.screen import Screen
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from service.events.connection import connect
-from service.records.outbox import Outbox
+from service.records.queue.outbox import Outbox
 from service.storage.secret_file import SecretFile
 from tests.servers import RedisServer
 from tests.service.api.webhooks.receiver import Receiver, receiving

@@ -12,7 +12,7 @@ from service.api.webhooks.delivery import Courier, DeliveryFailed, Envelope
 from service.api.webhooks.worker import AT_ONCE_TO_HOST
 from service.domain.webhooks import Targets
 from service.events.connection import connect
-from service.records.outbox import RedisWebhooks
+from service.records.queue.outbox import RedisWebhooks
 from tests.service.api.webhooks.receiver import receiving
 from tests.service.api.webhooks.test_delivery import SECRET
 from tests.service.api.webhooks.test_worker import finish

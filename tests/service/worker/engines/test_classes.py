@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.domain.request import ResolvedRequest
+from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.engines.classes import draw_classes
 from service.worker.job.snapshot import Snapshot, from_bytes, to_bytes

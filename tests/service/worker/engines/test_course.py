@@ -7,7 +7,7 @@ import diffusers
 import pytest
 import torch
 
-from service.domain.request import ResolvedRequest
+from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.engines.diffusion import denoise
 from service.worker.job.snapshot import NotStorable, Snapshot, from_bytes, to_bytes

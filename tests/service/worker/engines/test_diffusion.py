@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from service.domain.request import ResolvedRequest
+from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.engines.diffusion import denoise
 from service.worker.job.snapshot import Snapshot

@@ -13,13 +13,13 @@ from PIL import Image
 from hidiffusion.inf_dit import InfDiTUpscalePipeline
 from service.channel import Run
 from service.domain.artifacts import ArtifactKeys
-from service.domain.events import Event, Previewed, Stepped, Succeeded, TileStored
-from service.domain.generation import Generation
+from service.domain.generations.events import Event, Previewed, Stepped, Succeeded, TileStored
+from service.domain.generations.generation import Generation
 from service.settings import StoreSettings
 from service.storage.store import open_store
-from service.supervisor.process import PipelineProcess
+from service.supervisor.jobs.process import PipelineProcess
 from service.supervisor.supervisor import PIPELINE_COMMAND
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 from tests.service.worker.conftest import Child, child_settings
 from tests.upscaler_models import STEPS, write_upscaler
 

@@ -9,7 +9,7 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from hidiffusion.decode import decode_tiles, unscale
-from service.domain.request import ResolvedRequest
+from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.engines.diffusion import denoise
 from service.worker.engines.prompts import guidance, texts
@@ -18,7 +18,7 @@ from service.worker.job.snapshot import Snapshot, from_bytes, to_bytes
 from service.worker.process.warm_up import warm_up
 from service.worker.weights.pipelines import Pipelines
 from service.worker.weights.warm import WarmPipeline
-from tests.hidiffusion.tiny_transformer_pipelines import pipeline
+from tests.hidiffusion.tiny.transformer_pipelines import pipeline
 
 #: diffusers warns of a name that its own Chroma uses.
 pytestmark = pytest.mark.filterwarnings("ignore:.FluxPosEmbed. is deprecated:FutureWarning")

@@ -13,8 +13,8 @@ from PIL import Image
 
 from service.channel import Warm
 from service.domain.artifacts import Manifest
-from service.domain.events import Event, Failed, Succeeded
-from service.domain.generation import Generation
+from service.domain.generations.events import Event, Failed, Succeeded
+from service.domain.generations.generation import Generation
 from service.settings import StoreSettings, WorkerSettings
 from service.storage.store import open_store
 from service.worker.engines.decoding import decoded
@@ -31,7 +31,7 @@ from service.worker.job.checking import (
 )
 from service.worker.job.stopwatch import Stopwatch
 from service.worker.result.render import render
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 from tests.service.worker.conftest import Child
 
 CHECKERS = "tests.service.worker.checkers"

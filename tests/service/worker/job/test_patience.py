@@ -9,8 +9,8 @@ from pydantic import SecretStr
 
 from service.application.ports import ObjectStore
 from service.domain.errors import NotFound, StoreError, Unavailable
-from service.domain.events import Event, WaitingForStore
-from service.domain.generation import Generation
+from service.domain.generations.events import Event, WaitingForStore
+from service.domain.generations.generation import Generation
 from service.settings import StoreSettings
 from service.storage.store import open_store
 from service.worker.job.attempt import Attempt

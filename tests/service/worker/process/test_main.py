@@ -19,8 +19,8 @@ from pydantic import SecretStr
 
 from service.channel import Cancel, ChannelClosed, Run, Stop, Warm
 from service.domain.artifacts import ArtifactKeys, Manifest
-from service.domain.events import Cancelled, Event, Failed, Stepped, Succeeded
-from service.domain.generation import Generation
+from service.domain.generations.events import Cancelled, Event, Failed, Stepped, Succeeded
+from service.domain.generations.generation import Generation
 from service.settings import StoreSettings
 from service.storage.manifests import read_manifest
 from tests.s3_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY, s3_server
@@ -253,8 +253,8 @@ def test_models_are_loaded_once_results_go_to_s3_and_stop_lets_the_run_finish(
 _PARENT = """
 import sys, time
 from service.channel import Run
-from service.domain.generation import Generation
-from service.supervisor.process import PipelineProcess
+from service.domain.generations.generation import Generation
+from service.supervisor.jobs.process import PipelineProcess
 from service.supervisor.supervisor import PIPELINE_COMMAND
 
 process = PipelineProcess(PIPELINE_COMMAND, {})

@@ -12,8 +12,8 @@ from PIL import Image
 from hidiffusion.decode import PreviewFactors
 from service.application.ports import ObjectInfo, ObjectStore
 from service.domain.errors import Unavailable
-from service.domain.events import Event
-from service.domain.generation import Generation
+from service.domain.generations.events import Event
+from service.domain.generations.generation import Generation
 from service.settings import StoreSettings
 from service.storage.store import open_store
 from service.worker.job.attempt import Attempt

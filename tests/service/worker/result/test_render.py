@@ -16,15 +16,15 @@ from service.application.ports import ObjectInfo, ObjectStore
 from service.application.verify import is_whole
 from service.domain.artifacts import ArtifactKeys
 from service.domain.errors import StoreError
-from service.domain.events import Event
-from service.domain.generation import Generation
+from service.domain.generations.events import Event
+from service.domain.generations.generation import Generation
 from service.settings import StoreSettings, WorkerSettings
 from service.storage.store import open_store
 from service.worker.engines.decoding import decoded
 from service.worker.job.attempt import Attempt, CancelSignal
 from service.worker.job.stopwatch import Stopwatch
 from service.worker.result.render import render
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 
 NewGeneration = Callable[..., Generation]
 

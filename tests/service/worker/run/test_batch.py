@@ -11,8 +11,8 @@ import torch
 from PIL import Image
 
 from service.channel import Cancel, Happened, Run
-from service.domain.events import Cancelled, Event, Stepped, Succeeded, status_after
-from service.domain.generation import Generation
+from service.domain.generations.events import Cancelled, Event, Stepped, Succeeded, status_after
+from service.domain.generations.generation import Generation
 from service.settings import Settings, WorkerSettings
 from service.worker.engines.diffusion import denoise
 from service.worker.job.attempt import Attempt

@@ -6,8 +6,8 @@ import pytest
 
 from service.channel import Cancel, Run
 from service.domain.artifacts import ArtifactKeys
-from service.domain.events import Cancelled, Event, Stepped, Succeeded
-from service.domain.generation import Generation
+from service.domain.generations.events import Cancelled, Event, Stepped, Succeeded
+from service.domain.generations.generation import Generation
 from service.settings import StoreSettings
 from tests.service.worker.conftest import Child
 

@@ -10,15 +10,16 @@ import torch
 from diffusers import DiffusionPipeline
 from safetensors.torch import save_file
 
-from service.domain.adapters import LoraChoice
-from service.domain.request import ResolvedRequest
+from service.domain.models.adapters import LoraChoice
+from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.engines.diffusion import denoise
 from service.worker.job.failures import ModelUnavailable
 from service.worker.result.recipe import recipe_of, recipe_text
 from service.worker.weights.pipelines import Pipelines
 from service.worker.weights.warm import WarmPipeline
-from tests.hidiffusion import pipeline_kinds, tiny_models
+from tests.hidiffusion.pipelines import pipeline_kinds
+from tests.hidiffusion.tiny import models as tiny_models
 
 FAMILIES = ["sd", "sdxl"]
 

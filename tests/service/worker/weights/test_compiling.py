@@ -8,8 +8,8 @@ import pytest
 import torch
 from torch._dynamo.utils import counters
 
-from service.domain.generation import Generation
-from service.domain.request import ResolvedRequest
+from service.domain.generations.generation import Generation
+from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.engines.diffusion import denoise
 from service.worker.job.snapshot import Snapshot, from_bytes, to_bytes
@@ -17,7 +17,7 @@ from service.worker.process.warm_up import warm_up
 from service.worker.weights.compiling import checked_backend
 from service.worker.weights.frugal import frugal_denoising
 from service.worker.weights.pipelines import Pipelines
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 
 pytestmark = pytest.mark.filterwarnings("ignore::DeprecationWarning")
 

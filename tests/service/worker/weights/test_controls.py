@@ -11,9 +11,9 @@ import pytest
 import torch
 from diffusers import ControlNetModel, DiffusionPipeline
 
-from service.domain.controls import ControlChoice
-from service.domain.events import Event, Succeeded
-from service.domain.generation import Generation, Status
+from service.domain.generations.events import Event, Succeeded
+from service.domain.generations.generation import Generation, Status
+from service.domain.models.controls import ControlChoice
 from service.settings import StoreSettings, WorkerSettings
 from service.storage.store import open_store
 from service.worker.job.attempt import Attempt

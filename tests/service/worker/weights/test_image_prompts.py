@@ -13,10 +13,10 @@ import pytest
 import torch
 from diffusers import DiffusionPipeline
 
-from service.domain.controls import ControlChoice
-from service.domain.events import Event, Succeeded
-from service.domain.generation import Generation, Status
-from service.domain.image_prompts import PICTURE_FIELD, ImagePrompt
+from service.domain.generations.events import Event, Succeeded
+from service.domain.generations.generation import Generation, Status
+from service.domain.models.controls import ControlChoice
+from service.domain.models.image_prompts import PICTURE_FIELD, ImagePrompt
 from service.settings import StoreSettings, WorkerSettings
 from service.storage.store import open_store
 from service.worker.job.attempt import Attempt
@@ -24,7 +24,8 @@ from service.worker.job.failures import ModelUnavailable, UnsupportedRequest
 from service.worker.run.generate import Studio
 from service.worker.weights.inputs import encoding_in_tiles, load_pictures
 from service.worker.weights.pipelines import Pipelines, needs_of
-from tests.hidiffusion import pipeline_kinds, tiny_models
+from tests.hidiffusion.pipelines import pipeline_kinds
+from tests.hidiffusion.tiny import models as tiny_models
 from tests.service.worker.adapter_models import adapter_weights, save_adapter, write_catalog
 from tests.service.worker.control_models import (
     FAMILIES,

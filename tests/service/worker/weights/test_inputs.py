@@ -13,10 +13,10 @@ from diffusers import AutoPipelineForImage2Image
 
 from hidiffusion.decode import PreviewFactors
 from service.channel import Happened, Run, Warm
-from service.domain.catalog import Model
-from service.domain.events import Failed, Stepped, Succeeded
-from service.domain.generation import Generation
-from service.domain.request import ResolvedRequest
+from service.domain.generations.events import Failed, Stepped, Succeeded
+from service.domain.generations.generation import Generation
+from service.domain.models.catalog import Model
+from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings, StoreSettings, WorkerSettings
 from service.storage.store import open_store
 from service.worker.engines.diffusion import denoise
@@ -24,7 +24,7 @@ from service.worker.job.snapshot import Snapshot, from_bytes, to_bytes
 from service.worker.weights.inputs import encoding_in_tiles, filling, load_picture
 from service.worker.weights.pipelines import Pipelines
 from service.worker.weights.warm import WarmPipeline
-from tests.hidiffusion import tiny_models
+from tests.hidiffusion.tiny import models as tiny_models
 from tests.service.worker.conftest import Child
 
 NewGeneration = Callable[..., Generation]

@@ -11,10 +11,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from service.channel import Warm
-from service.domain.catalog import Catalog
-from service.domain.generation import Generation
+from service.domain.generations.generation import Generation
+from service.domain.models.catalog import Catalog
 from service.storage.store import open_store
-from service.supervisor.process import PipelineProcess
+from service.supervisor.jobs.process import PipelineProcess
 from service.supervisor.supervisor import PIPELINE_COMMAND
 from service.worker.weights.memory import (
     Measured,

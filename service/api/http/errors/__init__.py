@@ -1,0 +1,1 @@
+"""What went wrong, as problem documents and as OpenAI's errors."""

@@ -1,0 +1,1 @@
+"""Images as OpenAI's interface has them: requests, answers, edits."""

@@ -1,0 +1,1 @@
+"""IIIF: pictures piece by piece, and manifests that list them."""

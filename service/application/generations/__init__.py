@@ -1,0 +1,1 @@
+"""What becomes of a generation: asked after, watched, cancelled, forgotten."""

@@ -1,0 +1,1 @@
+"""Finished pictures as viewers ask for them."""

@@ -1,0 +1,1 @@
+"""Pictures that requests start from: uploaded, or fetched from elsewhere."""

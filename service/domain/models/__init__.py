@@ -1,0 +1,1 @@
+"""What a model can do and what may be asked of it."""

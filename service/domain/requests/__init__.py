@@ -1,0 +1,1 @@
+"""What may be asked: a request's fields, their names, its seeds and sources."""

@@ -1,0 +1,1 @@
+"""Who waits: lines of tenants, their order, and messages that must go out."""

@@ -1,0 +1,1 @@
+"""Jobs in the pipeline process: started, followed, watched, ended."""
