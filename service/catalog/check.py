@@ -7,8 +7,10 @@ from difflib import get_close_matches
 from pathlib import Path
 
 from service.catalog.inspect import Found, UnknownWeights, inspect_model, read_config, read_header
+from service.catalog.transformers import TOKEN_PIXELS
 from service.domain.models.adapters import Weights
 from service.domain.models.catalog import Model
+from service.domain.models.methods import METHODS, draws_with
 from service.domain.models.schedulers import class_of
 
 #: Where a source lies that is neither a folder nor a file here: in the hub, perhaps.
@@ -28,9 +30,13 @@ def troubles(model: Model, schedulers: frozenset[str]) -> Iterator[str]:
     except UnknownWeights as error:
         yield str(error)
     if found is not None and found.native_size not in (None, model.native_size):
+        network = "U-Net" if found.network == "unet" else "transformer"
         yield (
-            f"native_size is {model.native_size}, and its U-Net was trained at {found.native_size}"
+            f"native_size is {model.native_size}, and its {network} was trained at "
+            f"{found.native_size}"
         )
+    if found is not None:
+        yield from _unfit_methods(model, found)
     for name in model.schedulers:
         if schedulers and class_of(name) not in schedulers:
             near = get_close_matches(name, schedulers, 1) or ["EulerDiscreteScheduler"]
@@ -45,6 +51,16 @@ def troubles(model: Model, schedulers: frozenset[str]) -> Iterator[str]:
     if model.ip_adapter is not None and not _is_hub_id(model.ip_adapter.source):
         adapter = model.ip_adapter
         yield from _missing_file(Path(adapter.source) / adapter.subfolder / adapter.file)
+
+
+def _unfit_methods(model: Model, found: Found) -> Iterator[str]:
+    if found.network == "transformer" and model.size_multiple % TOKEN_PIXELS:
+        yield f"size_multiple is {model.size_multiple}; sides are multiples of {TOKEN_PIXELS} here"
+    for method in model.methods:
+        if not draws_with(method, found.network):
+            able = ", ".join(name for name in METHODS if draws_with(name, found.network))
+            other = "U-Nets" if found.network == "transformer" else "diffusion transformers"
+            yield f"method {method!r} is made for {other}; use {able}"
 
 
 def checker_troubles(source: str) -> Iterator[str]:

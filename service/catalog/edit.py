@@ -10,8 +10,9 @@ from pathlib import Path
 from typing import Any
 
 from service.catalog.file import read_catalog
-from service.catalog.inspect import Found
+from service.catalog.inspect import LATENT_PIXELS, Found
 from service.catalog.presets import MAX_SIZE, Preset
+from service.catalog.transformers import TOKEN_PIXELS
 
 #: Lists of a model's entry that `add_to_model` fills, with what tells their members apart.
 PARTS = {"loras": "name", "controls": "name", "embeddings": "token"}
@@ -22,6 +23,8 @@ def entry_for(
 ) -> dict[str, Any]:
     """An entry for a model, filled with what its files and its preset say."""
     native = found.native_size or preset.native_size
+    transformer = found.network == "transformer"
+    multiple = TOKEN_PIXELS if transformer else LATENT_PIXELS
     scheduler = dict(preset.scheduler_config)
     if not found.single_file or found.prediction_type:
         scheduler.pop("prediction_type", None)  # the model's own configuration has it
@@ -33,7 +36,7 @@ def entry_for(
         "source": source,
         "family": preset.name,
         "native_size": native,
-        "min_size": max(64, native // 4),
+        "min_size": max(64, native // 4 // multiple * multiple),
         "max_size": MAX_SIZE,
         "default_size": preset.default_size * native // preset.native_size,
         "default_steps": preset.steps,
@@ -43,8 +46,15 @@ def entry_for(
         "schedulers": list(preset.schedulers),
         "methods": list(preset.methods),
     }
-    given = {"scheduler_config": scheduler, "variant": found.variant}
-    return entry | {key: value for key, value in given.items() if value}
+    given = {
+        "scheduler_config": scheduler,
+        "variant": found.variant,
+        "method_options": preset.method_options,
+    }
+    entry |= {key: value for key, value in given.items() if value}
+    if transformer:
+        entry |= {"size_multiple": multiple, "prompt_weighting": False}
+    return entry
 
 
 def add_model(path: Path, entry: dict[str, Any], *, replace: bool = False) -> None:

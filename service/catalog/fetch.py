@@ -3,14 +3,14 @@
 import shutil
 import subprocess
 import sys
-from pathlib import Path
+from collections.abc import Iterable
+from pathlib import Path, PurePosixPath
 
 from service.catalog.check import is_hub_id
 from service.catalog.inspect import Found
 
-#: Files of a hub repository that a pipeline in diffusers' layout may need.
-_WANTED = ("*.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.safetensors")
-_HALF = ("*.json", "*/*.json", "*/*.txt", "*/*.model", "*/*.fp16.safetensors")
+#: Endings of what a part of a pipeline needs beside its weights.
+_SMALL = (".json", ".txt", ".model", ".jinja")
 
 
 def download(source: str, target: Path, *, revision: str | None, token: str | None) -> None:
@@ -29,17 +29,32 @@ def download(source: str, target: Path, *, revision: str | None, token: str | No
         ) from None
     try:
         names = HfApi(token=token).list_repo_files(source, revision=revision)
-        parts = {n.split("/")[0] for n in names if n.endswith(".safetensors") and "/" in n}
-        halves = {n.split("/")[0] for n in names if n.endswith(".fp16.safetensors") and "/" in n}
         snapshot_download(
             source,
             revision=revision,
             token=token,
             local_dir=target,
-            allow_patterns=[*(_HALF if parts and parts == halves else _WANTED)],
+            allow_patterns=wanted_files(names),
         )
     except Exception as error:
         raise ValueError(f"the hub does not give {source!r}: {error}") from None
+
+
+def wanted_files(names: Iterable[str]) -> list[str]:
+    """Of a repository's files, those of a pipeline in diffusers' layout.
+
+    Parts are folders with a configuration: others hold the same weights in other forms. Where every
+    part has its weights in half precision too, these are taken alone.
+    """
+    paths = [PurePosixPath(name) for name in names]
+    parts = {path.parent for path in paths if path.suffix == ".json"}
+    weights = [p for p in paths if p.suffix == ".safetensors" and p.parent in parts]
+    weights = [path for path in weights if path.parent != PurePosixPath(".")]
+    halves = [path for path in weights if ".fp16." in path.name or ".fp16-" in path.name]
+    if {path.parent for path in halves} == {path.parent for path in weights}:
+        weights = halves
+    small = [path for path in paths if path.suffix in _SMALL and path.parent in parts]
+    return [str(path) for path in (*small, *weights)]
 
 
 def convert_file(file: Path, target: Path, found: Found, config: str | None) -> None:

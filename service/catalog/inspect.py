@@ -1,14 +1,17 @@
 """What weights are, read from their configurations and headers alone: nothing is loaded."""
 
 import json
+import re
 import struct
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-#: Pipelines that the service draws with.
-PIPELINES = ("StableDiffusionPipeline", "StableDiffusionXLPipeline")
+from service.catalog import transformers
+
+#: Pipelines with a U-Net that the service draws with, and their structure.
+PIPELINES = {"StableDiffusionPipeline": "sd", "StableDiffusionXLPipeline": "sdxl"}
 
 #: Longest header of a safetensors file that its format allows, in bytes.
 _MAX_HEADER = 100_000_000
@@ -22,7 +25,20 @@ _REFINER_ENCODER = "conditioner.embedders.0.model."
 _SD2_CONTEXT = 1024
 
 #: Latents to pixels in every supported family.
-_FACTOR = 8
+LATENT_PIXELS = 8
+
+#: The variant in the name of a file of weights, whole or one of several.
+_VARIANT = re.compile(r"\.(fp16|bf16)[.-]")
+
+
+#: What files of diffusion transformers alone have in the names of their tensors.
+_OF_TRANSFORMERS = ("double_blocks", "joint_blocks", "noise_refiner", "img_mod")
+
+#: Why pipelines that people ask for are not drawn with.
+_REFUSED = {
+    "KolorsPipeline": ", whose text encoder, ChatGLM, is not read here",
+    "QwenImagePipeline": ", whose autoencoder cannot be decoded in exact tiles",
+}
 
 
 class UnknownWeights(ValueError):
@@ -34,7 +50,7 @@ class Found:
     """What a model's files say of it.
 
     Attributes:
-        structure: "sd" or "sdxl".
+        structure: "sd", "sdxl", or a transformer's of `service.catalog.transformers`.
         native_size: side of its training pictures in pixels; None where the files do not say.
         context: width of the text encoder's states; 0 where the files do not say.
         prediction_type: of its scheduler, by diffusers' name; None where the files do not say.
@@ -42,6 +58,7 @@ class Found:
         small: whether blocks of the U-Net were left out, as in SSD-1B.
         edm: whether it predicts by EDM's formulation, as Playground 2.5.
         single_file: whether it is one file in the original layout, to be converted.
+        preset: that its configurations name; empty where only its name tells.
     """
 
     structure: str
@@ -52,6 +69,12 @@ class Found:
     small: bool = False
     edm: bool = False
     single_file: bool = False
+    preset: str = ""
+
+    @property
+    def network(self) -> str:
+        """What estimates the noise: "unet" or "transformer"."""
+        return "unet" if self.structure in PIPELINES.values() else "transformer"
 
 
 def inspect_model(path: Path) -> Found:
@@ -75,9 +98,9 @@ def variant_of(folder: Path) -> str | None:
     for part in (folder, *(each for each in folder.iterdir() if each.is_dir())):
         weights = [each.name for each in part.glob("*.safetensors")]
         weights = weights or [each.name for each in part.glob("*.bin")]
-        halves = [name for name in weights if ".fp16." in name]
-        if halves and len(halves) == len(weights):
-            return "fp16"
+        variants = {found[1] if (found := _VARIANT.search(name)) else None for name in weights}
+        if len(variants) == 1 and (only := variants.pop()) is not None:
+            return only
     return None
 
 
@@ -117,13 +140,34 @@ def read_config(path: Path) -> dict[str, Any]:
 def _folder(path: Path) -> Found:
     index = read_config(path / "model_index.json")
     kind = index.get("_class_name")
-    if kind not in PIPELINES:
-        raise UnknownWeights(
-            f"{str(path)!r} is a {kind}; the service draws with {' and '.join(PIPELINES)}"
-        )
+    row = transformers.BY_PIPELINE.get(str(kind))
+    if kind not in PIPELINES and row is None:
+        known = ", ".join([*PIPELINES, *transformers.BY_PIPELINE])
+        why = _REFUSED.get(str(kind), "")
+        raise UnknownWeights(f"{str(path)!r} is a {kind}{why}; the service draws with {known}")
     for name, part in index.items():
         if isinstance(part, list) and part[0] is not None:
             _check_part(path / name)
+    return _with_unet(path, str(kind)) if row is None else _with_transformer(path, row, index)
+
+
+def _with_transformer(path: Path, row: transformers.Row, index: Mapping[str, Any]) -> Found:
+    transformer = read_config(path / "transformer" / "config.json")
+    scheduler = read_config(path / "scheduler" / "scheduler_config.json")
+    wrong = transformers.trouble(row, transformer, read_config(path / "vae" / "config.json"))
+    if wrong is not None:
+        raise UnknownWeights(f"{str(path)!r} cannot be drawn with: {wrong}")
+    return Found(
+        structure=row.structure,
+        native_size=transformers.native_size(row, transformer),
+        context=0,
+        prediction_type=None,
+        variant=variant_of(path),
+        preset=row.preset(transformer, scheduler, index),
+    )
+
+
+def _with_unet(path: Path, kind: str) -> Found:
     unet = read_config(path / "unet" / "config.json")
     scheduler = read_config(path / "scheduler" / "scheduler_config.json")
     vae = read_config(path / "vae" / "config.json")
@@ -131,8 +175,8 @@ def _folder(path: Path) -> Found:
     sample_size = unet.get("sample_size")
     layers = unet.get("transformer_layers_per_block")
     return Found(
-        structure="sdxl" if kind == "StableDiffusionXLPipeline" else "sd",
-        native_size=sample_size * _FACTOR if isinstance(sample_size, int) else None,
+        structure=PIPELINES[kind],
+        native_size=sample_size * LATENT_PIXELS if isinstance(sample_size, int) else None,
         context=int(unet.get("cross_attention_dim", 0)),
         prediction_type=scheduler.get("prediction_type", "epsilon"),
         variant=variant_of(path),
@@ -151,9 +195,11 @@ def _check_part(folder: Path) -> None:
             read_header(_there(folder / name))
     for file in folder.glob("*.safetensors"):
         read_header(file)
-    weightless = {"tokenizer", "tokenizer_2", "scheduler", "feature_extractor"}
-    if folder.name not in weightless and not any(
-        each.suffix in {".safetensors", ".bin"} for each in folder.iterdir()
+    weightless = {"scheduler", "feature_extractor"}
+    if (
+        not folder.name.startswith("tokenizer")
+        and folder.name not in weightless
+        and not any(each.suffix in {".safetensors", ".bin"} for each in folder.iterdir())
     ):
         raise UnknownWeights(f"{str(folder)!r} has no weights; download them again")
 
@@ -212,6 +258,9 @@ def _what_else(header: Mapping[str, Any]) -> str:
         return "it is an IP-Adapter; add it with --ip-adapter FILE --for MODEL"
     if {"emb_params"} & {*names} or {"clip_l", "clip_g"} <= {*names}:
         return "it is a textual inversion; add it with --embedding FILE --for MODEL"
-    if any(name.startswith(("double_blocks.", "joint_blocks.")) for name in names):
-        return "it is a diffusion transformer, which this service does not draw with"
+    if any(part in name.split(".") for name in names for part in _OF_TRANSFORMERS):
+        return (
+            "it is a diffusion transformer without its text encoders; add the whole model, as a "
+            "folder in diffusers' layout or a hub id such as black-forest-labs/FLUX.1-dev"
+        )
     return "it holds no U-Net in the original layout"

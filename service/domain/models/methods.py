@@ -54,14 +54,24 @@ class Method(BaseModel):
         return self.model_copy(update={"options": self.options | {"properties": properties}})
 
 
-def _load() -> dict[str, Method]:
+def _load() -> list[dict[str, Any]]:
     document = resources.files("service.domain.models").joinpath("methods.json")
-    text = document.read_text(encoding="utf-8")
-    return {entry["name"]: Method.model_validate(entry) for entry in json.loads(text)}
+    entries: list[dict[str, Any]] = json.loads(document.read_text(encoding="utf-8"))
+    return entries
 
+
+_ENTRIES = _load()
 
 #: Every method by its name.
-METHODS = _load()
+METHODS = {entry["name"]: Method.model_validate(entry) for entry in _ENTRIES}
+
+#: What each method draws with: "unet", "transformer" or "any".
+NETWORKS: dict[str, str] = {entry["name"]: entry["models"] for entry in _ENTRIES}
+
+
+def draws_with(method: str, network: str) -> bool:
+    """Whether a method knows a kind of network: "unet" or "transformer"."""
+    return NETWORKS[method] in {network, "any"}
 
 
 def resolved_options(method: Method, given: Mapping[str, OptionValue]) -> dict[str, OptionValue]:

@@ -23,6 +23,7 @@ def describe() -> list[dict[str, Any]]:
             "summary": row.summary,
             "min_scale": row.min_scale,
             "min_steps": row.min_steps,
+            "models": row.models,
             "one_pass": row.one_pass,
             # Passes that start from a picture of the method's own cannot keep to a strength.
             "takes_pictures": not row.starts_from_pictures,

@@ -125,7 +125,9 @@ def test_check_says_what_is_wrong_and_where(path: Path, forms: Path) -> None:
     document = json.loads(path.read_text())
     bad = {**document["models"][0], "name": "bad", "source": "./nowhere"}
     bad["schedulers"] = [*bad["schedulers"], "EulerScheduler"]
-    models = [*document["models"], bad]
+    unfit = {**document["models"][0], "name": "unfit"}
+    unfit["methods"] = [*unfit["methods"], "refine"]
+    models = [*document["models"], bad, unfit]
     path.write_text(json.dumps({"models": models, "safety_checker": "./no-checker"}))
 
     checked = _models("check")
@@ -134,6 +136,7 @@ def test_check_says_what_is_wrong_and_where(path: Path, forms: Path) -> None:
     assert "good: good" in checked.output
     assert "source './nowhere' is not there" in checked.output
     assert "no scheduler 'EulerScheduler'; did you mean" in checked.output
+    assert "method 'refine' is made for diffusion transformers; use direct, hid" in checked.output
     assert "no-checker" in checked.output.partition("safety_checker:")[2]
     path.write_text('{"models": [')
     assert "Traceback" not in (broken := _models("check")).output

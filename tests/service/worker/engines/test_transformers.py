@@ -1,6 +1,5 @@
 """A diffusion transformer in a worker: progress, checkpoints, pictures and what is refused."""
 
-import json
 from typing import Any
 
 import pytest
@@ -9,6 +8,9 @@ from tokenizers import Tokenizer, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from hidiffusion.decode import decode_tiles, unscale
+from service.catalog.edit import add_model, entry_for
+from service.catalog.inspect import inspect_model
+from service.catalog.presets import preset_for
 from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.engines.diffusion import denoise
@@ -41,22 +43,10 @@ def warm(tmp_path_factory: pytest.TempPathFactory) -> WarmPipeline:
         ),
     )
     pipe.save_pretrained(folder / "chroma")
-    entry: dict[str, Any] = {
-        "name": "chroma",
-        "title": "Chroma-shaped",
-        "source": "chroma",
-        "native_size": 128,
-        "size_multiple": 16,
-        "default_size": 256,
-        "default_steps": 6,
-        "default_scheduler": "FlowMatchEulerDiscreteScheduler",
-        "default_method": "refine",
-        "schedulers": ["FlowMatchEulerDiscreteScheduler"],
-        "methods": ["refine", "token-windows", "positions", "direct"],
-        "prompt_weighting": False,
-    }
     path = folder / "catalog.json"
-    path.write_text(json.dumps({"models": [entry]}))
+    found = inspect_model(folder / "chroma")
+    fitting = preset_for(found, "chroma")
+    add_model(path, entry_for(found, fitting, name="chroma", source="chroma"))
     settings = Settings(catalog=path, worker=WorkerSettings(device="cpu"))
     return Pipelines(settings).get("chroma")
 
