@@ -107,6 +107,11 @@ class RedisServer:
             while client.info("replication")["master_link_status"] != "up":
                 time.sleep(0.01)
 
+    def promote(self) -> None:
+        """Become a primary."""
+        with redis.Redis(port=self.port) as client:
+            client.execute_command("REPLICAOF", "NO", "ONE")
+
     def hand_over(self, replica: "RedisServer") -> None:
         """Let a replica become the primary once it has everything, and follow it."""
         with redis.Redis(port=self.port) as client:

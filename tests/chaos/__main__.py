@@ -5,6 +5,7 @@ it reports the faults that it came to.
 """
 
 import argparse
+import contextlib
 import json
 import os
 import platform
@@ -13,7 +14,9 @@ import time
 from dataclasses import asdict
 from pathlib import Path
 
-from tests.chaos.run import Chaos, Round, summary
+from tests.chaos.mixed import checked_out
+from tests.chaos.report import summary, table
+from tests.chaos.run import Chaos, Round
 from tests.chaos.stack import running_stack
 
 #: One fault of so many meets a service whose store is a folder.
@@ -22,21 +25,13 @@ FOLDER_SHARE = 4
 RESULTS = Path(__file__).parents[2] / "benchmarks" / "results"
 
 
-def main() -> None:
-    """Run the long form."""
-    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
-    parser.add_argument("--faults", type=int, default=200)
-    parser.add_argument("--workers", type=int, default=2)
-    parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--write", action="store_true", help=f"write the report to {RESULTS}")
-    options = parser.parse_args()
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    begin = time.monotonic()
+def run(options: argparse.Namespace, release: Path | None) -> tuple[list[Round], list[str]]:
+    """Every round, over a bucket and then over a folder, and what retention has left."""
     rounds: list[Round] = []
     left: list[str] = []
     in_folder = options.faults // FOLDER_SHARE
     for store, faults in (("bucket", options.faults - in_folder), ("folder", in_folder)):
-        with running_stack(options.workers, store) as stack:
+        with running_stack(options.workers, store, release) as stack:
             chaos = Chaos(stack, options.seed, lambda line: print(line, flush=True))
             chaos.prepare()
             try:
@@ -47,9 +42,27 @@ def main() -> None:
             rounds += chaos.rounds
         if not in_folder:
             break
+    return rounds, left
+
+
+def main() -> None:
+    """Run the long form."""
+    parser = argparse.ArgumentParser(prog="python -m tests.chaos", description=__doc__)
+    parser.add_argument("--faults", type=int, default=200)
+    parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--release", help="commit to go back to, for the fault other_version")
+    parser.add_argument("--write", action="store_true", help=f"write the report to {RESULTS}")
+    options = parser.parse_args()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    begin = time.monotonic()
+    tree = checked_out(options.release) if options.release else contextlib.nullcontext()
+    with tree as release:
+        rounds, left = run(options, release)
     report = {
         "seed": options.seed,
         "workers": options.workers,
+        "release": options.release,
         "minutes": round((time.monotonic() - begin) / 60, 1),
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "left_after_retention": len(left),
@@ -63,25 +76,6 @@ def main() -> None:
         (RESULTS / "chaos.json").write_text(json.dumps(document, indent=1) + "\n")
         (RESULTS / "chaos.md").write_text(text)
     print(json.dumps(report))
-
-
-def table(report: dict) -> str:
-    """The report as Markdown."""
-    rows = [
-        f"{report['faults']} faults, {report['jobs']} jobs, {report['losses']} lost, "
-        f"{report['duplicates']} duplicated, {report['broken_invariants']} broken invariants, "
-        f"{report['left_after_retention']} keys and objects left after retention; "
-        f"recovery {report['recovery_seconds']['median']} s (median), "
-        f"{report['recovery_seconds']['worst']} s (worst); seed {report['seed']}, "
-        f"{report['workers']} workers, {report['minutes']} minutes on {report['machine']}.",
-        "",
-        "| fault | times | recovery, median (s) | worst (s) |",
-        "| --- | ---: | ---: | ---: |",
-    ]
-    for kind, figures in report["by_fault"].items():
-        seconds = figures["recovery_seconds"]
-        rows.append(f"| {kind} | {figures['faults']} | {seconds['median']} | {seconds['worst']} |")
-    return "\n".join(rows) + "\n"
 
 
 if __name__ == "__main__":

@@ -122,27 +122,31 @@ def _wait(reader: Version, url: str, ids: Sequence[str]) -> None:
         time.sleep(0.5)
 
 
+@contextmanager
+def checked_out(release: str) -> Iterator[Path]:
+    """The tree of an earlier release, in a folder of its own for the length of the block."""
+    with tempfile.TemporaryDirectory() as folder:
+        tree = Path(folder) / "release"
+        add = ["git", "worktree", "add", "-q", "--detach", str(tree), release]
+        subprocess.run(add, cwd=ROOT, check=True)
+        try:
+            yield tree
+        finally:
+            remove = ["git", "worktree", "remove", "--force", str(tree)]
+            subprocess.run(remove, cwd=ROOT, check=True)
+
+
 def main() -> None:
     """Check out the release and run every pairing."""
     parser = argparse.ArgumentParser(prog="python -m tests.chaos.mixed", description=__doc__)
     parser.add_argument("--release", required=True, help="commit or tag of the earlier release")
     options = parser.parse_args()
-    with tempfile.TemporaryDirectory() as folder:
-        tree = Path(folder) / "release"
-        subprocess.run(
-            ["git", "worktree", "add", "-q", "--detach", str(tree), options.release],
-            cwd=ROOT, check=True,
-        )  # fmt: skip
-        try:
-            old, new = Version.at("the release", tree), Version.at("this code", ROOT)
-            both = (new, old)
-            check([old], [new], both)
-            check([new], [old], both)
-            check(both, both, both)
-        finally:
-            subprocess.run(
-                ["git", "worktree", "remove", "--force", str(tree)], cwd=ROOT, check=True
-            )
+    with checked_out(options.release) as tree:
+        old, new = Version.at("the release", tree), Version.at("this code", ROOT)
+        both = (new, old)
+        check([old], [new], both)
+        check([new], [old], both)
+        check(both, both, both)
 
 
 if __name__ == "__main__":

@@ -3,25 +3,25 @@
 import contextlib
 import faulthandler
 import random
-import statistics
 import threading
 import time
-from collections import Counter
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
-from typing import Any
+from itertools import product
 
 import httpx
-from ulid import ULID
 
 from service.application.generations.retention import SweepStore
 from service.application.generations.store_scan import ScanStore
-from service.domain.generations.generation import Generation
-from service.records.keys import CONDEMNED, SHARES
+from service.domain.generations.generation import Generation, Status
+from service.records.keys import ALL, CONDEMNED, SHARES, index_key
 from service.records.retention import RedisRetained
-from tests.chaos.faults import FAULTS, Inject
+from tests.chaos.clients import PLACES, TENANTS, Asking
+from tests.chaos.faults import Inject, kinds
 from tests.chaos.invariants import broken
-from tests.chaos.stack import Process, Stack
+from tests.chaos.process import Process
+from tests.chaos.stack import Stack
 
 #: Longest time from a fault to the end of its generation.
 PATIENCE_SECONDS = 240.0
@@ -37,18 +37,36 @@ REQUEST = {"prompt": "a fox", "width": 128, "height": 128, "num_inference_steps"
 SCHEDULERS = ("DDIMScheduler", "UniPCMultistepScheduler", "EulerAncestralDiscreteScheduler")
 
 #: Where in its life a generation is when the fault comes.
+#: Each picture of a request has the seed of the one before plus 1.
+SEED = 7
+PICTURES = (1, 1, 2, 3)
+
+#: Requests for two pictures each, of the bounded tenant's other clients while the fault lasts.
+OTHERS = 2
+
 MOMENTS = ("queued", "denoising", "denoising", "decoding", "late")
 
 
 @dataclass
 class Round:
-    """One fault and what came of it; `recovery_seconds` from the fault to the next sign of life."""
+    """One fault and what came of it.
+
+    Attributes:
+        tenant: who asked for the generation that the fault met.
+        pictures: how many were asked for at once.
+        generations: all that were accepted meanwhile.
+        refused: requests that found no room within their limits at first.
+        recovery_seconds: from the fault to the next sign of life.
+    """
 
     number: int
     store: str
     fault: str
     moment: str
-    generation_id: str
+    tenant: str
+    pictures: int
+    generations: list[str]
+    refused: int
     attempts: int
     recovery_seconds: float
     total_seconds: float
@@ -63,52 +81,92 @@ class Chaos:
         self.rounds: list[Round] = []
         self._chance = random.Random(seed)
         self._say = say
-        self._references: dict[str, str] = {}
+        self._references: dict[tuple[str, int], bytes] = {}
+        self._told: dict[str, set[str]] = {tenant: set() for tenant in TENANTS}
 
     def prepare(self) -> None:
         """Make the fault-free pictures that all others are compared with."""
         self.stack.wait_until_ready()
-        for scheduler in SCHEDULERS:
-            generation = self._finish(self._submit(scheduler))
+        for scheduler, seed in product(SCHEDULERS, range(SEED, SEED + max(PICTURES))):
+            [generation_id] = self._accepted(self._asking("free", scheduler, 1, seed))
+            generation = self._finish(generation_id)
             assert generation.result is not None, generation.error
-            self._references[scheduler] = generation.result.image.sha256
+            picture = self.stack.store.get(generation.result.image.key)
+            self._references[scheduler, seed] = picture
 
     def run(self, faults: int) -> None:
         """Inject that many faults, one after another."""
-        kinds, weights = zip(*FAULTS[self.stack.kind].items(), strict=True)
+        injects, weights = zip(*kinds(self.stack).items(), strict=True)
         for _ in range(faults):
             faulthandler.dump_traceback_later(ROUND_SECONDS, exit=True)
-            self.one_round(self._chance.choices(kinds, weights)[0])
+            self.one_round(self._chance.choices(injects, weights)[0])
         faulthandler.cancel_dump_traceback_later()
 
     def one_round(self, inject: Inject) -> Round:
         """Inject one fault into one generation, and check what comes of it."""
         self._rest()
         scheduler, moment = self._chance.choice(SCHEDULERS), self._chance.choice(MOMENTS)
-        generation_id = self._submit(scheduler)
+        tenant, pictures = self._chance.choice(TENANTS), self._chance.choice(PICTURES)
+        mine = self._asking(tenant, scheduler, pictures)
+        others = [self._asking("bounded", scheduler, 2) for _ in range(OTHERS)]
+        generation_id = self._accepted(mine)[0]
         self._wait_for(generation_id, moment)
         begin, before = time.monotonic(), self._length(generation_id)
         sign = _Watch(lambda: self._length(generation_id) > before)
-        inject(self.stack, generation_id, self._chance)
-        generation = self._finish(generation_id)
+        with ThreadPoolExecutor(1) as pool:
+            pressing = pool.submit(self._press, others)
+            inject(self.stack, generation_id, self._chance)
+            wrong = pressing.result()
+        for each in mine.ids:
+            self._finish(each)
         end = time.monotonic()
+        # Everybody asks again: nothing new for what was accepted, and room for what was refused.
+        accepted = [each for asking in (mine, *others) for each in self._accepted(asking)]
+        for each in accepted:
+            wrong += self._check(self._finish(each))
         told = Round(
             number=len(self.rounds) + 1,
             store=self.stack.kind,
             fault=inject.__name__,
             moment=moment,
-            generation_id=generation_id,
-            attempts=generation.attempt,
+            tenant=tenant,
+            pictures=pictures,
+            generations=accepted,
+            refused=sum(asking.refused for asking in (mine, *others)),
+            attempts=self.stack.records.get(generation_id).attempt,
             recovery_seconds=round((sign.seen_at or end) - begin, 2),
             total_seconds=round(end - begin, 2),
-            broken=[*self._check(generation, self._references[scheduler]), *self._orphans()],
+            broken=[*wrong, *self._unaccounted(), *self._orphans()],
         )
         self.rounds.append(told)
         self._say(
-            f"{told.number:4} {told.fault:24} {moment:10} attempts {told.attempts} "
+            f"{told.number:4} {told.fault:24} {moment:10} {tenant:8} {pictures} + "
+            f"{len(accepted) - pictures} refused {told.refused} attempts {told.attempts} "
             f"recovered {told.recovery_seconds:6.2f} s  {'; '.join(told.broken) or 'ok'}"
         )
         return told
+
+    def _press(self, others: list[Asking]) -> list[str]:
+        """Have others ask while the fault lasts; what is wrong with their limits meanwhile."""
+        wrong = []
+        for asking in others:
+            asking.until_answered()
+            held: set[str] = set()
+            for status in (Status.QUEUED, Status.RUNNING):
+                held.update(self.stack.client.zrange(index_key(status, "bounded"), 0, -1))
+            if len(held) > PLACES:
+                wrong.append(f"{len(held)} are unfinished, where {PLACES} are allowed")
+        return wrong
+
+    def _unaccounted(self) -> list[str]:
+        """Generations that no client was told of."""
+        wrong = []
+        for tenant, told in self._told.items():
+            there = set(self.stack.client.zrange(index_key(ALL, tenant), 0, -1))
+            if there != told:
+                wrong.append(f"doubled: of {tenant}, nobody was told of {sorted(there - told)}; "
+                             f"lost: {sorted(told - there)}")  # fmt: skip
+        return wrong
 
     def left_after_retention(self) -> list[str]:
         """Objects, and entries of Redis about a generation, after retention has ended them all."""
@@ -128,21 +186,16 @@ class Chaos:
                     left += [f"{key}: {member}" for member in client.lrange(key, 0, -1)]
         return [*left, *client.zrange(CONDEMNED, 0, -1)]
 
-    def _submit(self, scheduler: str) -> str:
-        """Have a generation accepted, as a client does that tries again under one key."""
+    def _asking(self, tenant: str, scheduler: str, pictures: int, seed: int = SEED) -> Asking:
         hook = {"url": self.stack.receiver.url}
-        body = REQUEST | {"scheduler": scheduler, "seed": 7, "webhook": hook}
-        headers = {"Idempotency-Key": str(ULID())}
-        deadline = time.monotonic() + PATIENCE_SECONDS
-        while True:
-            with contextlib.suppress(httpx.HTTPError):
-                url = f"{self.stack.url}/v1/generations"
-                reply = httpx.post(url, json=body, headers=headers, timeout=10)
-                if reply.is_success:
-                    return str(reply.json()["id"])
-                assert reply.status_code == 503, reply.text
-            assert time.monotonic() < deadline, "nothing is accepted"
-            time.sleep(0.1)
+        body = REQUEST | {"scheduler": scheduler, "seed": seed, "webhook": hook}
+        return self.stack.asking(tenant, body, pictures)
+
+    def _accepted(self, asking: Asking) -> list[str]:
+        """The ids of what is accepted now, or was."""
+        ids = asking.until_accepted()
+        self._told[asking.tenant].update(ids)
+        return ids
 
     def _wait_for(self, generation_id: str, moment: str) -> None:
         """Wait until the generation is there in its life, or is past it; then a little more."""
@@ -174,7 +227,9 @@ class Chaos:
     def _length(self, generation_id: str) -> int:
         return int(self.stack.client.xlen(f"hidiffusion:events:{generation_id}"))
 
-    def _check(self, generation: Generation, reference: str) -> list[str]:
+    def _check(self, generation: Generation) -> list[str]:
+        request = generation.request
+        reference = self._references[request.scheduler, request.seed]
         deadline = time.monotonic() + 60
         while True:  # the API may be on its way up again
             try:
@@ -224,29 +279,3 @@ class _Watch:
                     self.seen_at = time.monotonic()
                     return
             time.sleep(0.02)
-
-
-def summary(rounds: list[Round]) -> dict[str, Any]:
-    """The rounds in figures, by kind of fault and in all."""
-    kinds = sorted({done.fault for done in rounds})
-    return {
-        "faults": len(rounds),
-        "jobs": len({done.generation_id for done in rounds}),
-        "losses": sum(any("lost" in text for text in done.broken) for done in rounds),
-        "duplicates": sum(any("final event" in text for text in done.broken) for done in rounds),
-        "broken_invariants": sum(len(done.broken) for done in rounds),
-        "attempts": dict(sorted(Counter(done.attempts for done in rounds).items())),
-        "recovery_seconds": _recovery(rounds),
-        "by_fault": {
-            kind: {
-                "faults": sum(done.fault == kind for done in rounds),
-                "recovery_seconds": _recovery([done for done in rounds if done.fault == kind]),
-            }
-            for kind in kinds
-        },
-    }
-
-
-def _recovery(rounds: list[Round]) -> dict[str, float]:
-    seconds = [done.recovery_seconds for done in rounds]
-    return {"median": round(statistics.median(seconds), 2), "worst": max(seconds)}

@@ -4,15 +4,13 @@ import contextlib
 import json
 import logging
 import os
-import shutil
 import signal
-import subprocess
-import sys
 import tempfile
 import time
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 import httpx
 import redis
@@ -24,87 +22,24 @@ from service.records.records import RedisRecords
 from service.settings import RedisSettings, StoreSettings
 from service.storage.secret_file import SecretFile
 from service.storage.store import open_store
+from tests.chaos.clients import TENANTS, Asking, make_tokens
+from tests.chaos.machine import Machine, build_library
+from tests.chaos.process import ROOT, Process
 from tests.faulty_s3 import FaultyS3
 from tests.hidiffusion.tiny import models as tiny_models
 from tests.s3_server import ACCESS_KEY_ID, SECRET_ACCESS_KEY, S3Server, s3_server
 from tests.servers import CuttingProxy, RedisServer, free_port
 from tests.service.api.webhooks.receiver import Receiver, receiving
 
-ROOT = Path(__file__).parents[2]
 BUCKET = "chaos"
 
 #: A worker that is silent for this long is dead; freezing one for longer makes two of one job.
 HEARTBEAT_TTL_SECONDS = 4.0
 
-#: Builds a clock that can be stepped and a disk that can be full; without it both are left out.
-COMPILER = shutil.which("cc")
+#: A worker of so many draws generations of one kind together, up to three; the others each alone.
+BATCHING = 2
 
 _MARK = "HIDIFFUSION_TEST_CHAOS_RUN"
-
-
-class Machine:
-    """The wall clock and the disk of the processes that `machine.c` is preloaded into."""
-
-    def __init__(self, folder: Path, library: Path | None) -> None:
-        self._file = folder / f"machine-{uuid.uuid4().hex}"
-        self._file.write_bytes(bytes(16))
-        self._library = library
-
-    @property
-    def environment(self) -> dict[str, str]:
-        """What a process of this machine is started with."""
-        if self._library is None:
-            return {}
-        return {"LD_PRELOAD": str(self._library), "CHAOS_MACHINE": str(self._file)}
-
-    def step_clock(self, seconds: int) -> None:
-        """Set the wall clock to this many seconds off the true one."""
-        self._set(0, seconds)
-
-    def fill_disk(self, full: bool) -> None:
-        """Leave no room on the disk, or give it back."""
-        self._set(8, full)
-
-    def _set(self, offset: int, value: int) -> None:
-        with self._file.open("r+b") as file:
-            file.seek(offset)
-            file.write(value.to_bytes(8, sys.byteorder, signed=True))
-
-
-class Process:
-    """One process of the stack, which can be started again."""
-
-    def __init__(self, stack: "Stack", *command: str) -> None:
-        self._stack = stack
-        self._command = command
-        self.process = self._spawn()
-
-    def _spawn(self) -> subprocess.Popen[bytes]:
-        with self._stack.log.open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", "service.cli", *self._command],
-                cwd=ROOT,
-                env=self._stack.environment(),
-                stdout=log,
-                stderr=log,
-                start_new_session=True,
-            )
-
-    @property
-    def pid(self) -> int:
-        return self.process.pid
-
-    @property
-    def alive(self) -> bool:
-        return self.process.poll() is None
-
-    def kill(self) -> None:
-        self.process.kill()
-        self.process.wait()
-
-    def signal(self, number: int) -> None:
-        with contextlib.suppress(ProcessLookupError):
-            self.process.send_signal(number)
 
 
 class Stack:
@@ -117,6 +52,7 @@ class Stack:
         bucket: an S3-compatible server and a proxy before it; None: the store is a folder.
         receiver: takes the webhooks.
         workers: how many.
+        release: a tree with an earlier release's code; None: there is no fault that needs it.
     """
 
     def __init__(
@@ -125,24 +61,30 @@ class Stack:
         bucket: tuple[S3Server, FaultyS3] | None,
         receiver: Receiver,
         workers: int,
+        release: Path | None = None,
     ) -> None:
+        self.release = release
         self.folder = folder
         self.log = folder / "service.log"
-        library = _build_machine(folder)
+        library = build_library(folder)
         self.machine, self.redis_machine = Machine(folder, library), Machine(folder, library)
         self.run = uuid.uuid4().hex
         self._bucket = bucket
         self.receiver = receiver
         self._secrets = folder / "secrets.json"
-        SecretFile(self._secrets).add("")
+        for tenant in TENANTS:
+            SecretFile(self._secrets).add(tenant)
+        self._keys = folder / "keys.json"
+        self._tokens = make_tokens(self._keys)
         self.redis = RedisServer(
             folder, append_only=True, environment=self.redis_machine.environment
         )
         self.redis.start()
         self.redis_proxy = CuttingProxy(self.redis.port)
+        self.past = CuttingProxy(self.redis.port)  # the suite's own way to whichever is primary
         self.http_port, self.grpc_port = free_port(), free_port()
         self.client = redis.Redis.from_url(
-            self.redis.url,
+            f"redis://127.0.0.1:{self.past.port}/0",
             decode_responses=True,
             socket_timeout=60,
             retry=Retry(ConstantBackoff(0.5), retries=120),
@@ -152,7 +94,10 @@ class Stack:
         _save_model(folder)
         self.api = Process(self, "api")
         self.deliverer = Process(self, "webhooks", "deliver")
-        self.workers = [Process(self, "worker") for _ in range(workers)]
+        self.workers = [
+            Process(self, "worker", WORKER__MAX_BATCH=1 if number % BATCHING else 3)
+            for number in range(1, workers + 1)
+        ]
 
     @property
     def kind(self) -> str:
@@ -169,8 +114,16 @@ class Stack:
     def url(self) -> str:
         return f"http://127.0.0.1:{self.http_port}"
 
-    def environment(self) -> dict[str, str]:
-        """What every process of the service is started with."""
+    def headers(self, tenant: str) -> dict[str, str]:
+        """What a client of the tenant sends with every request; nothing of nobody's."""
+        return {"authorization": f"Bearer {self._tokens[tenant]}"} if tenant else {}
+
+    def asking(self, tenant: str, body: Mapping[str, Any], n: int) -> Asking:
+        """A request of one of the tenant's clients for so many pictures, still to be sent."""
+        return Asking(tenant, self.url, self.headers(tenant), body, n)
+
+    def environment(self, more: Mapping[str, Any]) -> dict[str, str]:
+        """What a process of the service is started with, settings of its own among it."""
         store = self._store_settings(self._bucket[1].endpoint if self._bucket else "")
         settings = {
             "CATALOG": str(self.folder / "catalog.json"),
@@ -185,6 +138,7 @@ class Stack:
             "WEBHOOKS__FIRST_DELAY_SECONDS": 0.5,
             "WEBHOOKS__LONGEST_DELAY_SECONDS": 2,
             "WEBHOOKS__MAX_ATTEMPTS": 1000,
+            "API__KEY_FILE": self._keys,
             "API__HTTP_PORT": self.http_port,
             "API__GRPC_PORT": self.grpc_port,
             "WORKER__DEVICE": "cpu",
@@ -198,6 +152,7 @@ class Stack:
             "WORKER__STALL_SECONDS": 12,
             "WORKER__CANCEL_GRACE_SECONDS": 3,
             "WORKER__DRAIN_GRACE_SECONDS": 3,
+            **more,
         }
         inherited = {k: v for k, v in os.environ.items() if not k.startswith("HIDIFFUSION_")}
         return {
@@ -247,9 +202,11 @@ class Stack:
         name = self.client.hget(f"hidiffusion:generation:{generation_id}", "worker") or ""
         return next((w for w in self.workers if f"-{w.pid}-" in name), None)
 
-    def replace(self, worker: Process) -> None:
-        """Start a worker in the place of one that was ended."""
-        self.workers[self.workers.index(worker)] = Process(self, "worker")
+    def replace(self, worker: Process, root: Path = ROOT) -> Process:
+        """Start a worker in the place of one that was ended; `root` is where its code is."""
+        new = Process(self, "worker", root=root, **worker.settings)
+        self.workers[self.workers.index(worker)] = new
+        return new
 
     def processes(self) -> dict[int, int]:
         """Every living process of this stack, with its parent."""
@@ -274,13 +231,16 @@ class Stack:
         for pid in self.processes():
             with contextlib.suppress(ProcessLookupError):
                 os.kill(pid, signal.SIGKILL)
-        self.redis_proxy.close()
-        self.redis_proxy.cut_all()
+        for proxy in (self.redis_proxy, self.past):
+            proxy.close()
+            proxy.cut_all()
         self.redis.stop(signal.SIGKILL)
 
 
 @contextlib.contextmanager
-def running_stack(workers: int, store: str = "bucket") -> Iterator[Stack]:
+def running_stack(
+    workers: int, store: str = "bucket", release: Path | None = None
+) -> Iterator[Stack]:
     """A stack for the length of the block; `store` is a bucket or a folder."""
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with contextlib.ExitStack() as stays:
@@ -291,20 +251,9 @@ def running_stack(workers: int, store: str = "bucket") -> Iterator[Stack]:
             s3.create_bucket(BUCKET)
             bucket = s3, stays.enter_context(FaultyS3(s3.endpoint).running())
         receiver = stays.enter_context(receiving())
-        stack = Stack(Path(folder), bucket, receiver, workers)
+        stack = Stack(Path(folder), bucket, receiver, workers, release)
         stays.callback(stack.stop)
         yield stack
-
-
-def _build_machine(folder: Path) -> Path | None:
-    if COMPILER is None:
-        return None
-    library = folder / "machine.so"
-    source = Path(__file__).with_name("machine.c")
-    subprocess.run(
-        [COMPILER, "-O1", "-Wall", "-Werror", "-shared", "-fPIC", "-o", library, source], check=True
-    )
-    return library
 
 
 def _save_model(folder: Path) -> None:

@@ -14,6 +14,7 @@ from tests.chaos.faults.processes import (
     kill_api,
     kill_pipeline,
     kill_worker,
+    other_version,
     step_clock,
     stop_pipeline,
     terminate_while_loading,
@@ -23,6 +24,7 @@ from tests.chaos.faults.processes import (
 from tests.chaos.faults.redis import (
     cut_redis,
     delay_redis,
+    fail_over,
     hold_redis,
     kill_redis,
     lose_reply,
@@ -40,7 +42,8 @@ from tests.chaos.faults.store import (
     store_full,
     store_slow,
 )
-from tests.chaos.stack import COMPILER, Stack
+from tests.chaos.machine import COMPILER
+from tests.chaos.stack import Stack
 
 Inject = Callable[[Stack, str, random.Random], None]
 
@@ -57,6 +60,7 @@ _ANYWHERE: dict[Inject, int] = {
     freeze_worker: 3,
     two_holders: 3,
     kill_redis: 4,
+    fail_over: 4,
     kill_api: 3,
     cut_redis: 3,
     hold_redis: 3,
@@ -82,6 +86,12 @@ FAULTS: dict[str, dict[Inject, int]] = {
     },
     "folder": _ANYWHERE | ({folder_full: 10} if COMPILER else {}),
 }
+
+
+def kinds(stack: Stack) -> dict[Inject, int]:
+    """What may be done to this stack, and how often each is drawn."""
+    return FAULTS[stack.kind] | ({other_version: 3} if stack.release else {})
+
 
 #: Cheap ones, which start no process that has to load torch: for the short form.
 QUICK: tuple[Inject, ...] = (

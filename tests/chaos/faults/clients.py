@@ -6,8 +6,9 @@ import time
 
 import httpx
 
-from service.domain.generations.generation import Status
-from tests.chaos.stack import Process, Stack
+from service.domain.generations.generation import Generation, Status
+from tests.chaos.process import Process
+from tests.chaos.stack import Stack
 
 #: Streams of events, and pictures, that are asked for and not read.
 SLOW_CLIENTS = 40
@@ -21,9 +22,10 @@ OTHERS_SECONDS = 10.0
 
 def slow_clients(stack: Stack, generation_id: str, chance: random.Random) -> None:
     """Many ask for events and pictures and do not read; some go, some read in the end."""
-    done = stack.records.list(status=Status.SUCCEEDED, cursor=None, limit=1).generations[0].id
-    watchers = [_ask(stack, f"/v1/generations/{generation_id}/events") for _ in range(SLOW_CLIENTS)]
-    others = [_ask(stack, f"/v1/generations/{done}/image") for _ in range(SLOW_CLIENTS)]
+    done = stack.records.list(status=Status.SUCCEEDED, cursor=None, limit=1).generations[0]
+    here = stack.records.get(generation_id)
+    watchers = [_ask(stack, here, "events") for _ in range(SLOW_CLIENTS)]
+    others = [_ask(stack, done, "image") for _ in range(SLOW_CLIENTS)]
     time.sleep(chance.uniform(1, 4))
     httpx.get(f"{stack.url}/healthz", timeout=OTHERS_SECONDS).raise_for_status()
     for each in (*watchers[2:], *others):
@@ -57,11 +59,14 @@ def kill_deliverer(stack: Stack, generation_id: str, chance: random.Random) -> N
     stack.deliverer = Process(stack, "webhooks", "deliver")
 
 
-def _ask(stack: Stack, path: str) -> socket.socket:
+def _ask(stack: Stack, generation: Generation, what: str) -> socket.socket:
     """A request whose answer waits to be read, with little room for it on the way."""
     end = socket.socket()
     end.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2048)
     end.settimeout(STREAM_SECONDS)
     end.connect(("127.0.0.1", stack.http_port))
-    end.sendall(f"GET {path} HTTP/1.1\r\nhost: 127.0.0.1\r\nconnection: close\r\n\r\n".encode())
+    headers = {"host": "127.0.0.1", "connection": "close"} | stack.headers(generation.tenant)
+    lines = [f"GET /v1/generations/{generation.id}/{what} HTTP/1.1"]
+    lines += [f"{name}: {value}" for name, value in headers.items()]
+    end.sendall("\r\n".join([*lines, "", ""]).encode())
     return end

@@ -11,7 +11,8 @@ from pathlib import Path
 
 import httpx
 
-from tests.chaos.stack import HEARTBEAT_TTL_SECONDS, Process, Stack
+from tests.chaos.process import ROOT, Process
+from tests.chaos.stack import HEARTBEAT_TTL_SECONDS, Stack
 
 
 def kill_pipeline(stack: Stack, generation_id: str, chance: random.Random) -> None:
@@ -38,8 +39,7 @@ def kill_worker(stack: Stack, generation_id: str, chance: random.Random) -> None
 def terminate_worker(stack: Stack, generation_id: str, chance: random.Random) -> None:
     """SIGTERM, as a container runtime or a spot machine's end sends it; another is started."""
     worker = _worker(stack, generation_id, chance)
-    worker.signal(signal.SIGTERM)
-    worker.process.wait(60)
+    _end(worker)
     stack.replace(worker)
 
 
@@ -47,11 +47,29 @@ def terminate_while_loading(stack: Stack, generation_id: str, chance: random.Ran
     """kill -9 a supervisor, and SIGTERM its successor while that loads; a third is started."""
     worker = _worker(stack, generation_id, chance)
     worker.kill()
-    second = Process(stack, "worker")
+    second = stack.replace(worker)
     time.sleep(chance.uniform(0.5, 8))
-    second.signal(signal.SIGTERM)
-    second.process.wait(60)
-    stack.replace(worker)
+    _end(second)
+    stack.replace(second)
+
+
+def other_version(stack: Stack, generation_id: str, chance: random.Random) -> None:
+    """Go back to an earlier release while it works, process by process, and upgrade again.
+
+    The worker, or the API, or both; the other worker goes on with this code beside them.
+    """
+    assert stack.release is not None
+    worker, which = _worker(stack, generation_id, chance), chance.choice(("worker", "api", "both"))
+    for root in (stack.release, ROOT):
+        if which != "api":
+            _end(worker)
+            worker = stack.replace(worker, root)
+        if which != "worker":
+            _end(stack.api)
+            stack.api = Process(stack, "api", root=root)
+        if root != ROOT:
+            stack.wait_until_ready()
+            time.sleep(chance.uniform(2, 8))
 
 
 def kill_api(stack: Stack, generation_id: str, chance: random.Random) -> None:  # noqa: ARG001
@@ -106,9 +124,14 @@ def exhaust_descriptors(stack: Stack, generation_id: str, chance: random.Random)
         end = time.monotonic() + chance.uniform(1, 5)
         while time.monotonic() < end:
             with contextlib.suppress(httpx.HTTPError):
-                httpx.get(f"{stack.url}/v1/generations/{generation_id}", timeout=1)
+                httpx.get(f"{stack.url}/healthz", timeout=1)
             time.sleep(0.1)
         resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+
+
+def _end(process: Process) -> None:
+    process.signal(signal.SIGTERM)
+    process.process.wait(60)
 
 
 def _worker(stack: Stack, generation_id: str, chance: random.Random) -> Process:

@@ -2,11 +2,14 @@
 
 import random
 import signal
+import tempfile
 import time
+from pathlib import Path
 
 from service.records.keys import record_key
 from tests.chaos.stack import Stack
 from tests.generations import make_generation, now
+from tests.servers import RedisServer
 
 #: Longest that it may take to cancel what no worker can read.
 CANCEL_SECONDS = 120.0
@@ -17,6 +20,35 @@ def kill_redis(stack: Stack, generation_id: str, chance: random.Random) -> None:
     stack.redis.stop(signal.SIGKILL)
     time.sleep(chance.uniform(0, 2))
     stack.redis.start()
+
+
+def fail_over(stack: Stack, generation_id: str, chance: random.Random) -> None:  # noqa: ARG001
+    """A replica that has everything becomes the primary, handed over to or after a crash."""
+    folder = Path(tempfile.mkdtemp(dir=stack.folder))
+    environment = stack.redis_machine.environment
+    former, replica = stack.redis, RedisServer(folder, append_only=True, environment=environment)
+    replica.start()
+    replica.follow(former)
+    crash = chance.random() < 0.5
+    if crash:
+        stack.redis_proxy.hold()
+        time.sleep(0.1)
+        stack.client.set("chaos", "written after everything else", px=1)
+        assert stack.client.wait(1, 10_000) == 1
+        former.stop(signal.SIGKILL)
+        replica.promote()
+    else:
+        former.hand_over(replica)
+    stack.redis = replica
+    for name in (stack.redis_proxy, stack.past):
+        name.lead_to(replica.port)
+    stack.past.cut_all()
+    if crash:
+        stack.redis_proxy.cut_all()
+        stack.redis_proxy.release()
+    else:
+        time.sleep(chance.uniform(0, 4))  # who did not notice still asks a replica
+        former.stop(signal.SIGKILL)
 
 
 def redis_out_of_memory(stack: Stack, generation_id: str, chance: random.Random) -> None:  # noqa: ARG001
