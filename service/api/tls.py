@@ -2,10 +2,9 @@
 
 import logging
 import ssl
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-
-import grpc
 
 from service.settings import ApiSettings
 
@@ -18,8 +17,8 @@ _Stamp = tuple[int, ...]
 @dataclass(frozen=True)
 class _Loaded:
     stamp: _Stamp
-    context: ssl.SSLContext
-    configuration: grpc.ServerCertificateConfiguration
+    http: ssl.SSLContext
+    grpc: ssl.SSLContext
 
 
 class Certificates:
@@ -47,7 +46,6 @@ class Certificates:
             named = ", ".join(str(path) for path in self._files)
             raise ValueError(f"cannot serve TLS with {named}: {error}") from None
         self._refused: _Stamp | None = None
-        self._grpc_has = self._loaded
 
     @classmethod
     def of(cls, settings: ApiSettings) -> "Certificates | None":
@@ -58,33 +56,24 @@ class Certificates:
 
     def http_context(self) -> ssl.SSLContext:
         """A context for uvicorn; each handshake goes on with the newest certificate."""
-        context = self._context()
+        return self._following(lambda loaded: loaded.http)
+
+    def grpc_context(self) -> ssl.SSLContext:
+        """A context for gRPC, which is HTTP/2 and nothing else; it follows likewise."""
+        return self._following(lambda loaded: loaded.grpc)
+
+    def _following(self, part: Callable[[_Loaded], ssl.SSLContext]) -> ssl.SSLContext:
+        context = part(self._load(self._loaded.stamp))
 
         def use_newest(handshake: ssl.SSLObject, _name: str | None, _: ssl.SSLContext) -> None:
-            handshake.context = self._newest().context
+            handshake.context = part(self._newest())
 
         context.sni_callback = use_newest
         return context
 
-    def grpc_credentials(self) -> grpc.ServerCredentials:
-        """Credentials for a gRPC server, which asks for the newest at each handshake."""
-        return grpc.dynamic_ssl_server_credentials(
-            self._loaded.configuration,
-            self._for_grpc,  # type: ignore[arg-type]  # the stubs know no None
-            require_client_authentication=self._client_ca is not None,
-        )
-
     @property
     def _files(self) -> tuple[Path, ...]:
         return tuple(path for path in (self._certificate, self._key, self._client_ca) if path)
-
-    def _for_grpc(self) -> grpc.ServerCertificateConfiguration | None:
-        """What changed since gRPC asked last; None: nothing."""
-        newest = self._newest()
-        if newest is self._grpc_has:
-            return None
-        self._grpc_has = newest
-        return newest.configuration
 
     def _newest(self) -> _Loaded:
         try:
@@ -101,10 +90,9 @@ class Certificates:
         return tuple(path.stat().st_mtime_ns for path in self._files)
 
     def _load(self, stamp: _Stamp) -> _Loaded:
-        authorities = self._client_ca.read_bytes() if self._client_ca else None
-        pair = (self._key.read_bytes(), self._certificate.read_bytes())
-        configuration = grpc.ssl_server_certificate_configuration([pair], authorities)
-        return _Loaded(stamp, self._context(), configuration)
+        http, grpc = self._context(), self._context()
+        grpc.set_alpn_protocols(["h2"])
+        return _Loaded(stamp, http, grpc)
 
     def _context(self) -> ssl.SSLContext:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)

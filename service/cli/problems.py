@@ -14,8 +14,8 @@ from service.client import ClientError
 from service.domain.errors import ServiceError
 from service.settings import Settings
 
-#: What a user can do something about: `RuntimeError` is how gRPC says that its port is taken,
-#: `RedisError` how Redis refuses a user or a password.
+#: What a user can do something about: `RuntimeError` is how it is told that devices cannot be
+#: asked, `RedisError` how Redis refuses a user or a password.
 _TOLD = (ClientError, StartError, ServiceError, RedisError, ValueError, OSError, RuntimeError)
 
 

@@ -118,10 +118,16 @@ class ApiSettings(Section):
         "dot and that of the public URL; empty: these, or any where keys are asked for.",
     )
     max_connections: int = Field(
-        4000, ge=1, description="HTTP connections at a time; fewer where the system allows fewer."
+        4000,
+        ge=1,
+        description="HTTP connections at a time, and half as many of gRPC; fewer where the "
+        "system allows fewer.",
     )
     max_connections_per_address: int = Field(
-        200, ge=1, description="HTTP connections of one address; proxies and this host may more."
+        200,
+        ge=1,
+        description="Connections of one address, each of HTTP and gRPC; proxies and this host "
+        "may more.",
     )
     drain_seconds: float = Field(
         0.0,

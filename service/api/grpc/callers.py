@@ -47,16 +47,18 @@ class Callers:
         finally:
             _current.reset(token)
 
-    def lane(self, method: str, authorization: str | None, peer: str) -> Hashable:
-        """In which lane a call waits for its turn: that of its tenant, or of its address."""
+    def lane(self, method: str, authorization: str | None) -> Hashable:
+        """In which lane a call waits for its turn: that of its tenant, or of all without one.
+
+        Addresses have taken turns before, in the relay.
+        """
         lasting = method.startswith(_LASTING)
-        address = f"[{peer.rpartition(':')[0]}]"
         if self._access is None:
-            return address, lasting
+            return "gRPC", lasting
         try:
             return self._access.holder(_token(authorization)).tenant, lasting
         except (Unauthenticated, ValueError):
-            return address, lasting
+            return "gRPC", lasting
 
     @property
     def use_cases(self) -> UseCases:

@@ -130,7 +130,7 @@ class Registrar:
         try:
             with self._metrics.call(method) as call, _traced(method, given, call):
                 authorization = given.get("authorization")
-                lane = self._callers.lane(method, authorization, context.peer())
+                lane = self._callers.lane(method, authorization)
                 async with (
                     self._turns.taken(lane) as turn,
                     _answering(context, given.get("x-request-id", ""), call),

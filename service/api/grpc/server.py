@@ -1,7 +1,9 @@
-"""The gRPC server: our service, health checking and reflection on one port."""
+"""The gRPC server: our service, health checking and reflection on one port, behind a relay."""
 
 import asyncio
 import contextlib
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import grpc
@@ -16,7 +18,9 @@ from service.api.grpc.former_names import (
     add_former_descriptors,
 )
 from service.api.grpc.reflection import add_reflection
+from service.api.grpc.relay.relay import Relay
 from service.api.grpc.servicer import GenerationServicer
+from service.api.listening import grpc_limits, listen
 from service.api.metrics import ApiMetrics
 from service.api.picture_work import PictureWork
 from service.api.tls import Certificates
@@ -41,12 +45,11 @@ _KEEP_ALIVE = (
     ("grpc.http2.min_recv_ping_interval_without_data_ms", 10_000),
 )
 
-#: Streams of one connection, bytes of metadata, and time for a connection to say what it is.
+#: Streams of one connection, and bytes of metadata.
 _LIMITS = (
     ("grpc.max_concurrent_streams", 1000),
     ("grpc.max_metadata_size", 16 * 1024),
     ("grpc.absolute_max_metadata_size", 32 * 1024),
-    ("grpc.server_handshake_timeout_ms", 10_000),
 )
 
 _SERVING = health_pb2.HealthCheckResponse.SERVING
@@ -61,7 +64,7 @@ class GrpcServer:
 
     Args:
         use_cases: what the methods call.
-        settings: the address, and the longest request.
+        settings: the address, the longest request, and how many connections.
         stopping: set it to end every stream, so that `stop` need not wait for them.
         access: decides who may call; None: everybody may do everything.
         metrics: what to count with; None: figures of its own.
@@ -70,7 +73,7 @@ class GrpcServer:
         turns: whose call is begun next; None: turns of its own.
 
     Raises:
-        RuntimeError: the port is taken.
+        OSError: the port is taken.
     """
 
     def __init__(
@@ -85,11 +88,11 @@ class GrpcServer:
         pictures: PictureWork | None = None,
         turns: Turns | None = None,
     ) -> None:
+        limits = grpc_limits(settings)
         metrics = metrics or ApiMetrics(use_cases.query)
         callers = Callers(use_cases, access)
         self._server = grpc.aio.server(
             options=(
-                ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", settings.max_body_bytes),
                 *_KEEP_ALIVE,
                 *_LIMITS,
@@ -108,20 +111,22 @@ class GrpcServer:
         health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
         add_former_descriptors()
         add_reflection(self._server, (SERVICE_NAME, FORMER_SERVICE_NAME, health.SERVICE_NAME))
-        host = f"[{settings.host}]" if ":" in settings.host else settings.host
-        self.port = self._listen(f"{host}:{settings.grpc_port}", certificates)
+        listener = listen(settings.host, settings.grpc_port)
+        self.port: int = listener.getsockname()[1]
+        # Nobody but this user's processes reaches the socket, so it needs no TLS.
+        self._folder = tempfile.TemporaryDirectory(prefix="hidiffusion-grpc-")
+        path = str(Path(self._folder.name) / "socket")
+        self._server.add_insecure_port(f"unix:{path}")
+        context = None if certificates is None else certificates.grpc_context()
+        self._relay = Relay(listener, path, limits, context, Turns())
         self._query = use_cases.query
         self._readiness: asyncio.Task[None] | None = None
-
-    def _listen(self, address: str, certificates: Certificates | None) -> int:
-        if certificates is None:
-            return self._server.add_insecure_port(address)
-        return self._server.add_secure_port(address, certificates.grpc_credentials())
 
     async def start(self) -> None:
         """Begin to serve."""
         await self._set_health(_NOT_SERVING)
         await self._server.start()
+        await self._relay.start()
         self._readiness = asyncio.create_task(self._follow_readiness())
 
     async def leave(self) -> None:
@@ -135,7 +140,10 @@ class GrpcServer:
     async def stop(self, grace_seconds: float) -> None:
         """Report NOT_SERVING, refuse new calls, and end those that outlast the grace."""
         await self.leave()
+        self._relay.close()
         await self._server.stop(grace_seconds)
+        self._relay.cut()
+        self._folder.cleanup()
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(CLEAN_UP_SECONDS):
                 await self._registrar.idle()

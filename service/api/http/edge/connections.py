@@ -7,21 +7,15 @@ seconds. The limits are kept here, where bytes arrive and before anything is mad
 """
 
 import asyncio
-import logging
-import resource
-import time
-from collections import Counter
 from collections.abc import Callable, Hashable
-from dataclasses import dataclass, field
 from functools import partial
 from typing import Any, ClassVar
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
+from service.api.listening import ConnectionLimits
 from service.api.turns import Turn, Turns
-
-_log = logging.getLogger(__name__)
 
 #: Bytes given to the parser at a time; what is over a limit is found after at most so many.
 _PIECE = 16 * 1024
@@ -29,86 +23,11 @@ _PIECE = 16 * 1024
 #: Bytes of a body that give it one second more.
 _BYTES_A_SECOND = 16 * 1024
 
-#: Seconds between two lines in the log that tell of refused connections.
-_TELL_SECONDS = 10.0
-
-#: Descriptors kept for what is no HTTP connection: gRPC's, Redis's, the store's, files.
-_SPARE_DESCRIPTORS = 256
-
-_LOOPBACK = ("127.", "::1", "::ffff:127.")
-
 _ANSWERS = {
     408: "Request Timeout",
     431: "Request Header Fields Too Large",
     503: "Service Unavailable",
 }
-
-
-@dataclass
-class ConnectionLimits:
-    """The limits, and how many connections there are.
-
-    Attributes:
-        connections: most at a time.
-        per_address: most at a time of one address; proxies and this machine are not counted.
-        head_bytes: longest request line and headers.
-        headers: most headers.
-        head_seconds: from the first byte, or the connection, to the end of the headers.
-        body_seconds: from there to the end of the body; each 16 KiB that arrive add a second.
-        uncounted: whether an address is that of a proxy.
-    """
-
-    connections: int = 4000
-    per_address: int = 200
-    head_bytes: int = 64 * 1024
-    headers: int = 100
-    head_seconds: float = 10.0
-    body_seconds: float = 30.0
-    uncounted: Callable[[str], bool] = lambda _: False
-    open: int = 0
-    refused: int = 0
-    _by_address: Counter[str] = field(default_factory=Counter)
-    _tell_at: float = 0.0
-
-    def enter(self, address: str) -> bool:
-        """Count a connection; False, and nothing is counted, when there is no room for it."""
-        full = self.open >= self.connections
-        if full or (self._counts(address) and self._by_address[address] >= self.per_address):
-            self._refuse(address, "in all" if full else "of this address")
-            return False
-        self.open += 1
-        self._by_address[address] += 1
-        return True
-
-    def leave(self, address: str) -> None:
-        """Undo `enter`."""
-        self.open -= 1
-        self._by_address[address] -= 1
-        if not self._by_address[address]:
-            del self._by_address[address]
-
-    def _counts(self, address: str) -> bool:
-        return bool(address) and not address.startswith(_LOOPBACK) and not self.uncounted(address)
-
-    def _refuse(self, address: str, which: str) -> None:
-        self.refused += 1
-        if time.monotonic() >= self._tell_at:
-            self._tell_at = time.monotonic() + _TELL_SECONDS
-            _log.warning(
-                "refused a connection from %s: there are as many as are allowed %s; %d are open, "
-                "%d were refused so far", address or "?", which, self.open, self.refused,
-            )  # fmt: skip
-
-
-def most_connections(wanted: int) -> int:
-    """`wanted`, or as many as there are descriptors for; the process gets all it may have."""
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    if soft != hard:
-        resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    allowed = hard if hard != resource.RLIM_INFINITY else wanted + _SPARE_DESCRIPTORS
-    if allowed - _SPARE_DESCRIPTORS < wanted:
-        _log.warning("%d descriptors are allowed: fewer connections than %d", allowed, wanted)
-    return max(1, min(wanted, allowed - _SPARE_DESCRIPTORS))
 
 
 def limited_http(

@@ -13,7 +13,8 @@ from starlette.requests import Request
 from starlette.responses import PlainTextResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from service.api.http.edge.connections import ConnectionLimits, limited_http
+from service.api.http.edge.connections import limited_http
+from service.api.listening import ConnectionLimits
 from service.api.turns import Turns
 
 #: What a server that holds its limits needs for any of this, and a hundred times more.
