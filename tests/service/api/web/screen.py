@@ -29,11 +29,16 @@ _POINT = """([across, down]) => {
   return { x: box.left + inside.x, y: box.top + inside.y, colour: [...data] };
 }"""
 
+#: The sizes of window, in pixels, that the page is made for: two desks, a tablet and a phone.
+SIZES = ((1440, 900), (1280, 720), (768, 1024), (390, 844))
+
 #: An open dialog: what lies under it cannot be reached.
 DIALOG = "dialog[open]"
 
 #: What axe finds serious or critical at a place, by all of its rules or some.
 _FLAWS = """async ([where, rules]) => {
+  // Colours and places are those of the last frame, which a change of theme or size comes before.
+  await new Promise((shown) => requestAnimationFrame(() => requestAnimationFrame(shown)));
   const options = { resultTypes: ["violations"] };
   if (rules) options.runOnly = { type: "rule", values: rules };
   const { violations } = await window.axe.run(where, options);
@@ -74,9 +79,22 @@ class Screen:
         return self.page.url.rpartition("/")[2]
 
     def flaws(self, where: str = ":root") -> list[str]:
-        """What axe finds serious in what is shown there, by day, and in its colours by night."""
+        """What axe finds serious in what is shown there, by day, and in its colours by night.
+
+        At the window's size, and once more at every size that the page is made for.
+        """
         if not self.page.evaluate("() => 'axe' in window"):
             self.page.evaluate(Axe().axe_script)
+        own = self.page.viewport_size
+        assert own is not None
+        found = self._flaws_here(where)
+        for width, height in SIZES:
+            self.page.set_viewport_size({"width": width, "height": height})
+            found += [f"at {width} x {height}: {flaw}" for flaw in self._flaws_here(where)]
+        self.page.set_viewport_size(own)
+        return found
+
+    def _flaws_here(self, where: str) -> list[str]:
         self.page.emulate_media(color_scheme="dark")
         found: list[str] = self.page.evaluate(_FLAWS, [where, ["color-contrast"]])
         self.page.emulate_media(color_scheme="light")
