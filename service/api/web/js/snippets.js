@@ -1,10 +1,11 @@
-// A recipe as code for four clients. Pure: a request goes in, text comes out.
+// A recipe as code for five clients. Pure: a request goes in, text comes out.
 
 export const CLIENTS = [
   { name: "curl", write: curl },
   { name: "Python, HTTP", write: pythonHttp },
   { name: "Python, gRPC", write: pythonGrpc },
   { name: "OpenAI SDK", write: openAi },
+  { name: "TypeScript", write: typeScript },
 ];
 
 /** What a request to an upscaler may say; the record says more. */
@@ -118,5 +119,35 @@ ${lines(extra, 8, (name, value) => `"${name}": ${python(value)}`)}
 )
 with open("${file(request)}", "wb") as file:
     file.write(base64.b64decode(images.data[0].b64_json))
+`;
+}
+
+function typeScript(request, { origin, asksForKey }) {
+  const headers = asksForKey ? "\n  headers: { authorization: `Bearer ${process.env.HIDIFFUSION_KEY}` }," : "";
+  return `// npm install openapi-fetch && npm install --save-dev openapi-typescript typescript@5 @types/node
+// npx openapi-typescript ${origin}/openapi.json -o schema.d.ts
+import { writeFile } from "node:fs/promises";
+import createClient from "openapi-fetch";
+import type { paths } from "./schema.js";
+
+const client = createClient<paths>({
+  baseUrl: "${origin}",${headers}
+});
+const asked = await client.POST("/v1/generations", {
+  body: {
+${lines(given(request), 4, (name, value) => `${name}: ${JSON.stringify(value)}`)}
+  },
+});
+if (!asked.data) throw new Error(JSON.stringify(asked.error));
+const params = { path: { generation_id: asked.data.id } };
+let { status } = asked.data;
+while (status === "queued" || status === "running") {
+  await new Promise((later) => setTimeout(later, 1000));
+  const { data } = await client.GET("/v1/generations/{generation_id}", { params });
+  if (data) ({ status } = data);
+}
+const image = await client.GET("/v1/generations/{generation_id}/image", { params, parseAs: "arrayBuffer" });
+if (!image.data) throw new Error(JSON.stringify(image.error));
+await writeFile("${file(request)}", Buffer.from(image.data as ArrayBuffer));
 `;
 }

@@ -9,19 +9,39 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 
+from service.domain.requests.request_examples import EXAMPLE_PICTURE
 from tests.service.api.painter import Painter
 from tests.service.api.stack import Stack
 from tests.service.api.web.screen import Screen
 
 ROOT = Path(__file__).parents[4]
 
-#: The clients that the page writes code for.
+#: A prompt that breaks careless quoting in shells, in Python and in TypeScript.
+PROMPT = 'a fox\'s "den", with a $HOME, a \\ and a ☃'
+
+#: The clients that the page writes code for, but for TypeScript, whose tools come from npm.
 CLIENTS = (
     *(("curl",) if shutil.which("curl") else ()),
     "Python, HTTP",
     "Python, gRPC",
     "OpenAI SDK",
 )
+
+
+def recipe_with_everything(stack: Stack) -> str:
+    """The id of a generation that has been asked for, with a bit of whatever code must write."""
+    return stack.submit(
+        prompt=PROMPT,
+        width=256,
+        height=256,
+        seed=7,
+        method="hidiffusion",
+        method_options={"t1_ratio": 0.7, "window_grid": "native"},
+        prompt_weighting=True,
+        loras=[{"name": "ink", "weight": 0.5}],
+        controls=[{"name": "depth", "image": EXAMPLE_PICTURE, "scale": 0.5}],
+        image_prompt={"image": EXAMPLE_PICTURE, "scale": 0.25},
+    )
 
 
 def copied(screen: Screen, client: str) -> str:

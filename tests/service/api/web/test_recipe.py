@@ -4,33 +4,14 @@ from pathlib import Path
 
 from playwright.sync_api import expect
 
-from service.domain.requests.request_examples import EXAMPLE_PICTURE
 from tests.service.api.painter import Painter
 from tests.service.api.stack import Stack
 from tests.service.api.web.screen import Screen
-from tests.service.api.web.snippets import CLIENTS, copied, run
-
-#: A prompt that breaks careless quoting in shells and in Python.
-PROMPT = 'a fox\'s "den", with a $HOME, a \\ and a ☃'
+from tests.service.api.web.snippets import CLIENTS, PROMPT, copied, recipe_with_everything, run
 
 
 def _finished(stack: Stack) -> Painter:
-    options = {"t1_ratio": 0.7, "window_grid": "native"}
-    painter = Painter(
-        stack.worker,
-        stack.submit(
-            prompt=PROMPT,
-            width=256,
-            height=256,
-            seed=7,
-            method="hidiffusion",
-            method_options=options,
-            prompt_weighting=True,
-            loras=[{"name": "ink", "weight": 0.5}],
-            controls=[{"name": "depth", "image": EXAMPLE_PICTURE, "scale": 0.5}],
-            image_prompt={"image": EXAMPLE_PICTURE, "scale": 0.25},
-        ),
-    )
+    painter = Painter(stack.worker, recipe_with_everything(stack))
     painter.finish()
     return painter
 
