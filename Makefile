@@ -42,13 +42,21 @@ long: $(VENV)/.dev  ## Run the tests that take minutes and are rarely red
 # On U-Nets: what acts on diffusion transformers asks for a newer diffusers by itself.
 OLDEST := .cache/oldest
 OLD_TESTS := $(addprefix tests/hidiffusion/,unet test_oldest.py test_features.py test_controlnet.py \
-  test_pipelines.py methods/test_registry.py methods/test_guided.py)
+  pipelines/test_pipelines.py methods/test_registry.py methods/test_guided.py)
 
 .PHONY: test-oldest
 test-oldest: export OMP_WAIT_POLICY = PASSIVE
 test-oldest: $(OLDEST)/.made  ## Try the library with the oldest versions that it allows
 	PYTHONPATH=. $(OLDEST)/bin/python -m pytest -q -n 2 --dist loadfile -p no:cacheprovider \
 	  --confcutdir=tests/hidiffusion -m "not slow and not numerics" $(OLD_TESTS)
+
+# Without dependencies, but for what the development environment lacks: torch stays the one it has.
+UPSCALERS := .cache/upscalers
+
+.PHONY: upscalers
+upscalers: $(VENV)/.dev $(UPSCALERS)/.made  ## Try the networks that spandrel reads, in the service
+	PYTHONPATH=tests/upscalers/environment:.:$(UPSCALERS) $(BIN)/python -m pytest -q \
+	  -W "ignore:torch.meshgrid:UserWarning" tests/upscalers
 
 .PHONY: extras
 extras: $(VENV)/.dev  ## Install each extra into an environment of its own and start what it is for
@@ -156,6 +164,12 @@ $(OLDEST)/.made: tests/oldest.txt Makefile
 	@$(PYTHON) -m venv --clear $(OLDEST)
 	$(OLDEST)/bin/python -m pip install --quiet --disable-pip-version-check -r tests/oldest.txt \
 	  hypothesis pytest pytest-asyncio pytest-timeout pytest-xdist pywavelets scipy torchsde
+	@touch $@
+
+$(UPSCALERS)/.made: $(VENV)/.dev pyproject.toml constraints.txt Makefile
+	@rm -rf $(UPSCALERS)
+	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps -c constraints.txt \
+	  --target $(UPSCALERS) spandrel einops torchvision
 	@touch $@
 
 # One stamp per set of extras. constraints.txt pins every version, torch's CPU build among them.

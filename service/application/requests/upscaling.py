@@ -66,6 +66,7 @@ def resolve_upscaling(
     if violations := [
         *_drawing_violations(request, model),
         *_scale_violations("scale", scale, picture.width, picture.height, model),
+        *_steps_violations("num_inference_steps", resolved.num_inference_steps, model),
         *picture_violations(resolved),
     ]:
         raise InvalidRequest(violations)
@@ -95,9 +96,12 @@ def resolved_upscale(
         rule = f"allowed are {names}"
         raise InvalidRequest([FieldViolation("upscale.model", repr(choice.model), rule)])
     scale = max(model.scales) if choice.scale is None else choice.scale
-    if violations := [*_scale_violations("upscale.scale", scale, width, height, model)]:
-        raise InvalidRequest(violations)
     steps = choice.num_inference_steps or model.default_steps
+    if violations := [
+        *_scale_violations("upscale.scale", scale, width, height, model),
+        *_steps_violations("upscale.num_inference_steps", steps, model),
+    ]:
+        raise InvalidRequest(violations)
     return Upscale(model=model.name, scale=scale, num_inference_steps=steps)
 
 
@@ -126,3 +130,8 @@ def _scale_violations(
             " or a smaller scale"
         )
         yield FieldViolation(field, repr(scale), rule)
+
+
+def _steps_violations(field: str, steps: int, model: Model) -> Iterator[FieldViolation]:
+    if model.engine == "spandrel" and steps != 1:
+        yield FieldViolation(field, repr(steps), f"{model.name} enlarges in one pass; leave it out")

@@ -17,7 +17,10 @@ _NAME = r"^[a-z0-9][a-z0-9._-]{0,63}$"
 Kind = Literal["text-to-image", "class-to-image", "upscaler"]
 
 #: What runs it: a file in `service/worker/engines/`.
-EngineName = Literal["latent-diffusion", "dimr", "inf-dit"]
+EngineName = Literal["latent-diffusion", "dimr", "inf-dit", "spandrel"]
+
+#: Those that enlarge pictures.
+UPSCALERS = ("inf-dit", "spandrel")
 
 
 class Model(BaseModel):
@@ -29,7 +32,8 @@ class Model(BaseModel):
     #: Other names that requests may use, such as those that an app is tied to.
     aliases: tuple[Annotated[str, Field(pattern=_NAME)], ...] = ()
     title: str
-    #: Folder (relative to the catalogue file) or hub id for `DiffusionPipeline.from_pretrained`.
+    #: Folder (relative to the catalogue file) or hub id for `DiffusionPipeline.from_pretrained`; of
+    #: the engine spandrel, a file.
     source: str
     kind: Kind = "text-to-image"
     engine: EngineName = "latent-diffusion"
@@ -95,12 +99,14 @@ class Model(BaseModel):
     @model_validator(mode="after")
     def _upscalers_are_whole(self) -> "Model":
         upscales = self.kind == "upscaler"
-        if upscales != bool(self.scales) or upscales != (self.engine == "inf-dit"):
+        if upscales != bool(self.scales) or upscales != (self.engine in UPSCALERS):
             raise ValueError(
                 f"model {self.name!r} is of kind {self.kind!r}, with engine {self.engine!r} and "
-                f"scales {self.scales}: an upscaler has engine 'inf-dit' and scales, and no other "
-                "kind has"
+                f"scales {self.scales}: an upscaler has engine {' or '.join(map(repr, UPSCALERS))} "
+                "and scales, and no other kind has"
             )
+        if self.engine == "spandrel" and self.default_steps != 1:
+            raise ValueError(f"model {self.name!r} enlarges in one pass: set default_steps to 1")
         return self
 
     @model_validator(mode="after")

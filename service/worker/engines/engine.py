@@ -71,3 +71,10 @@ class Engine(Protocol):
 
         Equal requests give equal pictures. The iterator may be closed between any two regions.
         """
+
+
+class Upscaler(Engine, Protocol):
+    """What a loaded model can do that enlarges pictures."""
+
+    def steps(self, request: ResolvedRequest, /) -> int:
+        """How many steps it tells of for a request, whose width and height are the result's."""

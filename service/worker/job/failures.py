@@ -18,13 +18,17 @@ class ModelUnavailable(Exception):
         what: what it is, with its name.
         source: where it was looked for.
         cause: what went wrong.
+        remedy: what an operator can do about it.
     """
 
-    def __init__(self, what: str, source: str, cause: Exception) -> None:
-        super().__init__(
-            f"{what} cannot be loaded from {source!r}: {cause}; "
-            "correct its `source` in the catalogue"
-        )
+    def __init__(
+        self,
+        what: str,
+        source: str,
+        cause: Exception,
+        remedy: str = "correct its `source` in the catalogue",
+    ) -> None:
+        super().__init__(f"{what} cannot be loaded from {source!r}: {cause}; {remedy}")
 
 
 class UnsupportedRequest(Exception):

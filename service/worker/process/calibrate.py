@@ -2,6 +2,7 @@
 
 Settings come from the environment, as the worker's do. Each run is a whole one, from the prompt to
 the stored result, of two denoising steps: one early and one late, which is all the kinds there are.
+An upscaler enlarges noise.
 The profile is written to `memory/MODEL.json` beside the catalogue, in place of an older one of the
 same kind of device; commit it, or deploy it, with the catalogue.
 """
@@ -13,25 +14,31 @@ from collections.abc import Iterable
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import torch
 from ulid import ULID
 
+from service.application.ports import ObjectStore
+from service.domain.artifacts import MEDIA_TYPES
 from service.domain.generations.events import Event, Failed
 from service.domain.generations.generation import Generation, Status
+from service.domain.models.catalog import Model
 from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings, StoreSettings
+from service.storage.encode import encode
 from service.storage.store import open_store
 from service.worker.job.attempt import Attempt
 from service.worker.process.libraries import tune_libraries
 from service.worker.run.generate import Studio
 from service.worker.weights.memory import Measured, Profile, Profiles, profile_path
 from service.worker.weights.pipelines import Pipelines
-from service.worker.weights.warm import WarmPipeline
 
 #: Sides to measure, in native sizes of the model.
 SIDES = (1.0, 1.5, 2.0, 3.0, 4.0)
 
 _MIB = 1024**2
+
+_PICTURE_KEY = "uploads/calibration.png"
 
 
 class Meter:
@@ -85,7 +92,8 @@ def calibrate(settings: Settings, name: str, sides: Iterable[float] = SIDES) -> 
     empty = meter.now()
     warm = pipelines.get(name)
     weights = meter.now() - empty
-    studio = Studio(pipelines, open_store(settings.store), settings.worker)
+    store = open_store(settings.store)
+    studio = Studio(pipelines, store, settings.worker)
     measured = []
     for side in sides:
         pixels = round(warm.model.native_size * side / 8) * 8
@@ -94,7 +102,7 @@ def calibrate(settings: Settings, name: str, sides: Iterable[float] = SIDES) -> 
         usual = warm.model.default_method_at(pixels, pixels)
         for method in dict.fromkeys((usual, "direct")):
             meter.begin()
-            _make(studio, warm, pixels, method)
+            _make(studio, _asked(store, warm.model, pixels, method))
             taken = meter.peak() - empty - weights
             measured.append(Measured(pixels=pixels**2, method=method, bytes=max(0, taken)))
             _say(f"{pixels} x {pixels}, {method}: {taken / _MIB:.0f} MiB")
@@ -102,28 +110,45 @@ def calibrate(settings: Settings, name: str, sides: Iterable[float] = SIDES) -> 
     return Profile.fit(pipelines.device.type, dtype, weights, measured)
 
 
-def _make(studio: Studio, warm: WarmPipeline, side: int, method: str) -> None:
-    model = warm.model
+def _asked(store: ObjectStore, model: Model, side: int, method: str) -> Generation:
+    """A square of `side` pixels; an upscaler's picture is put into the store."""
+    steps, inputs, enlarged = 2, {}, {}
+    if model.kind == "upscaler":
+        scale = max(model.scales)
+        shape = (side // scale, side // scale, 3)
+        small = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+        store.put(_PICTURE_KEY, encode(small, "png"), MEDIA_TYPES["png"])
+        inputs = {"picture": _PICTURE_KEY}
+        steps, enlarged = min(steps, model.default_steps), {"image": "picture", "scale": scale}
     request = ResolvedRequest(
         prompt="calibration",
         negative_prompt="",
         model=model.name,
         width=side,
         height=side,
-        num_inference_steps=2,
+        num_inference_steps=steps,
         guidance_scale=model.default_guidance_scale,
         seed=0,
         scheduler=model.default_scheduler,
         method=method if method in model.methods else model.default_method_at(side, side),
         output_format="png",
+        **enlarged,
     )
-    generation = Generation(
-        id=str(ULID()), status=Status.RUNNING, request=request, created_at=datetime.now(UTC)
+    return Generation(
+        id=str(ULID()),
+        status=Status.RUNNING,
+        request=request,
+        created_at=datetime.now(UTC),
+        inputs=inputs,
     )
+
+
+def _make(studio: Studio, generation: Generation) -> None:
     told: list[Event] = []
     studio.run([Attempt(generation, told.append, lambda: False)])
     if isinstance(told[-1], Failed):
-        raise RuntimeError(f"{side} x {side} pixels: {told[-1].error.detail}")
+        request = generation.request
+        raise RuntimeError(f"{request.width} x {request.height} pixels: {told[-1].error.detail}")
 
 
 def _say(line: str) -> None:

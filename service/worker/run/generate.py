@@ -10,10 +10,9 @@ from service.domain.generations.events import Cancelled, Failed, Succeeded
 from service.domain.generations.generation import Failure
 from service.domain.requests.request import ResolvedRequest
 from service.settings import WorkerSettings
-from service.worker.engines.choice import engine_of
+from service.worker.engines.choice import engine_of, upscaler_of
 from service.worker.engines.decoding import decoded
 from service.worker.engines.engine import Job
-from service.worker.engines.inf_dit import InfDiT
 from service.worker.job.attempt import Attempt, CancelSignal
 from service.worker.job.checking import Checker
 from service.worker.job.failures import device_is_lost, failure_of, is_out_of_memory, out_of_memory
@@ -164,7 +163,7 @@ class Studio:
                 if upscaler is None:
                     return engine_of(warm).regions(job)
                 earlier = None if found is None else found.keys
-                second = InfDiT(upscaler)
+                second = upscaler_of(upscaler)
                 return upscaled(job, engine_of(warm), second, store=patient, earlier=earlier)
 
             with previews.running():

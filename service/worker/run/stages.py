@@ -13,14 +13,18 @@ from service.application.ports import ObjectStore
 from service.domain.artifacts import MEDIA_TYPES, ArtifactKeys
 from service.domain.requests.request import ResolvedRequest
 from service.storage.encode import encode
-from service.worker.engines.engine import Engine, Job, OnStep
-from service.worker.engines.inf_dit import InfDiT
+from service.worker.engines.engine import Engine, Job, OnStep, Upscaler
 from service.worker.job.region import Region
 from service.worker.job.snapshot import Snapshot
 
 
 def upscaled(
-    job: Job, drawer: Engine, upscaler: InfDiT, *, store: ObjectStore, earlier: ArtifactKeys | None
+    job: Job,
+    drawer: Engine,
+    upscaler: Upscaler,
+    *,
+    store: ObjectStore,
+    earlier: ArtifactKeys | None,
 ) -> Generator[Region]:
     """Draw the native picture, put it into the store, and yield the regions of the large one.
 

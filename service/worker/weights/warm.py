@@ -17,6 +17,7 @@ from service.domain.models.catalog import EngineName, Model
 from service.domain.models.schedulers import class_of, settings_of
 from service.worker.job.failures import UnsupportedRequest
 from service.worker.weights.compiling import compile_denoiser
+from service.worker.weights.enlarger import load_enlarger
 from service.worker.weights.image_prompts import WarmIpAdapter
 from service.worker.weights.loading import load_pipeline
 
@@ -39,7 +40,7 @@ class WarmPipeline:
 
     Attributes:
         model: its entry in the catalogue.
-        pipe: a diffusers pipeline of its kind, on its device; one run at a time.
+        pipe: a diffusers pipeline of its kind, or an `Enlarger`, on its device; one run at a time.
         scheduler_config: of the scheduler that came with the model.
         preview: the map from its latents to a small picture; None where it works on pixels.
         compiled: whether its network is compiled.
@@ -96,6 +97,8 @@ def load_warm(
         backend: compiles its network; None leaves it as it is.
     """
     _log.info("loading %s from %s", model.name, model.source)
+    if model.engine == "spandrel":
+        return WarmPipeline(model, load_enlarger(model, device, dtype), {}, None)
     if model.engine == "latent-diffusion":
         pipe = load_pipeline(model, dtype)
         require_kind(pipe.vae)

@@ -35,7 +35,14 @@ def catalog() -> Catalog:
         default_scheduler="EDMHeun",
         **common,
     )
-    return Catalog(models=(draws, enlarges))
+    one_pass = enlarges.model_dump() | {
+        "name": "one-pass",
+        "engine": "spandrel",
+        "scales": (4,),
+        "default_steps": 1,
+        "max_size": 4096,
+    }
+    return Catalog(models=(draws, enlarges, Model.model_validate(one_pass)))
 
 
 def resolved(catalog: Catalog, given=PICTURE, **fields):
@@ -67,6 +74,12 @@ def test_the_largest_scale_is_the_default(catalog: Catalog) -> None:
             "a picture of up to 300 pixels",
         ),
         ({"scale": 4, "model": "draws", "prompt": "a fox"}, {}, "scale", "name an upscaler"),
+        (
+            {"model": "one-pass", "scale": 4, "num_inference_steps": 5},
+            PICTURE,
+            "num_inference_steps",
+            "enlarges in one pass; leave it out",
+        ),
     ],
 )
 def test_what_does_not_fit_is_named(catalog: Catalog, fields, given, named, rule) -> None:
@@ -80,6 +93,12 @@ def test_what_does_not_fit_is_named(catalog: Catalog, fields, given, named, rule
 def test_an_upscaler_without_scales_is_no_upscaler(catalog: Catalog) -> None:
     with pytest.raises(ValueError, match="scales"):
         Model.model_validate(catalog.models[1].model_dump() | {"scales": ()})
+
+
+def test_one_pass_is_one_step(catalog: Catalog) -> None:
+    assert resolved(catalog, model="one-pass", scale=4).num_inference_steps == 1
+    with pytest.raises(ValueError, match="set default_steps to 1"):
+        Model.model_validate(catalog.models[2].model_dump() | {"default_steps": 5})
 
 
 def test_a_second_stage_is_resolved_and_counts_in_the_results_size(catalog: Catalog) -> None:
@@ -96,6 +115,7 @@ def test_a_second_stage_is_resolved_and_counts_in_the_results_size(catalog: Cata
         ({"model": "draws"}, "upscale.model"),
         ({"model": "enlarges", "scale": 3}, "upscale.scale"),
         ({"model": "enlarges", "scale": 4}, "upscale.scale"),
+        ({"model": "one-pass", "num_inference_steps": 5}, "upscale.num_inference_steps"),
     ],
 )
 def test_a_second_stage_that_does_not_fit_is_named(catalog: Catalog, upscale, named) -> None:

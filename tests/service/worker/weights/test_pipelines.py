@@ -1,5 +1,7 @@
 """What is loaded, what is shared, and what makes room: ControlNets beside pipelines."""
 
+import importlib.util
+import json
 from pathlib import Path
 
 import pytest
@@ -7,6 +9,7 @@ import pytest
 from service.worker.job.failures import ModelUnavailable, UnsupportedRequest
 from service.worker.weights.pipelines import Pipelines
 from tests.service.worker.control_models import open_pipelines, write_catalog
+from tests.upscaler_models import write_upscaler
 
 
 @pytest.fixture(scope="module")
@@ -62,3 +65,15 @@ def test_what_cannot_guide_is_named_and_harms_nothing(own: Pipelines) -> None:
     with pytest.raises(UnsupportedRequest, match=r"no ControlNet 'pose' .* canny, depth"):
         own.get("sd", 0, ["pose"])
     assert own.get("sd", 0, ["canny"]).controlnets
+
+
+@pytest.mark.skipif(importlib.util.find_spec("spandrel") is not None, reason="spandrel is here")
+def test_what_an_extra_reads_is_refused_by_the_extras_name(tmp_path: Path) -> None:
+    entry = write_upscaler(tmp_path, "large") | {
+        "engine": "spandrel",
+        "scales": [4],
+        "default_steps": 1,
+    }
+    (tmp_path / "catalog.json").write_text(json.dumps({"models": [entry]}))
+    with pytest.raises(ModelUnavailable, match=r"install hidiffusion\[upscalers\]"):
+        open_pipelines(tmp_path).get("large")
