@@ -9,6 +9,7 @@ from pathlib import Path
 
 import grpc
 import httpx
+import numpy as np
 import pytest
 from httpx_sse import connect_sse
 from PIL import Image
@@ -23,6 +24,17 @@ from service.settings import ApiSettings, Settings
 from tests.browser import DRAWING_MILLISECONDS, chromium, visitor
 from tests.class_models import SIDE, write_catalog
 from tests.upscaler_models import write_upscaler
+
+PNG = {"Content-Type": "image/png"}
+
+#: The viewer shows more than an empty canvas.
+SHOWS_NOISE = """() => {
+  const viewer = window.OpenSeadragon?.getViewer(document.getElementById("viewer"));
+  const canvas = viewer?.drawer?.canvas;
+  if (!canvas?.width) return false;
+  const { data } = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height);
+  return new Set(new Uint32Array(data.buffer)).size > 100;
+}"""
 
 
 @pytest.fixture(scope="module")
@@ -87,6 +99,26 @@ def test_what_is_drawn_is_enlarged_as_a_second_stage(http: httpx.Client) -> None
     path = f"/v1/generations/{made.json()['id']}/image"
     image = Image.open(io.BytesIO(http.get(path, follow_redirects=True).content))
     assert image.size == (2 * SIDE, 2 * SIDE)
+
+
+@pytest.mark.long
+def test_tiles_are_on_the_page_while_the_upscaler_computes_others(
+    service: Embedded, http: httpx.Client
+) -> None:
+    noise = np.random.default_rng(0).integers(0, 256, (480, 480, 3), np.uint8)
+    picture = io.BytesIO()
+    Image.fromarray(noise).save(picture, "png")
+    uploaded = http.post("/v1/uploads", content=picture.getvalue(), headers=PNG).json()["id"]
+    asked = {"model": "larger", "image": uploaded, "scale": 4, "num_inference_steps": 1}
+    made = http.post("/v1/generations", json=asked).json()
+    with chromium() as browser, visitor(browser, service.url) as context:
+        page = context.new_page()
+        page.goto(f"/#/{made['id']}")
+        page.wait_for_function(SHOWS_NOISE, timeout=DRAWING_MILLISECONDS)
+        # One evaluation is all there is: what is seen before the end was seen while it ran.
+        assert http.get(f"/v1/generations/{made['id']}").json()["status"] == "running"
+        download = page.get_by_role("link", name="Download")
+        expect(download).to_be_visible(timeout=DRAWING_MILLISECONDS)
 
 
 @pytest.mark.slow
