@@ -10,6 +10,7 @@ from service.catalog.inspect import Found, UnknownWeights, inspect_model, read_c
 from service.catalog.transformers import TOKEN_PIXELS
 from service.domain.models.adapters import Weights
 from service.domain.models.catalog import Model
+from service.domain.models.low_memory import package_trouble
 from service.domain.models.methods import METHODS, draws_with
 from service.domain.models.schedulers import class_of
 
@@ -37,6 +38,9 @@ def troubles(model: Model, schedulers: frozenset[str]) -> Iterator[str]:
         )
     if found is not None:
         yield from _unfit_methods(model, found)
+    if schedulers and model.quantization is not None:
+        missing = package_trouble(model.quantization)
+        yield from [missing] if missing else []
     for name in model.schedulers:
         if schedulers and class_of(name) not in schedulers:
             near = get_close_matches(name, schedulers, 1) or ["EulerDiscreteScheduler"]

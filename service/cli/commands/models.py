@@ -28,6 +28,7 @@ from service.cli.connection import (
     trust,
 )
 from service.cli.problems import plain_errors, read_settings
+from service.domain.models.low_memory import Offload, Quantization
 
 app = typer.Typer(
     help="List the models on offer; add, check and remove entries of the catalogue.",
@@ -110,6 +111,14 @@ def add(
         str | None,
         typer.Option(help="For a single file: folder or hub id to take tokenizers from."),
     ] = None,
+    quantization: Annotated[
+        Quantization | None,
+        typer.Option(help="Stores the large networks in fewer bits, to take less memory."),
+    ] = None,
+    offload: Annotated[
+        Offload | None,
+        typer.Option(help="Keeps what does not compute in the machine's memory; for GPUs."),
+    ] = None,
     replace: Annotated[
         bool, typer.Option("--replace", help="Put it in the place of one of the same name.")
     ] = False,
@@ -166,7 +175,8 @@ def add(
             catalog, source, called, preset, revision=revision, token=token, config=config,
             replace=replace,
         )  # fmt: skip
-        entry |= {k: v for k, v in (("aliases", alias), ("vae", vae)) if v}
+        said = {"aliases": alias, "vae": vae, "quantization": quantization, "offload": offload}
+        entry |= {key: value for key, value in said.items() if value}
         add_model(catalog, entry, replace=replace)
         console.print(
             f"added [bold]{called}[/bold], {entry['family']}, native {entry['native_size']} px, "

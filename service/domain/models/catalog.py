@@ -8,6 +8,7 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from service.domain.models.adapters import Embedding, Lora
 from service.domain.models.controls import ControlNet
 from service.domain.models.image_prompts import IpAdapter
+from service.domain.models.low_memory import Offload, Quantization
 from service.domain.models.methods import METHODS, Method, OptionValue, option_violations
 from service.domain.models.schedulers import scheduler_violations
 
@@ -47,6 +48,10 @@ class Model(BaseModel):
     variant: str | None = None
     #: Folder or hub id of an autoencoder in place of its own.
     vae: str | None = None
+    #: Stores the weights of its large networks in fewer bits: less memory, slightly other pictures.
+    quantization: Quantization | None = None
+    #: Keeps parts that do not compute at the moment in the machine's memory: for GPUs.
+    offload: Offload | None = None
     #: Changes to the configuration of its schedulers, by diffusers' names.
     scheduler_config: dict[str, str | bool | int | float] = Field(default_factory=dict)
     #: Of a class-to-image model: the names of each class, several divided by commas, in order.
@@ -71,6 +76,11 @@ class Model(BaseModel):
     ip_adapter: IpAdapter | None = None
     #: Whether requests may have their prompts read with weights: compel knows CLIP text encoders.
     prompt_weighting: bool = True
+
+    @property
+    def loading(self) -> str:
+        """How it is loaded where that is not plain, for what was measured of it."""
+        return " ".join(filter(None, (self.quantization, self.offload)))
 
     @property
     def class_names(self) -> tuple[tuple[str, ...], ...]:
@@ -107,6 +117,20 @@ class Model(BaseModel):
             )
         if self.engine == "spandrel" and self.default_steps != 1:
             raise ValueError(f"model {self.name!r} enlarges in one pass: set default_steps to 1")
+        return self
+
+    @model_validator(mode="after")
+    def _can_be_loaded_so(self) -> "Model":
+        if self.loading and self.engine != "latent-diffusion":
+            raise ValueError(
+                f"model {self.name!r} has engine {self.engine!r}, whose weights are loaded as they "
+                "are: leave quantization and offload out"
+            )
+        if self.quantization is not None and self.offload == "group":
+            raise ValueError(
+                f"offload is {self.offload!r}, which takes layers apart that quantization "
+                f"{self.quantization!r} packs: use offload 'model', or one of the two"
+            )
         return self
 
     @model_validator(mode="after")

@@ -96,7 +96,8 @@ def calibrate(settings: Settings, name: str, sides: Iterable[float] = SIDES) -> 
     studio = Studio(pipelines, store, settings.worker)
     measured = []
     for side in sides:
-        pixels = round(warm.model.native_size * side / 8) * 8
+        multiple = warm.model.size_multiple
+        pixels = round(warm.model.native_size * side / multiple) * multiple
         if pixels > warm.model.max_size:
             break
         usual = warm.model.default_method_at(pixels, pixels)
@@ -107,7 +108,8 @@ def calibrate(settings: Settings, name: str, sides: Iterable[float] = SIDES) -> 
             measured.append(Measured(pixels=pixels**2, method=method, bytes=max(0, taken)))
             _say(f"{pixels} x {pixels}, {method}: {taken / _MIB:.0f} MiB")
     dtype = str(pipelines.dtype).removeprefix("torch.")
-    return Profile.fit(pipelines.device.type, dtype, weights, measured)
+    kind = pipelines.device.type
+    return Profile.fit(kind, dtype, weights, measured, loading=warm.model.loading)
 
 
 def _asked(store: ObjectStore, model: Model, side: int, method: str) -> Generation:

@@ -1,6 +1,10 @@
 """Where models compute, and in what, as settings name it."""
 
+from typing import Any
+
 import torch
+
+from service.domain.models.low_memory import Offload
 
 
 def chosen_device(name: str) -> torch.device:
@@ -25,3 +29,19 @@ def chosen_dtype(name: str, device: torch.device) -> torch.dtype:
             "float16 or bfloat16"
         )
     return dtype
+
+
+def place(pipe: Any, device: torch.device, offload: Offload | None) -> None:
+    """Bring a pipeline to its device, or only what computes at the moment.
+
+    The autoencoder stays on the device where layers wait by themselves: the exact tiled decoder
+    reads its weights.
+    """
+    if offload is None:
+        pipe.to(device)
+    elif offload == "model":
+        pipe.enable_model_cpu_offload(device=device)
+    else:
+        pipe.enable_group_offload(
+            device, torch.device("cpu"), offload_type="leaf_level", exclude_modules=["vae"]
+        )

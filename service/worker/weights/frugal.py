@@ -47,7 +47,8 @@ def frugal_denoising(pipe: Any) -> Iterator[None]:
 def parked(module: torch.nn.Module) -> Iterator[None]:
     """Keep a module that is not needed inside the block in the machine's memory."""
     device = next(module.parameters()).device
-    if device.type == "cpu":
+    packed = getattr(module, "hf_quantizer", None) is not None  # not every kind can be moved
+    if device.type == "cpu" or packed:
         yield
         return
     module.to("cpu")

@@ -1,14 +1,19 @@
 """From an entry of the catalogue to a diffusers pipeline in memory."""
 
+import importlib
 from pathlib import Path
 from typing import Any
 
 import diffusers
 import torch
+import transformers
 
 from service.catalog.inspect import read_config, variant_of
 from service.domain.models.catalog import Model
+from service.domain.models.low_memory import Quantization
 from service.worker.weights.adapters import load_embedding
+
+_DENOISERS = ("unet", "transformer")
 
 
 def load_pipeline(model: Model, dtype: torch.dtype) -> Any:
@@ -22,6 +27,8 @@ def load_pipeline(model: Model, dtype: torch.dtype) -> Any:
     """
     local = Path(model.source).is_dir()
     others: dict[str, Any] = _absent(Path(model.source)) if local else {}
+    if model.quantization is not None:
+        others["quantization_config"] = _quantized(model.source, model.quantization, dtype)
     if model.vae is not None:
         others["vae"] = _load_vae(model.vae, dtype)
     loader: Any = diffusers.DiffusionPipeline
@@ -45,6 +52,34 @@ def _absent(folder: Path) -> dict[str, None]:
     """
     parts = read_config(folder / "model_index.json").items()
     return {name: None for name, part in parts if isinstance(part, list) and part[0] is None}
+
+
+def _quantized(source: str, kind: Quantization, dtype: torch.dtype) -> Any:
+    """Settings for diffusers: the denoiser, and every text encoder that is no CLIP, in fewer bits.
+
+    Transformers and diffusers have a class of their own for the same settings.
+    """
+    parts = diffusers.DiffusionPipeline.load_config(source)
+    known = {
+        name: transformers if part[0] == "transformers" else diffusers
+        for name, part in parts.items()
+        if name in _DENOISERS or (name.startswith("text_encoder") and part[0] is not None)
+        if not str(part[1]).startswith("CLIP")
+    }
+    mapping = {name: _settings(library, kind, dtype) for name, library in known.items()}
+    build: Any = diffusers
+    return build.PipelineQuantizationConfig(quant_mapping=mapping)
+
+
+def _settings(library: Any, kind: Quantization, dtype: torch.dtype) -> Any:
+    if kind == "torchao-int8":
+        torchao = importlib.import_module("torchao.quantization")
+        return library.TorchAoConfig(torchao.Int8WeightOnlyConfig())
+    if kind == "bnb-8bit":
+        return library.BitsAndBytesConfig(load_in_8bit=True)
+    return library.BitsAndBytesConfig(
+        load_in_4bit=True, bnb_4bit_quant_type="nf4", bnb_4bit_compute_dtype=dtype
+    )
 
 
 def _load_vae(source: str, dtype: torch.dtype) -> Any:

@@ -36,13 +36,23 @@ class Profile(BaseModel):
 
     device: str
     dtype: str
+    #: As `Model.loading`: quantized, offloaded, or "" for neither.
+    loading: str = ""
     weights: int
     fixed: int
     per_pixel: float
     measured: tuple[Measured, ...] = ()
 
     @classmethod
-    def fit(cls, device: str, dtype: str, weights: int, measured: Iterable[Measured]) -> "Profile":
+    def fit(
+        cls,
+        device: str,
+        dtype: str,
+        weights: int,
+        measured: Iterable[Measured],
+        *,
+        loading: str = "",
+    ) -> "Profile":
         """The lowest line with the slope of least squares that no measurement lies above."""
         points = tuple(measured)
         mean_pixels = sum(point.pixels for point in points) / len(points)
@@ -54,6 +64,7 @@ class Profile(BaseModel):
         return cls(
             device=device,
             dtype=dtype,
+            loading=loading,
             weights=weights,
             fixed=max(0, math.ceil(fixed)),
             per_pixel=per_pixel,
@@ -77,14 +88,15 @@ class Profiles(BaseModel):
         """The profiles in a file, none when there is no such file."""
         return cls.model_validate_json(path.read_text()) if path.is_file() else cls()
 
-    def find(self, device: str, dtype: str) -> Profile | None:
-        """The profile of this kind of device, or None."""
-        return next((p for p in self.profiles if (p.device, p.dtype) == (device, dtype)), None)
+    def find(self, device: str, dtype: str, loading: str = "") -> Profile | None:
+        """The profile of this kind of device, for a model that is loaded so, or None."""
+        kind = (device, dtype, loading)
+        return next((p for p in self.profiles if (p.device, p.dtype, p.loading) == kind), None)
 
     def replacing(self, profile: Profile) -> "Profiles":
         """These with `profile` in place of the one of the same kind of device."""
-        kind = (profile.device, profile.dtype)
-        others = tuple(p for p in self.profiles if (p.device, p.dtype) != kind)
+        kind = (profile.device, profile.dtype, profile.loading)
+        others = tuple(p for p in self.profiles if (p.device, p.dtype, p.loading) != kind)
         return Profiles(profiles=(*others, profile))
 
 
@@ -143,7 +155,12 @@ def load_profiles(
 ) -> dict[str, Profile]:
     """The profile of each model of the catalogue at `path` that was measured on such a device."""
     name = str(dtype).removeprefix("torch.")
-    found = {m: Profiles.load(profile_path(path, m)).find(device.type, name) for m in catalog.names}
+    found = {
+        model.name: Profiles.load(profile_path(path, model.name)).find(
+            device.type, name, model.loading
+        )
+        for model in catalog.models
+    }
     return {model: profile for model, profile in found.items() if profile is not None}
 
 

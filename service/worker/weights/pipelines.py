@@ -235,6 +235,7 @@ def _weights_of(model: Model, of: Model | None = None) -> Any:
     """
     names = {lora.name for lora in (of or model).loras} & {lora.name for lora in model.loras}
     fields = {"source", "revision", "variant", "vae", "embeddings", "ip_adapter", "name"}
+    fields |= {"quantization", "offload"}
     loras = {lora.name: (lora.source, lora.file) for lora in model.loras if lora.name in names}
     return model.model_dump(include=fields), loras
 

@@ -14,9 +14,11 @@ from hidiffusion.decode.autoencoder import require_kind
 from hidiffusion.dimr import DiMRPipeline, DPMSolverFastScheduler
 from hidiffusion.inf_dit import InfDiTUpscalePipeline
 from service.domain.models.catalog import EngineName, Model
+from service.domain.models.low_memory import device_trouble, package_trouble
 from service.domain.models.schedulers import class_of, settings_of
-from service.worker.job.failures import UnsupportedRequest
+from service.worker.job.failures import ModelUnavailable, UnsupportedRequest
 from service.worker.weights.compiling import compile_denoiser
+from service.worker.weights.devices import place
 from service.worker.weights.enlarger import load_enlarger
 from service.worker.weights.image_prompts import WarmIpAdapter
 from service.worker.weights.loading import load_pipeline
@@ -58,9 +60,9 @@ class WarmPipeline:
 
     @property
     def weights(self) -> int:
-        """Bytes of all its parameters."""
+        """Bytes of all its parameters, as they are stored."""
         modules = modules_of(self.pipe)
-        return sum(weight.nbytes for module in modules for weight in module.parameters())
+        return sum(stored_bytes(weight) for module in modules for weight in module.parameters())
 
     @property
     def network(self) -> nn.Module:
@@ -94,8 +96,12 @@ def load_warm(
         model: its entry in the catalogue.
         device: where it shall run.
         dtype: of its weights; an autoencoder that would overflow float16 gets float32.
-        backend: compiles its network; None leaves it as it is.
+        backend: compiles its network; None leaves it as it is, and so does offloading.
+
+    Raises:
+        ModelUnavailable: it cannot be loaded here as its entry asks.
     """
+    require_loadable(model, device)
     _log.info("loading %s from %s", model.name, model.source)
     if model.engine == "spandrel":
         return WarmPipeline(model, load_enlarger(model, device, dtype), {}, None)
@@ -106,7 +112,7 @@ def load_warm(
         loader: Any = _LOADERS[model.engine]
         local = Path(model.source).is_dir()
         pipe = loader.from_pretrained(model.source, dtype=dtype, local_files_only=local)
-    pipe.to(device)
+    place(pipe, device, model.offload)
     # Torch multiplies in another order where a weight could be learned, and the first LoRA
     # freezes what it acts on: frozen from the start, the rounding never changes.
     for module in modules_of(pipe):
@@ -116,10 +122,32 @@ def load_warm(
         return WarmPipeline(model, pipe, {}, None)
     if dtype is torch.float16 and pipe.vae.config.get("force_upcast"):
         pipe.vae.to(torch.float32)
-    if backend is not None:
+    compiled = backend is not None and model.offload is None
+    if backend is not None and compiled:
         compile_denoiser(network_of(pipe), backend)
     scheduler, preview = dict(pipe.scheduler.config), _preview(model, pipe.vae)
-    return WarmPipeline(model, pipe, scheduler, preview, compiled=backend is not None)
+    return WarmPipeline(model, pipe, scheduler, preview, compiled=compiled)
+
+
+def require_loadable(model: Model, device: torch.device) -> None:
+    """Refuse what this worker's packages or device cannot do of an entry's loading.
+
+    Raises:
+        ModelUnavailable: it cannot.
+    """
+    missing = None if model.quantization is None else package_trouble(model.quantization)
+    wrong = missing or device_trouble(model.quantization, model.offload, device.type)
+    if wrong is not None:
+        what, remedy = f"model {model.name!r}", "or change its entry in the catalogue"
+        raise ModelUnavailable(what, model.source, ValueError(wrong), remedy)
+
+
+def stored_bytes(weight: torch.Tensor) -> int:
+    """Bytes that a weight takes; a quantized one says the size of what it stands for."""
+    if not hasattr(weight, "__tensor_flatten__"):
+        return weight.nbytes
+    names, _ = weight.__tensor_flatten__()
+    return sum(stored_bytes(getattr(weight, name)) for name in names)
 
 
 def network_of(pipe: Any) -> nn.Module:

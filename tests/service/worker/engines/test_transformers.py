@@ -4,13 +4,8 @@ from typing import Any
 
 import pytest
 import torch
-from tokenizers import Tokenizer, models, pre_tokenizers
-from transformers import PreTrainedTokenizerFast, T5Config, T5EncoderModel
 
 from hidiffusion.decode import decode_tiles, unscale
-from service.catalog.edit import add_model, entry_for
-from service.catalog.inspect import inspect_model
-from service.catalog.presets import preset_for
 from service.domain.requests.request import ResolvedRequest
 from service.settings import Settings, WorkerSettings
 from service.worker.engines.diffusion import denoise
@@ -21,6 +16,7 @@ from service.worker.process.warm_up import warm_up
 from service.worker.weights.pipelines import Pipelines
 from service.worker.weights.warm import WarmPipeline
 from tests.hidiffusion.tiny.transformer_pipelines import pipeline
+from tests.service.worker.transformer_models import chroma_catalog
 
 #: diffusers warns of a name that its own Chroma uses.
 pytestmark = pytest.mark.filterwarnings("ignore:.FluxPosEmbed. is deprecated:FutureWarning")
@@ -29,24 +25,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:.FluxPosEmbed. is deprecated:Fut
 @pytest.fixture(scope="module")
 def warm(tmp_path_factory: pytest.TempPathFactory) -> WarmPipeline:
     """Chroma, loaded from a folder as any model of a catalogue."""
-    folder = tmp_path_factory.mktemp("models")
-    pipe = pipeline("chroma")
-    letters = {letter: number for number, letter in enumerate("_abcdefghijklmnopqrstuvwxyz ")}
-    words = Tokenizer(models.WordLevel(letters, unk_token="_"))
-    words.pre_tokenizer = pre_tokenizers.Split("", "isolated")
-    torch.manual_seed(0)
-    config = T5Config(vocab_size=32, d_model=8, d_kv=4, d_ff=8, num_layers=1, num_heads=2)
-    pipe.register_modules(
-        text_encoder=T5EncoderModel(config),
-        tokenizer=PreTrainedTokenizerFast(
-            tokenizer_object=words, pad_token="_", unk_token="_", model_max_length=512
-        ),
-    )
-    pipe.save_pretrained(folder / "chroma")
-    path = folder / "catalog.json"
-    found = inspect_model(folder / "chroma")
-    fitting = preset_for(found, "chroma")
-    add_model(path, entry_for(found, fitting, name="chroma", source="chroma"))
+    path = chroma_catalog(tmp_path_factory.mktemp("models"))
     settings = Settings(catalog=path, worker=WorkerSettings(device="cpu"))
     return Pipelines(settings).get("chroma")
 
