@@ -41,7 +41,9 @@ def troubles(model: Model, schedulers: frozenset[str]) -> Iterator[str]:
     if schedulers and model.quantization is not None:
         missing = package_trouble(model.quantization)
         yield from [missing] if missing else []
-    for name in model.schedulers:
+    if model.engine == "spandrel":
+        yield from _missing_file(Path(model.source))
+    for name in model.schedulers if model.kind == "text-to-image" else ():
         if schedulers and class_of(name) not in schedulers:
             near = get_close_matches(name, schedulers, 1) or ["EulerDiscreteScheduler"]
             yield f"diffusers has no scheduler {name!r}; did you mean {near[0]}?"

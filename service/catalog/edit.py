@@ -57,6 +57,28 @@ def entry_for(
     return entry
 
 
+def upscaler_entry(architecture: str, scale: int, *, name: str, source: str) -> dict[str, Any]:
+    """An entry for a network that enlarges in one pass."""
+    return {
+        "name": name,
+        "title": Path(source).stem,
+        "source": source,
+        "kind": "upscaler",
+        "engine": "spandrel",
+        "family": architecture,
+        "scales": [scale],
+        "native_size": 256,
+        "min_size": scale,
+        "max_size": 8192,
+        "default_size": 1024,
+        "default_steps": 1,
+        "schedulers": ["OnePass"],
+        "default_scheduler": "OnePass",
+        "methods": ["direct"],
+        "default_method": "direct",
+    }
+
+
 def add_model(path: Path, entry: dict[str, Any], *, replace: bool = False) -> None:
     """Put a model's entry into the catalogue, which is made if there is none.
 

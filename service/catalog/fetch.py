@@ -1,5 +1,6 @@
 """Bring models and small weights to where the catalogue lies."""
 
+import json
 import shutil
 import subprocess
 import sys
@@ -75,6 +76,21 @@ def convert_file(file: Path, target: Path, found: Found, config: str | None) -> 
             f"{str(file)!r} cannot be converted: {last}. Tokenizers and configurations come from "
             "the hub; without a network give a folder of such a model as --config"
         )
+
+
+def inspect_upscaler(file: Path) -> tuple[str, int]:
+    """The architecture and scale of a network that enlarges, by a process that loads torch.
+
+    Raises:
+        ValueError: it is none that spandrel reads, or spandrel is not installed; says which.
+    """
+    command = [sys.executable, "-m", "service.worker.weights.enlarger", str(file)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    if done.returncode:
+        last = (done.stderr.strip().splitlines() or ["no word of why"])[-1]
+        raise ValueError(f"{str(file)!r} is no upscaler: {last}")
+    found = json.loads(done.stdout.splitlines()[-1])
+    return str(found["architecture"]), int(found["scale"])
 
 
 def bring(path: Path, target: Path) -> None:

@@ -1,6 +1,11 @@
 """Networks that spandrel reads, as an engine of the pipeline process."""
 
 import io
+import json
+import os
+import shutil
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -116,3 +121,31 @@ def test_its_memory_is_measured(catalog: Path, tmp_path: Path) -> None:
     assert [each.pixels for each in profile.measured] == [256**2, 512**2]
     assert profile.weights >= 0
     assert profile.fixed > 0
+
+
+def test_a_file_is_added_by_the_command(catalog: Path, tmp_path: Path) -> None:
+    own = shutil.copytree(catalog.parent / "tiny", tmp_path / "tiny").parent / "catalog.json"
+    models = json.loads(catalog.read_text())["models"]
+    own.write_text(json.dumps({"models": models[-1:]}))
+
+    def models_command(*arguments: str) -> subprocess.CompletedProcess[str]:
+        command = [sys.executable, "-m", "service.cli", "models", *arguments]
+        environment = {**os.environ, "HIDIFFUSION_CATALOG": str(own)}
+        return subprocess.run(command, env=environment, capture_output=True, text=True, check=False)
+
+    source = str(catalog.parent / "swinir.safetensors")
+    added = models_command("add", "--upscaler", source, "--name", "sharp")
+    assert added.returncode == 0, added.stderr
+    assert "SwinIR, 2 times larger" in added.stdout
+    _, entry = json.loads(own.read_text())["models"]
+    assert (own.parent / entry["source"]).is_file()
+    assert (entry["engine"], entry["scales"]) == ("spandrel", [2])
+    checked = models_command("check")
+    assert "sharp: good" in checked.stdout
+    (own.parent / entry["source"]).unlink()
+    assert "is missing" in models_command("check").stdout
+
+    nothing = str(catalog.parent / "nothing.safetensors")
+    refused = models_command("add", "--upscaler", nothing)
+    assert refused.returncode
+    assert "is no upscaler" in refused.stdout + refused.stderr

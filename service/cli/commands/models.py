@@ -13,8 +13,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from service.catalog.check import checker_troubles, installed_schedulers, troubles
-from service.catalog.edit import add_model, add_to_model, entry_for, remove_model
-from service.catalog.fetch import bring, convert_file, download
+from service.catalog.edit import (
+    add_model,
+    add_to_model,
+    entry_for,
+    remove_model,
+    upscaler_entry,
+)
+from service.catalog.fetch import bring, convert_file, download, inspect_upscaler
 from service.catalog.file import LORA_FOLDER, name_from, read_catalog
 from service.catalog.inspect import inspect_model, read_header
 from service.catalog.presets import PRESETS_BY_NAME, preset_for
@@ -138,6 +144,10 @@ def add(
         _addition("--ip-adapter", "An IP-Adapter's file; image_encoder lies beside it."),
     ] = None,
     for_model: _For = None,
+    upscaler: Annotated[
+        Path | None,
+        _addition("--upscaler", "A network that enlarges: ESRGAN, SwinIR... (.pth, .safetensors)."),
+    ] = None,
 ) -> None:
     """Add a model to the catalogue, or a LoRA, ControlNet, embedding or IP-Adapter to a model.
 
@@ -153,8 +163,14 @@ def add(
     }
     chosen = {kind: path for kind, path in additions.items() if path is not None}
     with plain_errors():
-        if len(chosen) + (source is not None) != 1:
+        if len(chosen) + (source is not None) + (upscaler is not None) != 1:
             raise ValueError("give one thing to add: a model's SOURCE, or one of the additions")
+        if upscaler is not None:
+            entry = _upscaler(catalog, upscaler, name or name_from(upscaler.stem))
+            add_model(catalog, entry, replace=replace)
+            larger = f"{entry['family']}, {entry['scales'][0]} times larger"
+            console.print(f"added [bold]{entry['name']}[/bold], {larger}", soft_wrap=True)
+            return
         if chosen:
             if for_model is None:
                 raise ValueError("say which model it is for: --for MODEL")
@@ -255,6 +271,15 @@ def _model_entry(
     beside = path.resolve().parent == catalog.resolve().parent
     placed = path.name if beside else str(path.resolve())
     return entry_for(found, fitting, name=name, source=placed, title=_stem(source))
+
+
+def _upscaler(catalog: Path, path: Path, name: str) -> dict[str, Any]:
+    """The entry of a network that enlarges; its file is copied to lie beside the catalogue."""
+    architecture, scale = inspect_upscaler(path)
+    folder = catalog.resolve().parent
+    target = folder / "upscalers" / f"{name}{path.suffix}"
+    bring(path, target)
+    return upscaler_entry(architecture, scale, name=name, source=str(target.relative_to(folder)))
 
 
 def _stem(source: str) -> str:

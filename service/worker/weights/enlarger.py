@@ -1,9 +1,13 @@
 """Networks that enlarge a picture in one pass, read by spandrel from one file: ESRGAN, SwinIR, DAT.
 
 spandrel knows some forty architectures by their weights' names. Their licences are their authors'.
+
+`python -m service.worker.weights.enlarger FILE` prints what a file holds, as JSON.
 """
 
+import json
 import logging
+import sys
 from typing import Any
 
 import torch
@@ -76,16 +80,7 @@ def load_enlarger(model: Model, device: torch.device, dtype: torch.dtype) -> Enl
         ModelUnavailable: spandrel is not installed, does not know the file, or it is no network
             that makes RGB pictures so many times larger as the entry says.
     """
-    try:
-        import spandrel  # an extra, which few need
-    except (ImportError, RuntimeError) as error:  # torchvision of another build of torch
-        remedy = "install hidiffusion[upscalers], with a torchvision that fits its torch"
-        raise ModelUnavailable(f"model {model.name!r}", model.source, error, remedy) from error
-    descriptor = spandrel.ModelLoader().load_from_file(model.source)
-    found = (descriptor.purpose, descriptor.input_channels, descriptor.output_channels)
-    if found not in {("SR", 3, 3), ("Restoration", 3, 3)}:
-        what = f"a network for {found[0]} from {found[1]} channels to {found[2]}"
-        raise ValueError(f"{descriptor.architecture.name} is {what}, and none for RGB pictures")
+    descriptor = _read(model.name, model.source)
     if model.scales != (descriptor.scale,):
         raise ValueError(
             f"it enlarges {descriptor.scale} times: set scales to [{descriptor.scale}]"
@@ -105,6 +100,21 @@ def load_enlarger(model: Model, device: torch.device, dtype: torch.dtype) -> Enl
     return enlarger
 
 
+def _read(name: str, source: str) -> Any:
+    """What spandrel makes of a file: a descriptor of a network for RGB pictures."""
+    try:
+        import spandrel  # an extra, which few need
+    except (ImportError, RuntimeError) as error:  # torchvision of another build of torch
+        remedy = "install hidiffusion[upscalers], with a torchvision that fits its torch"
+        raise ModelUnavailable(f"model {name!r}", source, error, remedy) from error
+    descriptor = spandrel.ModelLoader().load_from_file(source)
+    found = (descriptor.purpose, descriptor.input_channels, descriptor.output_channels)
+    if found not in {("SR", 3, 3), ("Restoration", 3, 3)}:
+        what = f"a network for {found[0]} from {found[1]} channels to {found[2]}"
+        raise ValueError(f"{descriptor.architecture.name} is {what}, and none for RGB pictures")
+    return descriptor
+
+
 def _measured_margin(enlarger: Enlarger) -> tuple[int, float]:
     """The smallest margin that makes a tile of noise what it is in the whole, or the largest."""
     most = MARGINS[-1]
@@ -120,3 +130,19 @@ def _measured_margin(enlarger: Enlarger) -> tuple[int, float]:
         if difference <= TOLERANCE:
             return margin, difference
     return most, difference
+
+
+def main() -> None:
+    """Print what a file holds; whatever is wrong with it is one line on standard error."""
+    (source,) = sys.argv[1:]
+    try:
+        descriptor = _read(source, source)
+    except Exception as error:
+        sys.stderr.write(f"{error}\n")
+        sys.exit(1)
+    found = {"architecture": descriptor.architecture.name, "scale": descriptor.scale}
+    sys.stdout.write(json.dumps(found) + "\n")
+
+
+if __name__ == "__main__":
+    main()
