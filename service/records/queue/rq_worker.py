@@ -9,6 +9,15 @@ from rq import Worker
 class ReturningWorker(Worker):
     """An RQ worker that is the same one, under the same name, before and after Redis was away."""
 
+    @property
+    def connection_timeout(self) -> int:
+        """Seconds that RQ has its connection wait for an answer at least: as long as it is told to.
+
+        RQ makes them 415, since its own workers block there; none of ours does, and an answer that
+        is lost would keep them for as long.
+        """
+        return 0
+
     def _set_ip_address(self, connection: redis.Redis) -> None:
         """Ask Redis how it sees this worker; it need not be up yet."""
         self.ip_address = "unknown"
