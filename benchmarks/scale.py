@@ -10,7 +10,6 @@ a table for people and JSON as its last line.
 """
 
 import argparse
-import contextlib
 import json
 import os
 import platform
@@ -202,10 +201,8 @@ def cost(client: TextClient, task: Callable[[], object], repeats: int) -> dict[s
         for name, each in client.info("commandstats").items()
         if name not in ("cmdstat_info", "cmdstat_config", "cmdstat_config|resetstat")
     }
-    moved = sum(
-        after[f"total_net_{way}_bytes"] - before[f"total_net_{way}_bytes"]
-        for way in ("input", "output")
-    )
+    ways = ("total_net_input_bytes", "total_net_output_bytes")
+    moved = sum(after[way] - before[way] for way in ways)
     return {
         "commands": sum(each["calls"] for each in stats.values()) / repeats,
         "bytes": moved / repeats,
@@ -258,13 +255,11 @@ def on_paper(found: dict[str, Any], gpus: int) -> dict[str, float]:
     }
 
 
-@contextlib.contextmanager
-def _head() -> Iterator[None]:
+def _print_head() -> None:
     names = ["heartbeat", "choosing a job", "housekeeping", "sweep of the store", "/metrics"]
     head = ["workers", "tenants", "waiting", "objects", *names, "Redis MB", "here MB"]
     print("Of one run: commands / bytes both ways / Redis's processor time.\n")
     print("| " + " | ".join(head) + " |\n|" + " --- |" * len(head))
-    yield
 
 
 def main() -> None:
@@ -287,8 +282,8 @@ def main() -> None:
         *(Size(waiting=each) for each in options.waiting),
         *(Size(results=each // OBJECTS) for each in options.objects),
     ]
-    with _head():
-        found = list(rows(sizes, options.repeats))
+    _print_head()
+    found = list(rows(sizes, options.repeats))
     paper = on_paper(found[-1], 1000)
     print("\n1,000 GPUs, percent of Redis's one core for each: " + json.dumps(paper))
     document = {
