@@ -27,7 +27,7 @@ from scipy import ndimage
 from benchmarks.quality.statistics import bootstrap, resamples
 from hidiffusion.inf_dit import InfDiTUpscalePipeline
 from models.train.config import TrainConfig
-from models.train.upscaler import unseen_pictures
+from models.train.trainings.upscaler import unseen_pictures
 
 Pixels = NDArray[np.uint8]
 SCALE = 4

@@ -38,7 +38,7 @@ SECTIONS: dict[str, Section] = {
 
 def module(name: str) -> str:
     """Return the name of a section's module."""
-    return f"benchmarks.gpu.measure_{name}"
+    return f"benchmarks.gpu.measures.{name}"
 
 
 def run(name: str, bench: Bench) -> None:

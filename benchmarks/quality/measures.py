@@ -14,7 +14,7 @@ from scipy import ndimage
 from torch.nn import functional as F
 
 from benchmarks.quality.plan import NATIVE
-from models.train.classifier import SIDE, Classifier
+from models.train.trainings.classifier import SIDE, Classifier
 
 Pixels = NDArray[np.uint8]
 Floats = NDArray[np.float64]

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from models.train.config import ROOT
-from models.train.dataset import TEMPLATES, fill
+from models.train.data.dataset import TEMPLATES, fill
 
 MODEL = ROOT / "models" / "fluent-emoji-256"
 #: Side of the model's training pictures in pixels.

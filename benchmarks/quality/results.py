@@ -13,7 +13,7 @@ from tqdm import tqdm
 from benchmarks.quality import measures, statistics
 from benchmarks.quality.plan import DIRECT, Job, Part, Variant
 from benchmarks.quality.studio import Studio, enlarge
-from models.train.classifier import Classifier, load_classifier
+from models.train.trainings.classifier import Classifier, load_classifier
 
 Floats = NDArray[np.float64]
 Draws = list[NDArray[np.intp]]

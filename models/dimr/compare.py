@@ -17,7 +17,7 @@ from models.dimr.judge import draw, held_out_loss
 from models.dimr.networks import NETWORKS
 from models.dimr.training import run_name, train
 from models.train.blocks import fill_block
-from models.train.judge import recognised, wilson
+from models.train.figures.judge import recognised, wilson
 
 #: Of Student's t at 95 %, by degrees of freedom.
 STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78}

@@ -14,7 +14,7 @@ from hidiffusion.dimr import DiMRPipeline, DPMSolverFastScheduler
 from models.dimr.card import CARD
 from models.dimr.config import DimrConfig
 from models.dimr.training import trained
-from models.train.vae import load_vae
+from models.train.trainings.vae import load_vae
 
 
 def export(config: DimrConfig) -> None:

@@ -12,7 +12,7 @@ from hidiffusion.dimr import DPMSolverFastScheduler
 from hidiffusion.dimr.guidance import guide
 from models.dimr.config import DimrConfig
 from models.dimr.training import add_noise, latents
-from models.train.vae import load_vae
+from models.train.trainings.vae import load_vae
 
 #: Times of the schedule at which the loss is measured.
 TIMES = 8

@@ -14,8 +14,8 @@ from models.dimr.export import class_names
 from models.dimr.judge import draw, held_out_loss
 from models.dimr.training import run_name
 from models.train.blocks import write_figures
-from models.train.judge import recognised, wilson
-from models.train.samples import save_sheet
+from models.train.figures.judge import recognised, wilson
+from models.train.figures.samples import save_sheet
 
 
 def report(config: DimrConfig) -> None:

@@ -16,9 +16,9 @@ from models.dimr.config import DimrConfig
 from models.dimr.networks import build
 from models.train.augment import move
 from models.train.config import StageConfig, TrainConfig
-from models.train.loop import Trainer, averaged_weights, mixed_precision
-from models.train.unet import noun_pictures, stratified_timesteps
-from models.train.vae import encode, load_vae
+from models.train.trainings.loop import Trainer, averaged_weights, mixed_precision
+from models.train.trainings.unet import noun_pictures, stratified_timesteps
+from models.train.trainings.vae import encode, load_vae
 
 
 def latents(config: DimrConfig) -> Tensor:

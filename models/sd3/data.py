@@ -13,9 +13,9 @@ from transformers import CLIPTokenizer
 from models.dimr.export import encoder_hash
 from models.sd3.config import Sd3Config
 from models.train.augment import move_layers
-from models.train.dataset import load_nouns, noun_layers
-from models.train.latents import tokenize
-from models.train.vae import load_vae
+from models.train.data.dataset import load_nouns, noun_layers
+from models.train.trainings.latents import tokenize
+from models.train.trainings.vae import load_vae
 
 
 def bundled_tokenizer(config: Sd3Config) -> CLIPTokenizer:

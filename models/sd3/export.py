@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, FlowMatchEulerDiscreteScheduler, StableDiff
 from models.sd3.config import Sd3Config
 from models.sd3.data import bundled_tokenizer, fingerprint
 from models.sd3.training import Denoiser, trained
-from models.train.vae import load_vae
+from models.train.trainings.vae import load_vae
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

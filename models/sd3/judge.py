@@ -10,8 +10,8 @@ from tqdm import tqdm
 
 from hidiffusion.methods import registry
 from models.sd3.config import Sd3Config
-from models.train.dataset import fill
-from models.train.judge import wilson
+from models.train.data.dataset import fill
+from models.train.figures.judge import wilson
 
 
 def load_pipeline(config: Sd3Config) -> Any:

@@ -15,8 +15,8 @@ from models.sd3.data import pictures
 from models.sd3.judge import draw, load_pipeline, share
 from models.sd3.training import run_name
 from models.train.blocks import fill_block, write_figures
-from models.train.judge import recognised, small
-from models.train.samples import save_sheet
+from models.train.figures.judge import recognised, small
+from models.train.figures.samples import save_sheet
 
 #: Methods that are compared beyond native size.
 METHODS = ("direct", "positions", "token-windows", "refine")

@@ -16,7 +16,7 @@ from transformers import CLIPTextModelWithProjection, CLIPTokenizer
 from models.sd3.config import ABSENT_TOKENS, Sd3Config
 from models.sd3.data import Sampler, bundled_tokenizer, fingerprint
 from models.train.architecture import text_config
-from models.train.loop import Trainer, averaged_weights, mixed_precision
+from models.train.trainings.loop import Trainer, averaged_weights, mixed_precision
 
 
 class Denoiser(nn.Module):

@@ -9,18 +9,18 @@ from dataclasses import replace
 import torch
 
 from models.train.blocks import write_figures
-from models.train.card import tables
-from models.train.classifier import train_classifier
 from models.train.config import TrainConfig
-from models.train.dataset import pack_pictures
-from models.train.export import export
+from models.train.data.dataset import pack_pictures
+from models.train.figures.card import tables
+from models.train.figures.export import export
+from models.train.figures.report import report
+from models.train.figures.samples import contact_sheet
 from models.train.profiles import PROFILES, profile, within
-from models.train.report import report
-from models.train.samples import contact_sheet
 from models.train.steps import chosen_steps, require_device, step_parser
-from models.train.unet import finished_vae, train_unet
-from models.train.upscaler import export_upscaler, train_upscaler
-from models.train.vae import train_decoder
+from models.train.trainings.classifier import train_classifier
+from models.train.trainings.unet import finished_vae, train_unet
+from models.train.trainings.upscaler import export_upscaler, train_upscaler
+from models.train.trainings.vae import train_decoder
 
 STEPS = {
     "data": "fetch the npm packages, check their hashes, pack the pictures",

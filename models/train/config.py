@@ -28,7 +28,7 @@ class Paths:
     classifier: Path = ROOT / "models" / "noun-classifier"
     upscaler: Path = ROOT / "models" / "fluent-emoji-x4"
     images: Path = ROOT / "docs" / "images"
-    nouns: Path = ROOT / "models" / "train" / "nouns.json"
+    nouns: Path = ROOT / "models" / "train" / "data" / "nouns.json"
 
     def with_nouns(self, file: Path) -> Paths:
         """Returns the same folders with another list of nouns."""
@@ -151,7 +151,7 @@ class ClassifierConfig:
         stage: The training stage, in minutes of processor time.
     """
 
-    nouns: Path = ROOT / "models" / "train" / "everyday.json"
+    nouns: Path = ROOT / "models" / "train" / "data" / "everyday.json"
     batch_size: int = 96
     rounds: int = 10
     stage: StageConfig = field(default_factory=lambda: StageConfig(3, 3e-3))

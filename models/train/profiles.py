@@ -24,7 +24,7 @@ CPU = TrainConfig()
 MOVED = TrainConfig(
     paths=Paths(
         cache=ROOT / ".cache" / "fluent-emoji-256-moved",
-        nouns=ROOT / "models" / "train" / "few.json",
+        nouns=ROOT / "models" / "train" / "data" / "few.json",
     ),
     unet=UNetConfig(
         variants=40,

@@ -13,8 +13,8 @@ from models.dimr.export import class_names, encoder_hash, export
 from models.dimr.networks import NETWORKS, build
 from models.dimr.training import add_noise, stage_losses, train
 from models.train.config import StageConfig
-from models.train.judge import wilson
-from models.train.loop import parameter_groups
+from models.train.figures.judge import wilson
+from models.train.trainings.loop import parameter_groups
 
 MOMENT = StageConfig(0.005, 1e-3, warmup_steps=1)
 

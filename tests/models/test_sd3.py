@@ -13,7 +13,7 @@ from models.sd3.export import export
 from models.sd3.report import beyond, report
 from models.sd3.training import Denoiser, flow_loss, logit_normal, run_name, train
 from models.train.config import StageConfig
-from models.train.latents import tokenize
+from models.train.trainings.latents import tokenize
 from service.domain.models.catalog import Model
 from service.worker.weights.loading import load_pipeline
 

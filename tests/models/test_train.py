@@ -11,12 +11,12 @@ from torch import nn
 
 from models.train.architecture import build_vae
 from models.train.config import StageConfig, TrainConfig
-from models.train.dataset import Noun, fill
-from models.train.fetch import Package, fetch
-from models.train.loop import Trainer, averaged_weights
-from models.train.tokenizer import train_tokenizer
-from models.train.unet import stratified_timesteps
-from models.train.vae import encode, normalise_latents
+from models.train.data.dataset import Noun, fill
+from models.train.data.fetch import Package, fetch
+from models.train.trainings.loop import Trainer, averaged_weights
+from models.train.trainings.tokenizer import train_tokenizer
+from models.train.trainings.unet import stratified_timesteps
+from models.train.trainings.vae import encode, normalise_latents
 
 
 def trainer(folder: Path, minutes: float) -> Trainer:

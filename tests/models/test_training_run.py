@@ -17,11 +17,9 @@ from safetensors.torch import load_file
 from scipy import ndimage
 
 from models.train import __main__ as command
-from models.train import classifier, dataset
 from models.train.architecture import build_text_encoder, build_unet, build_vae
 from models.train.augment import Motion, Staging, disturb, move
 from models.train.blocks import write_figures
-from models.train.classifier import load_classifier
 from models.train.config import (
     ClassifierConfig,
     Paths,
@@ -31,12 +29,15 @@ from models.train.config import (
     UpscalerConfig,
     VaeConfig,
 )
-from models.train.dataset import Noun
-from models.train.fetch import NOTO_DRAWINGS, Package
-from models.train.latents import LatentSampler, SceneLatents, cached_scenes, free_cells
+from models.train.data import dataset
+from models.train.data.dataset import Noun
+from models.train.data.fetch import NOTO_DRAWINGS, Package
+from models.train.data.scenes import GROUNDS, plural, stage
 from models.train.profiles import GPU, PROFILES, profile, total_minutes, within
-from models.train.scenes import GROUNDS, plural, stage
-from models.train.tokenizer import train_tokenizer
+from models.train.trainings import classifier
+from models.train.trainings.classifier import load_classifier
+from models.train.trainings.latents import LatentSampler, SceneLatents, cached_scenes, free_cells
+from models.train.trainings.tokenizer import train_tokenizer
 
 COLOURS = {"1f7e5": "red", "1f7e9": "green", "1f7e6": "blue"}
 NOUNS = {"ball": "1f7e5", "leaf": "1f7e9", "drop": "1f7e6"}

@@ -7,7 +7,7 @@ import torch
 
 from benchmarks.gpu import kit
 from benchmarks.gpu.__main__ import Report, main
-from benchmarks.gpu.measure_step import AUTHORS_SITE
+from benchmarks.gpu.measures.step import AUTHORS_SITE
 from benchmarks.gpu.sections import SECTIONS
 from service.settings import Settings
 

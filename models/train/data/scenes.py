@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from models.train.augment import Motion, Staging, move_layers
-from models.train.dataset import Noun
+from models.train.data.dataset import Noun
 
 #: Grounds that captions name, as red, green and blue. Light, so that objects stand out.
 GROUNDS = {

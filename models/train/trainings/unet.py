@@ -14,12 +14,12 @@ from transformers import CLIPTextModel, CLIPTokenizer
 
 from models.train.architecture import build_scheduler, build_text_encoder, build_unet
 from models.train.config import TrainConfig
-from models.train.dataset import emoji_names, load_nouns, pack_pictures, to_tensor
-from models.train.latents import LatentSampler, cached_scenes
-from models.train.loop import Trainer, averaged_weights, mixed_precision
-from models.train.scenes import caption_corpus
-from models.train.tokenizer import train_tokenizer
-from models.train.vae import encode, load_decoder, load_vae, normalise_latents, train_vae
+from models.train.data.dataset import emoji_names, load_nouns, pack_pictures, to_tensor
+from models.train.data.scenes import caption_corpus
+from models.train.trainings.latents import LatentSampler, cached_scenes
+from models.train.trainings.loop import Trainer, averaged_weights, mixed_precision
+from models.train.trainings.tokenizer import train_tokenizer
+from models.train.trainings.vae import encode, load_decoder, load_vae, normalise_latents, train_vae
 
 
 class Denoiser(nn.Module):

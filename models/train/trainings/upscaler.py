@@ -24,8 +24,8 @@ from hidiffusion.inf_dit.pipeline import InfDiTUpscalePipeline
 from hidiffusion.inf_dit.transformer import InfDiTTransformer
 from models.train.augment import Motion, move
 from models.train.config import TrainConfig, UpscalerConfig
-from models.train.dataset import pack_pictures, to_tensor
-from models.train.loop import Trainer, averaged_weights
+from models.train.data.dataset import pack_pictures, to_tensor
+from models.train.trainings.loop import Trainer, averaged_weights
 
 #: One picture in ten is for measuring only; which ones follows from their names.
 HELD_OUT = 10

@@ -10,8 +10,8 @@ from transformers import CLIPTokenizer
 
 from models.train.architecture import build_scheduler
 from models.train.config import TrainConfig
-from models.train.dataset import load_nouns
-from models.train.unet import Denoiser, build_tokenizer, finished_vae, load_denoiser
+from models.train.data.dataset import load_nouns
+from models.train.trainings.unet import Denoiser, build_tokenizer, finished_vae, load_denoiser
 
 
 def export(config: TrainConfig) -> None:

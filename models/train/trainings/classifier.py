@@ -22,9 +22,9 @@ from torch.nn import functional as F
 from models.train.augment import Motion, disturb, move
 from models.train.blocks import write_figures
 from models.train.config import ClassifierConfig, Paths, TrainConfig
-from models.train.dataset import load_nouns, pack_pictures, to_tensor
-from models.train.fetch import NAMES, NOTO_DRAWINGS
-from models.train.loop import Trainer
+from models.train.data.dataset import load_nouns, pack_pictures, to_tensor
+from models.train.data.fetch import NAMES, NOTO_DRAWINGS
+from models.train.trainings.loop import Trainer
 
 #: Side of the pictures it looks at; larger ones are averaged down to it.
 SIDE = 64

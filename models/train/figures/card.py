@@ -9,7 +9,7 @@ def tables(figures: dict[str, Any]) -> str:
     """Lays the figures out as three tables.
 
     Args:
-        figures: What `models.train.report.report` returns.
+        figures: What `models.train.figures.report.report` returns.
     """
     lines = ["| stage | steps | minutes | loss at the end |", "| --- | --- | --- | --- |"]
     for name, stage in figures["stages"].items():

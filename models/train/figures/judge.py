@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torch.nn import functional as F
 
-from models.train.classifier import SIDE, load_classifier
-from models.train.dataset import to_tensor
+from models.train.data.dataset import to_tensor
+from models.train.trainings.classifier import SIDE, load_classifier
 
 
 @torch.no_grad()

@@ -12,9 +12,9 @@ from transformers import CLIPTokenizer
 
 from models.train.architecture import MAX_TOKENS
 from models.train.config import TrainConfig
-from models.train.dataset import load_nouns, noun_layers
-from models.train.scenes import stage
-from models.train.vae import encode
+from models.train.data.dataset import load_nouns, noun_layers
+from models.train.data.scenes import stage
+from models.train.trainings.vae import encode
 
 #: Side of a latent's cell in pixels.
 CELL = 8

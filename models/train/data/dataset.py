@@ -15,7 +15,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from models.train.config import Paths
-from models.train.fetch import NAMES, PICTURES, fetch
+from models.train.data.fetch import NAMES, PICTURES, fetch
 
 TEMPLATES = (
     "{}",

@@ -17,8 +17,8 @@ from tqdm import tqdm
 from models.train.architecture import build_vae
 from models.train.augment import Motion, move
 from models.train.config import TrainConfig
-from models.train.dataset import load_nouns, pack_pictures, to_tensor
-from models.train.loop import Trainer, averaged_weights, mixed_precision
+from models.train.data.dataset import load_nouns, pack_pictures, to_tensor
+from models.train.trainings.loop import Trainer, averaged_weights, mixed_precision
 
 #: Darkest channel of the colours that crops are tinted with, a share of white.
 DARKEST = 0.6

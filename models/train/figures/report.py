@@ -14,11 +14,11 @@ from matplotlib.axes import Axes
 from transformers import CLIPTextModel
 
 from models.train.config import TrainConfig
-from models.train.dataset import load_nouns
-from models.train.judge import recognised, small
-from models.train.samples import reconstruction_sheet, sample_nouns
-from models.train.unet import noun_pictures
-from models.train.vae import psnr
+from models.train.data.dataset import load_nouns
+from models.train.figures.judge import recognised, small
+from models.train.figures.samples import reconstruction_sheet, sample_nouns
+from models.train.trainings.unet import noun_pictures
+from models.train.trainings.vae import psnr
 
 mpl.use("Agg")
 

@@ -13,7 +13,7 @@ from torch import Tensor
 from tqdm import tqdm
 
 from models.train.config import TrainConfig
-from models.train.dataset import fill, load_nouns
+from models.train.data.dataset import fill, load_nouns
 
 COLUMNS, LABEL = 8, 18
 STEPS, GUIDANCE = 25, 3.0

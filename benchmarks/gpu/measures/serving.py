@@ -24,7 +24,7 @@ from service.cli.embedded import embedded_service
 from service.settings import ApiSettings, Settings, WorkerSettings
 from tests.servers import free_port
 
-MODELS = Path(__file__).parents[2] / "models"
+MODELS = Path(__file__).parents[3] / "models"
 NAME = "fluent-emoji-256"
 PIPELINE_PROCESS = "service.worker.process.main"
 #: In the environment of every process of the service started here; nothing else is killed.

@@ -10,7 +10,7 @@ from pathlib import Path
 from benchmarks.gpu.bench import Bench
 from models.train.profiles import profile
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 def run(bench: Bench) -> None:

@@ -21,7 +21,7 @@ from benchmarks.gpu.pipelines import Alone, side_of, unet
 from hidiffusion import apply_hidiffusion, remove_hidiffusion
 
 CASES = (("sdxl", 4096), ("sdxl", 2048), ("sd15", 2048), ("sd15", 1024))
-WORKER = Path(__file__).parents[1] / "unet_worker.py"
+WORKER = Path(__file__).parents[2] / "unet_worker.py"
 #: Names a folder with the authors' package and its older diffusers, unpacked; see the kit.
 AUTHORS_SITE = "AUTHORS_SITE"
 #: What is left when a case is still compiled.

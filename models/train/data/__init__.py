@@ -1,0 +1,1 @@
+"""The pictures that are learned from: fetched, named, put into scenes."""

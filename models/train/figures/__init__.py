@@ -1,0 +1,1 @@
+"""What is exported, drawn, judged and told of a training."""
