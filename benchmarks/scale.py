@@ -17,17 +17,14 @@ import tempfile
 import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 import psutil
-from ulid import ULID
 
 from service.application.generations.retention import SweepStore
 from service.application.ports import WorkerInfo
 from service.domain.generations.generation import Generation, Status
-from service.domain.requests.request import ResolvedRequest
 from service.events.connection import TextClient, connect
 from service.records.attempts import Attempts
 from service.records.codec import to_fields
@@ -49,6 +46,7 @@ from service.supervisor.lobby import Lobby
 from service.supervisor.recovery import BATCH, Recovery
 from service.supervisor.routing import Rule
 from service.supervisor.unplaceable import Unplaceable
+from tests.generations import make_generation
 from tests.servers import redis_server
 
 RESULTS = Path(__file__).parent / "results"
@@ -152,7 +150,8 @@ def _write(pipe: Any, generation: Generation, status: Status, ends: float) -> No
         pipe.zadd(index_key(status, owner), {generation.id: 0})
     if status is Status.QUEUED:
         pipe.rpush(f"{QUEUES}{MODEL}:normal", generation.id)
-        join(pipe, generation)
+        for command in join(generation):
+            pipe.execute_command(*command)
         return
     pipe.expireat(record_key(generation.id), int(ends))
     pipe.zadd(ENDED, {f"{generation.tenant}/{status.value}/{generation.id}": ends})
@@ -163,26 +162,7 @@ def _write(pipe: Any, generation: Generation, status: Status, ends: float) -> No
 
 
 def _generation(tenant: str) -> Generation:
-    request = ResolvedRequest(
-        prompt="a red guitar",
-        negative_prompt="",
-        model=MODEL,
-        width=4096,
-        height=4096,
-        num_inference_steps=50,
-        guidance_scale=7.5,
-        seed=7,
-        scheduler="DDIMScheduler",
-        method="hidiffusion",
-        output_format="png",
-    )
-    return Generation(
-        id=str(ULID()),
-        tenant=tenant,
-        status=Status.QUEUED,
-        request=request,
-        created_at=datetime.now(UTC),
-    )
+    return make_generation("a red guitar", MODEL, size=4096).model_copy(update={"tenant": tenant})
 
 
 def _info(name: str) -> WorkerInfo:

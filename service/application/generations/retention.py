@@ -153,6 +153,11 @@ class SweepStore:
         while due := self._retained.due(self._grace_seconds, BATCH):
             for prefix in due:
                 if not self._retained.is_referred(prefix):
-                    deleted += sum(map(self._store.delete_prefix, places_of(prefix)))
+                    deleted += delete_everywhere(self._store, prefix)
                 self._retained.forget(prefix)
         return deleted
+
+
+def delete_everywhere(store: ObjectStore, prefix: str) -> int:
+    """Delete what is known by a plain key or prefix, also where its keys are spread; how many."""
+    return sum(map(store.delete_prefix, places_of(prefix)))

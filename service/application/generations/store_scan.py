@@ -10,9 +10,15 @@ import re
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
 
-from service.application.generations.retention import BATCH, Budget, Retained, Swept
+from service.application.generations.retention import (
+    BATCH,
+    Budget,
+    Retained,
+    Swept,
+    delete_everywhere,
+)
 from service.application.ports import ObjectStore
-from service.domain.artifacts import GENERATIONS_PREFIX, ArtifactKeys, attempt_of, places_of
+from service.domain.artifacts import GENERATIONS_PREFIX, ArtifactKeys, attempt_of
 from service.domain.generations.generation import Generation
 from service.domain.requests.uploads import UPLOADS_PREFIX
 
@@ -106,7 +112,7 @@ class ScanStore:
         due = self._retained.condemn({_unit(key) for key in condemned}, self._grace_seconds)
         deleted = 0
         for prefix in sorted(due):
-            deleted += sum(map(self._store.delete_prefix, places_of(prefix)))
+            deleted += delete_everywhere(self._store, prefix)
             self._retained.forget(prefix)
         return deleted
 
