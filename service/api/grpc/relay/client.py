@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-from collections.abc import Hashable
 from dataclasses import dataclass, field
 
 from service.api.grpc.relay import frames
@@ -104,12 +103,12 @@ class ClientSide(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         """It does not read what it is sent."""
-        if self._server is not None:
+        if self._server is not None and not self._server.transport.is_closing():
             self._server.transport.pause_reading()
 
     def resume_writing(self) -> None:
         """It reads again."""
-        if self._server is not None:
+        if self._server is not None and not self._server.transport.is_closing():
             self._server.transport.resume_reading()
 
     def stop(self, why: str) -> None:
@@ -227,7 +226,7 @@ class ClientSide(asyncio.Protocol):
         if not ends:
             self._messages.begin(stream, self._loop.time())
             self._look_later(self._limits.body_seconds)
-        lane: Hashable = self if self._limits.uncounted(self.address) else self.address
+        lane = self if self._limits.uncounted(self.address) else self.address
         self._held = block
         turn = self._common.turns.ask(lane, self._begin)
         self._turns[stream] = turn
