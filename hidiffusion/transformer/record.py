@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import inspect
+import warnings
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
@@ -15,18 +16,28 @@ from torch.utils.hooks import RemovableHandle
 
 from hidiffusion.applied import AttachedPipeline
 from hidiffusion.clock import Clock, Position
-from hidiffusion.errors import MissingSchedulerError, UnsupportedPipelineError
+from hidiffusion.errors import (
+    MissingSchedulerError,
+    UnannouncedRunWarning,
+    UnsupportedPipelineError,
+)
 from hidiffusion.transformer.attention import WindowedProcessor
 from hidiffusion.transformer.calls import CallReader, cuts, plan
 from hidiffusion.transformer.config import TransformerConfig
 from hidiffusion.transformer.families import family_of, native_tokens
 from hidiffusion.transformer.processors import windowed
 from hidiffusion.transformer.rope import KINDS, Positions
-from hidiffusion.transformer.schedule import time_shift
+from hidiffusion.transformer.schedule import forget_copied, may_be_stepping, time_shift
 from hidiffusion.upstream import guard_hooks
 
 #: Attribute that holds the record: of a patched transformer, and of a pipeline that was applied to.
 RECORD = "_hidiffusion_transformer"
+
+_FOREIGN_RUN = (
+    "windows act in a run that another scheduler steps than that of the pipeline they were applied "
+    "to: they do not know its step, and it has no time shift; call "
+    "hidiffusion.transformer.apply(second) on the pipeline that runs too"
+)
 
 #: Where no scheduler runs, every call is the only one.
 _ALONE = Position(0, 1)
@@ -164,6 +175,8 @@ class Record:
     def _detach(self) -> None:
         self.shift.close()
         self.shifted = None
+        if (scheduler := self.running()) is not None:
+            forget_copied(scheduler)
         while self.handles:
             self.handles.pop().remove()
         while self.processors:
@@ -235,6 +248,9 @@ class CallHooks:
                     "the pipeline whose scheduler told windows where a step stands is gone; apply "
                     "to the pipeline that runs"
                 )
+            if not tick.run.told and not may_be_stepping(scheduler):
+                tick.run.told = True
+                warnings.warn(_FOREIGN_RUN, UnannouncedRunWarning, stacklevel=2)
             made = cuts(
                 self.config, call, planned, tick, len(self.processors), places=self.looked_up
             )

@@ -71,6 +71,7 @@ class ShiftedTimesteps:
         self.family = family
         self.rule = rule
         self.native = native
+        self.copied = False
         self.before: Callable[..., Any] | None = vars(scheduler).get("set_timesteps")
         # Pipelines look for `sigmas` among the parameters.
         self.__signature__ = inspect.signature(scheduler.set_timesteps)
@@ -84,12 +85,9 @@ class ShiftedTimesteps:
             kwargs["mu"] = self.mu(kwargs["mu"], int(steps))
         return original(*args, **kwargs)
 
-    def __deepcopy__(self, memo: dict[int, Any]) -> ShiftedTimesteps:
-        """Bind to the copied scheduler."""
-        scheduler = memo.get(id(self.scheduler), self.scheduler)
-        copied = ShiftedTimesteps.__new__(ShiftedTimesteps)
-        copied.__dict__.update(vars(self), scheduler=scheduler, before=None)
-        return copied
+    def __getstate__(self) -> dict[str, Any]:
+        """What is copied with its scheduler belongs to no record: see `forget_copied`."""
+        return vars(self) | {"before": None, "copied": True}
 
     def mu(self, asked: float, steps: int) -> float:
         """Return the shift in the place of the one that the pipeline asks."""
@@ -136,6 +134,24 @@ def time_shift(scheduler: Any, family: Family, rule: str, native_side: int) -> I
             del scheduler.set_timesteps
         else:
             scheduler.set_timesteps = hook.before
+
+
+def forget_copied(scheduler: Any) -> None:
+    """Take back the shift that a scheduler has because it is a copy of one that was shifted."""
+    hook = vars(scheduler).get("set_timesteps")
+    if isinstance(hook, ShiftedTimesteps) and hook.copied:
+        del scheduler.set_timesteps
+
+
+def may_be_stepping(scheduler: Any) -> bool:
+    """Tell whether a call of the model may belong to a run that this scheduler steps.
+
+    It cannot where the scheduler has no schedule yet, or is through with it.
+    """
+    index = getattr(scheduler, "step_index", None)
+    if index is None:
+        return getattr(scheduler, "num_inference_steps", None) is not None
+    return int(index) < len(scheduler.timesteps)
 
 
 def _dynamic(scheduler: Any) -> bool:

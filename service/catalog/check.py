@@ -37,7 +37,7 @@ def troubles(model: Model, schedulers: frozenset[str]) -> Iterator[str]:
             f"{found.native_size}"
         )
     if found is not None:
-        yield from _unfit_methods(model, found)
+        yield from _unfit(model, found)
     if schedulers and model.quantization is not None:
         missing = package_trouble(model.quantization)
         yield from [missing] if missing else []
@@ -59,9 +59,15 @@ def troubles(model: Model, schedulers: frozenset[str]) -> Iterator[str]:
         yield from _missing_file(Path(adapter.source) / adapter.subfolder / adapter.file)
 
 
-def _unfit_methods(model: Model, found: Found) -> Iterator[str]:
-    if found.network == "transformer" and model.size_multiple % TOKEN_PIXELS:
-        yield f"size_multiple is {model.size_multiple}; sides are multiples of {TOKEN_PIXELS} here"
+def _unfit(model: Model, found: Found) -> Iterator[str]:
+    """What is not for the network that the model has."""
+    if found.network == "transformer":
+        if model.size_multiple % TOKEN_PIXELS:
+            multiple = model.size_multiple
+            yield f"size_multiple is {multiple}; sides are multiples of {TOKEN_PIXELS} here"
+        for kind in ("controls", "ip_adapter"):
+            if getattr(model, kind):
+                yield f"{kind}: the service has these for U-Nets alone; leave {kind} out"
     for method in model.methods:
         if not draws_with(method, found.network):
             able = ", ".join(name for name in METHODS if draws_with(name, found.network))

@@ -509,6 +509,8 @@ def test_a_copied_pipeline_works_and_is_independent(copied: Callable[[Any], Any]
     assert torch.equal(draw(pipe), plain)
     transformer.remove(twin)
     assert not hooked(twin.transformer)
+    assert "set_timesteps" not in vars(twin.scheduler)
+    assert torch.equal(draw(twin), plain)
 
 
 def hooked(model: Any) -> bool:
@@ -516,3 +518,19 @@ def hooked(model: Any) -> bool:
     hooks = (each._forward_hooks or each._forward_pre_hooks for each in model.modules())
     processors = (getattr(each, "processor", None) for each in model.modules())
     return any(map(bool, hooks)) or any(hasattr(each, "stock") for each in processors)
+
+
+@pytest.mark.parametrize("before", ["never", "once"])
+def test_another_pipeline_with_a_scheduler_of_its_own_is_told_to_apply_too(before: str) -> None:
+    pipe = pipeline("flux")
+    transformer.apply(pipe, WINDOWS)
+    if before == "once":
+        draw(pipe)
+    second = FluxPipeline.from_pipe(pipe)
+    second.set_progress_bar_config(disable=True)
+    second.scheduler = FlowMatchEulerDiscreteScheduler.from_config(pipe.scheduler.config)
+    with pytest.warns(UnannouncedRunWarning, match=r"transformer\.apply\(second\)") as told:
+        draw(second)
+    assert len(told) == 1
+    transformer.apply(second, WINDOWS)
+    assert torch.equal(draw(second), draw(pipe))

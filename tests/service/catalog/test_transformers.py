@@ -75,10 +75,12 @@ def test_a_folder_of_each_family_is_added_and_good(
     entry = json.loads(path.read_text())["models"][0]
     entry |= {"native_size": 512, "size_multiple": 8, "default_method": "direct"}
     entry |= {"methods": ["direct", "hidiffusion"], "method_options": {}}
+    entry |= {"controls": [{"name": "edges", "title": "Edges", "source": "."}]}
     path.write_text(json.dumps({"models": [entry]}))
     told = _models("check").output
     assert "its transformer was trained at 128" in told
     assert "sides are multiples of 16 here" in told
+    assert "controls: the service has these for U-Nets alone" in told
     assert "method 'hidiffusion' is made for U-Nets; use direct, positions, token-windows" in told
 
 

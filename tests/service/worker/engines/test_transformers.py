@@ -1,7 +1,10 @@
 """A diffusion transformer in a worker: progress, checkpoints, pictures and what is refused."""
 
+from dataclasses import replace
 from typing import Any
 
+import numpy as np
+import PIL.Image
 import pytest
 import torch
 
@@ -13,6 +16,7 @@ from service.worker.engines.prompts import guidance, texts
 from service.worker.job.failures import UnsupportedRequest
 from service.worker.job.snapshot import Snapshot, from_bytes, to_bytes
 from service.worker.process.warm_up import warm_up
+from service.worker.weights.inputs import sibling
 from service.worker.weights.pipelines import Pipelines
 from service.worker.weights.warm import WarmPipeline
 from tests.hidiffusion.tiny.transformer_pipelines import pipeline
@@ -103,6 +107,24 @@ def test_is_decoded_exactly_and_previewed(warm: WarmPipeline) -> None:
         area = (slice(tile.top, tile.top + rows), slice(tile.left, tile.left + columns))
         assert torch.allclose(tile.pixels, plain[(..., *area)], atol=1e-4)
     assert len(warm.preview.weights) == 4
+
+
+def test_starts_from_a_picture_where_diffusers_can(warm: WarmPipeline) -> None:
+    noise = np.random.default_rng(5).integers(0, 255, (192, 256, 3), dtype=np.uint8)
+    pictures = {"image": PIL.Image.fromarray(noise)}
+    asked = request("token-windows", strength=0.5)
+    drawn = denoise(warm, asked, Heard(), pictures=pictures)
+    assert drawn.shape == (1, 4, 24, 32)
+    assert torch.isfinite(drawn).all()
+    assert not torch.equal(drawn, denoise(warm, request("token-windows"), Heard()))
+    with pytest.raises(UnsupportedRequest, match="for chroma; leave mask out"):
+        sibling(warm, pictures | {"mask": pictures["image"].convert("L")})
+
+
+def test_a_model_that_only_looks_at_pictures_does_not_start_from_one(warm: WarmPipeline) -> None:
+    flux2 = replace(warm, pipe=pipeline("flux2"))
+    with pytest.raises(UnsupportedRequest, match="Flux2Pipeline takes pictures to look at"):
+        sibling(flux2, {"image": PIL.Image.new("RGB", (256, 192))})
 
 
 def test_a_second_prompt_is_refused_where_none_is_heard(warm: WarmPipeline) -> None:

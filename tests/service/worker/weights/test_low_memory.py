@@ -156,23 +156,20 @@ def test_offloading_changes_no_bit(entry: Callable[..., Pipelines], offload: Off
 
 
 @pytest.fixture(scope="module")
-def quantized(catalog: Path) -> WarmPipeline:
-    text = catalog.read_text()
-    (model,) = json.loads(text)["models"]
+def loras(catalog: Path) -> list[dict[str, str]]:
+    """One for the model, as its entry names it."""
     lora = catalog.parent / "ink.safetensors"
     adapted = pipeline("chroma")
     adapted.transformer.add_adapter(LoraConfig(r=2, lora_alpha=2, target_modules=["to_q", "to_v"]))
     torch.manual_seed(3)
     weights = get_peft_model_state_dict(adapted.transformer)
     save_file({f"transformer.{k}": torch.randn_like(v) * 0.3 for k, v in weights.items()}, lora)
-    changes = {
-        "quantization": _INT8,
-        "loras": [{"name": "ink", "title": "Ink", "source": "ink.safetensors"}],
-    }
-    catalog.write_text(json.dumps({"models": [model | changes]}))
-    warm = Pipelines(Settings(catalog=catalog, worker=WorkerSettings(device="cpu"))).get("chroma")
-    catalog.write_text(text)
-    return warm
+    return [{"name": "ink", "title": "Ink", "source": lora.name}]
+
+
+@pytest.fixture
+def quantized(entry: Callable[..., Pipelines]) -> WarmPipeline:
+    return entry(quantization=_INT8).get("chroma")
 
 
 @torchao
@@ -192,12 +189,15 @@ def test_a_quantized_model_draws_what_its_weights_say(
     assert quantized.weights < 0.6 * plain.weights
 
 
-@torchao
-def test_loras_act_on_quantized_weights_and_leave_no_trace(quantized: WarmPipeline) -> None:
-    plain = denoise(quantized, request("token-windows"), unheard)
+@pytest.mark.parametrize("quantization", [None, pytest.param(_INT8, marks=torchao)])
+def test_loras_act_and_leave_no_trace(
+    entry: Callable[..., Pipelines], loras: list[dict[str, str]], quantization: str | None
+) -> None:
+    warm = entry(quantization=quantization, loras=loras).get("chroma")
+    plain = denoise(warm, request("token-windows"), unheard)
     with_lora = request("token-windows", loras=[{"name": "ink", "weight": 1.0}])
-    assert distance(denoise(quantized, with_lora, unheard), plain) > 0.01
-    assert torch.equal(denoise(quantized, request("token-windows"), unheard), plain)
+    assert distance(denoise(warm, with_lora, unheard), plain) > 0.01
+    assert torch.equal(denoise(warm, request("token-windows"), unheard), plain)
 
 
 @torchao
