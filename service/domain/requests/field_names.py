@@ -31,6 +31,10 @@ _ADVICE = {
         ("n", "num_images", "num_outputs", "batch_size", "n_iter", "num_images_per_prompt"),
         "for several pictures POST to /v1/generations/batch with n",
     ),
+    **dict.fromkeys(
+        ("preprocessor", "processor", "processor_res", "control_preprocessor", "detect_resolution"),
+        "maps come ready: the service draws no edges and no depth from a photograph",
+    ),
     "use_karras_sigmas": "write it into scheduler: DPMSolverMultistepScheduler+karras",
     "stream": "follow GET /v1/generations/{id}/events",
 }

@@ -63,6 +63,12 @@ def test_other_names_are_refused_with_what_was_meant(stack: Stack, field: str, a
     assert advice in _refused(stack, **{field: 1})[field]
 
 
+def test_who_asks_for_a_preprocessor_is_told_that_maps_come_ready(stack: Stack) -> None:
+    control = {"name": "canny", "image": "img_1", "preprocessor": "canny"}
+    refused = _refused(stack, controls=[control])
+    assert "maps come ready: the service draws no edges" in refused["controls.0.preprocessor"]
+
+
 def test_all_broken_rules_come_in_one_answer(stack: Stack) -> None:
     wrong = {"steps": 20, "guidance_scale": "high", "width": 100, "method": "magic"}
 
