@@ -183,7 +183,15 @@ def artifact_message(ref: ArtifactRef) -> artifacts_pb2.Artifact:
 
 
 #: What of a model only the workers need.
-_LOADING = ("family", "revision", "variant", "vae", "scheduler_config")
+_LOADING = (
+    "family",
+    "revision",
+    "variant",
+    "vae",
+    "quantization",
+    "offload",
+    "scheduler_config",
+)
 
 
 def model_message(status: ModelStatus) -> models_pb2.Model:
