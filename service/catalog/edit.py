@@ -53,7 +53,7 @@ def entry_for(
     }
     entry |= {key: value for key, value in given.items() if value}
     if transformer:
-        entry |= {"size_multiple": multiple, "prompt_weighting": False}
+        entry |= {"size_multiple": multiple, "prompt_weighting": False, "bfloat16": True}
     return entry
 
 

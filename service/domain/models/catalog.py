@@ -48,6 +48,8 @@ class Model(BaseModel):
     variant: str | None = None
     #: Folder or hub id of an autoencoder in place of its own.
     vae: str | None = None
+    #: It overflows float16, so workers that compute in half precision take bfloat16 for it.
+    bfloat16: bool = False
     #: Stores the weights of its large networks in fewer bits: less memory, slightly other pictures.
     quantization: Quantization | None = None
     #: Keeps parts that do not compute at the moment in the machine's memory: for GPUs.

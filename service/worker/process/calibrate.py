@@ -30,7 +30,8 @@ from service.storage.store import open_store
 from service.worker.job.attempt import Attempt
 from service.worker.process.libraries import tune_libraries
 from service.worker.run.generate import Studio
-from service.worker.weights.memory import Measured, Profile, Profiles, profile_path
+from service.worker.weights.devices import dtype_for
+from service.worker.weights.memory import Measured, Profile, Profiles, dtype_name, profile_path
 from service.worker.weights.pipelines import Pipelines
 
 #: Sides to measure, in native sizes of the model.
@@ -107,7 +108,7 @@ def calibrate(settings: Settings, name: str, sides: Iterable[float] = SIDES) -> 
             taken = meter.peak() - empty - weights
             measured.append(Measured(pixels=pixels**2, method=method, bytes=max(0, taken)))
             _say(f"{pixels} x {pixels}, {method}: {taken / _MIB:.0f} MiB")
-    dtype = str(pipelines.dtype).removeprefix("torch.")
+    dtype = dtype_name(dtype_for(warm.model, pipelines.dtype))
     kind = pipelines.device.type
     return Profile.fit(kind, dtype, weights, measured, loading=warm.model.loading)
 

@@ -16,8 +16,7 @@ def recipe_of(request: ResolvedRequest, pipelines: Pipelines) -> dict[str, Any]:
     """All that decides the picture, and nothing else: equal recipes, equal pictures."""
     return {
         "request": request.model_dump(),
-        "device": pipelines.device.type,
-        "dtype": str(pipelines.dtype).removeprefix("torch."),
+        **pipelines.computes(request.model),
         "libraries": {"python": platform.python_version()}
         | {name: _version(name) for name in _LIBRARIES},
     }

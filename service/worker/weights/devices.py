@@ -4,6 +4,7 @@ from typing import Any
 
 import torch
 
+from service.domain.models.catalog import Model
 from service.domain.models.low_memory import Offload
 
 
@@ -29,6 +30,11 @@ def chosen_dtype(name: str, device: torch.device) -> torch.dtype:
             "float16 or bfloat16"
         )
     return dtype
+
+
+def dtype_for(model: Model, dtype: torch.dtype) -> torch.dtype:
+    """What a model computes in on a worker of this dtype: bfloat16 where it overflows float16."""
+    return torch.bfloat16 if model.bfloat16 and dtype is torch.float16 else dtype
 
 
 def place(pipe: Any, device: torch.device, offload: Offload | None) -> None:

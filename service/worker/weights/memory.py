@@ -17,6 +17,7 @@ import torch
 from pydantic import BaseModel, ConfigDict
 
 from service.domain.models.catalog import Catalog
+from service.worker.weights.devices import dtype_for
 
 
 class Measured(BaseModel):
@@ -154,14 +155,18 @@ def load_profiles(
     path: Path, catalog: Catalog, device: torch.device, dtype: torch.dtype
 ) -> dict[str, Profile]:
     """The profile of each model of the catalogue at `path` that was measured on such a device."""
-    name = str(dtype).removeprefix("torch.")
     found = {
         model.name: Profiles.load(profile_path(path, model.name)).find(
-            device.type, name, model.loading
+            device.type, dtype_name(dtype_for(model, dtype)), model.loading
         )
         for model in catalog.models
     }
     return {model: profile for model, profile in found.items() if profile is not None}
+
+
+def dtype_name(dtype: torch.dtype) -> str:
+    """As profiles and settings call it, such as float16."""
+    return str(dtype).removeprefix("torch.")
 
 
 def free_memory(device: torch.device) -> int:

@@ -25,9 +25,15 @@ from service.worker.weights.controls import (
     load_controlnet,
     offered_control,
 )
-from service.worker.weights.devices import chosen_device, chosen_dtype
+from service.worker.weights.devices import chosen_device, chosen_dtype, dtype_for
 from service.worker.weights.image_prompts import WarmIpAdapter, load_ip_adapter
-from service.worker.weights.memory import MemoryModel, Profile, free_memory, load_profiles
+from service.worker.weights.memory import (
+    MemoryModel,
+    Profile,
+    dtype_name,
+    free_memory,
+    load_profiles,
+)
 from service.worker.weights.warm import WarmPipeline, load_warm, network_of
 
 _log = logging.getLogger(__name__)
@@ -44,7 +50,8 @@ class Pipelines:
 
     Attributes:
         device: where they compute.
-        dtype: what they compute in; an autoencoder that asks for float32 keeps it.
+        dtype: what they compute in; an autoencoder that asks for float32 keeps it, and a model that
+            overflows float16 gets bfloat16.
         memory: what fits.
         loads: how many pipelines, ControlNets and IP-Adapters were loaded since the process began.
         evictions: how many of them were dropped to make room.
@@ -129,6 +136,12 @@ class Pipelines:
             return warm
         return replace(warm, controlnets=guides, ip_adapter=adapter)
 
+    def computes(self, name: str) -> dict[str, str]:
+        """What a model computes on and in, as far as it decides the picture."""
+        model = self._model(name)
+        facts = {"device": self.device.type, "dtype": dtype_name(dtype_for(model, self.dtype))}
+        return facts | ({"quantization": model.quantization} if model.quantization else {})
+
     def has_room(self, name: str) -> bool:
         """Whether a model fits beside those that are loaded."""
         return self._missing_bytes(name, 0) <= 0
@@ -211,7 +224,7 @@ class Pipelines:
     def _loaded(self, name: str) -> WarmPipeline:
         model = self._model(name)
         try:
-            warm = load_warm(model, self.device, self.dtype, self._compile)
+            warm = load_warm(model, self.device, dtype_for(model, self.dtype), self._compile)
         except ModelUnavailable:
             raise
         except Exception as error:
@@ -235,7 +248,7 @@ def _weights_of(model: Model, of: Model | None = None) -> Any:
     """
     names = {lora.name for lora in (of or model).loras} & {lora.name for lora in model.loras}
     fields = {"source", "revision", "variant", "vae", "embeddings", "ip_adapter", "name"}
-    fields |= {"quantization", "offload"}
+    fields |= {"quantization", "offload", "bfloat16"}
     loras = {lora.name: (lora.source, lora.file) for lora in model.loras if lora.name in names}
     return model.model_dump(include=fields), loras
 

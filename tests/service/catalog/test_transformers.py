@@ -70,6 +70,7 @@ def test_a_folder_of_each_family_is_added_and_good(
     assert model.default_method == "refine"
     assert model.variant == ("bf16" if family == "flux" else None)
     assert not model.prompt_weighting
+    assert model.bfloat16
     assert (checked := _models("check")).exit_code == 0, checked.output
 
     entry = json.loads(path.read_text())["models"][0]

@@ -25,7 +25,7 @@ from service.worker.job.failures import ModelUnavailable
 from service.worker.job.snapshot import Snapshot
 from service.worker.weights.devices import place
 from service.worker.weights.loading import load_pipeline
-from service.worker.weights.memory import Profile, Profiles, profile_path
+from service.worker.weights.memory import Profile, Profiles, dtype_name, profile_path
 from service.worker.weights.pipelines import Pipelines
 from service.worker.weights.warm import WarmPipeline, stored_bytes
 from tests.hidiffusion.tiny.models import sd_pipeline
@@ -51,10 +51,11 @@ def entry(catalog: Path) -> Iterator[Callable[..., Pipelines]]:
     """Give pipelines of the catalogue with changes to its entry."""
     text = catalog.read_text()
 
-    def changed(**changes: Any) -> Pipelines:
+    def changed(dtype: str = "auto", **changes: Any) -> Pipelines:
         (model,) = json.loads(text)["models"]
         catalog.write_text(json.dumps({"models": [model | changes]}))
-        return Pipelines(Settings(catalog=catalog, worker=WorkerSettings(device="cpu")))
+        worker = WorkerSettings(device="cpu", dtype=dtype)
+        return Pipelines(Settings(catalog=catalog, worker=worker))
 
     yield changed
     catalog.write_text(text)
@@ -117,6 +118,22 @@ def test_what_this_machine_cannot_do_is_refused_when_the_model_is_loaded(
         entry(**changes).get("chroma")
     assert sentence in str(refused.value)
     assert "or change its entry in the catalogue" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    ("worker", "changes", "dtype"),
+    [
+        ("float16", {}, torch.bfloat16),
+        ("float16", {"bfloat16": False}, torch.float16),
+        ("float32", {}, torch.float32),
+    ],
+)
+def test_half_precision_is_bfloat16_where_float16_would_overflow(
+    entry: Callable[..., Pipelines], worker: str, changes: dict[str, Any], dtype: torch.dtype
+) -> None:
+    pipelines = entry(worker, **changes)
+    assert pipelines.get("chroma").pipe.transformer.dtype is dtype
+    assert pipelines.computes("chroma") == {"device": "cpu", "dtype": dtype_name(dtype)}
 
 
 def test_settings_that_do_not_go_together_are_refused_by_the_catalogue(
