@@ -8,6 +8,7 @@ from tests.chaos.stack import running_stack
 
 
 @pytest.mark.long
+@pytest.mark.timeout(1200)
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnhandledThreadExceptionWarning")
 @pytest.mark.filterwarnings("ignore::ResourceWarning")
 def test_nothing_is_lost_doubled_or_left_behind() -> None:
