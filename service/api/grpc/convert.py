@@ -190,6 +190,7 @@ _LOADING = (
     "vae",
     "quantization",
     "offload",
+    "bfloat16",
     "scheduler_config",
 )
 
