@@ -19,9 +19,9 @@ pipe("fox", num_inference_steps=20, guidance_scale=2.0).images[0]
 ```
 
 Pictures, their licences and the autoencoder, which is a link, are those of
-[fluent-emoji-256](../fluent-emoji-256/README.md). Each noun's one picture was scaled, shifted,
-turned and mirrored anew for each of its latents. `encoder.json` names the encoder: with another
-one, train again.
+[fluent-emoji-256](../fluent-emoji-256/README.md). Each latent is a noun's one picture or
+its mirror image; trained on a GPU, scaled, shifted and turned as well. `encoder.json` names the
+encoder: with another one, train again.
 
 ## Figures of this training
 

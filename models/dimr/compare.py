@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from models.dimr.config import DimrConfig
+from models.dimr.config import DimrConfig, moved
 from models.dimr.export import class_names
 from models.dimr.judge import draw, held_out_loss
 from models.dimr.networks import NETWORKS
@@ -24,7 +24,11 @@ STUDENT = {1: 12.71, 2: 4.30, 3: 3.18, 4: 2.78}
 
 
 def compare(config: DimrConfig) -> None:
-    """Trains and measures each network, and writes the table into the card; resumes by itself."""
+    """Trains and measures each network, and writes the table into the card; resumes by itself.
+
+    The pictures move, so that held-out ones differ from those that were learned.
+    """
+    config = moved(config)
     folder = config.cache / "compared"
     folder.mkdir(parents=True, exist_ok=True)
     rows: dict[str, list[dict[str, Any]]] = {name: [] for name in NETWORKS}
