@@ -21,6 +21,7 @@ class _OneCall:
 
     timesteps = torch.zeros(1)
     begin_index = step_index = None
+    num_inference_steps = 1
 
 
 def flop_of_call(transformer: Any, rows: int, columns: int, text: int, grid: int | str) -> int:
