@@ -18,10 +18,9 @@ from service.channel import Run
 from service.domain.artifacts import ArtifactKeys
 from service.domain.generations.events import Event, Failed, Succeeded, TileStored
 from service.domain.generations.generation import Generation
-from service.settings import Settings, StoreSettings
-from service.worker.process.calibrate import calibrate
 from service.worker.weights.enlarger import TOLERANCE, Enlarger
-from tests.service.worker.conftest import Child
+from service.worker.weights.memory import Profiles, profile_path
+from tests.service.worker.conftest import Child, child_settings
 from tests.upscalers.conftest import PICTURE_KEY, picture
 
 spandrel = pytest.importorskip("spandrel", reason="run `make upscalers`")
@@ -115,12 +114,19 @@ def test_what_the_file_is_not_is_said(
     assert words in failed.error.detail
 
 
-def test_its_memory_is_measured(catalog: Path, tmp_path: Path) -> None:
-    settings = Settings(catalog=catalog, store=StoreSettings(url=tmp_path.as_uri()))
-    profile = calibrate(settings, "esrgan", sides=(1.0, 2.0))
-    assert [each.pixels for each in profile.measured] == [256**2, 512**2]
-    assert profile.weights >= 0
-    assert profile.fixed > 0
+def test_its_memory_is_measured_by_the_command(catalog: Path, tmp_path: Path) -> None:
+    copy = shutil.copytree(catalog.parent, tmp_path / "models") / "catalog.json"
+    done = subprocess.run(
+        [sys.executable, "-m", "service.worker.process.calibrate", "esrgan"],
+        env={**os.environ, **child_settings(copy, tmp_path).environment(), "OMP_NUM_THREADS": "1"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    (profile,) = Profiles.load(profile_path(copy, "esrgan")).profiles
+    assert {point.pixels for point in profile.measured} >= {256**2, 1024**2}
+    assert all(profile.run(point.pixels) >= point.bytes for point in profile.measured)
 
 
 def test_a_file_is_added_by_the_command(catalog: Path, tmp_path: Path) -> None:
