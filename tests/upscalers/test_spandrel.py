@@ -146,6 +146,12 @@ def test_a_file_is_added_by_the_command(catalog: Path, tmp_path: Path) -> None:
     _, entry = json.loads(own.read_text())["models"]
     assert (own.parent / entry["source"]).is_file()
     assert (entry["engine"], entry["scales"]) == ("spandrel", [2])
+    other = str(catalog.parent / "esrgan.pth")
+    before = (own.parent / entry["source"]).read_bytes()
+    twice = models_command("add", "--upscaler", other, "--name", "sharp")
+    assert "has 'sharp' already" in twice.stdout + twice.stderr
+    assert (own.parent / entry["source"]).read_bytes() == before
+    assert [*(own.parent / "upscalers").iterdir()] == [own.parent / entry["source"]]
     checked = models_command("check")
     assert "sharp: good" in checked.stdout
     (own.parent / entry["source"]).unlink()

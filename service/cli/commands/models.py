@@ -12,18 +12,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from service.catalog.adding import new_model, new_part, new_upscaler, stem
 from service.catalog.check import checker_troubles, installed_schedulers, troubles
-from service.catalog.edit import (
-    add_model,
-    add_to_model,
-    entry_for,
-    remove_model,
-    upscaler_entry,
-)
-from service.catalog.fetch import bring, convert_file, download, inspect_upscaler
-from service.catalog.file import LORA_FOLDER, name_from, read_catalog
-from service.catalog.inspect import inspect_model, read_header
-from service.catalog.presets import PRESETS_BY_NAME, preset_for
+from service.catalog.edit import add_model, add_to_model, remove_model
+from service.catalog.file import name_from, read_catalog
+from service.catalog.presets import PRESETS_BY_NAME
 from service.cli.at_hand import running_service
 from service.cli.connection import (
     AuthorityOption,
@@ -165,38 +158,37 @@ def add(
     with plain_errors():
         if len(chosen) + (source is not None) + (upscaler is not None) != 1:
             raise ValueError("give one thing to add: a model's SOURCE, or one of the additions")
-        if upscaler is not None:
-            entry = _upscaler(catalog, upscaler, name or name_from(upscaler.stem))
-            add_model(catalog, entry, replace=replace)
-            larger = f"{entry['family']}, {entry['scales'][0]} times larger"
-            console.print(f"added [bold]{entry['name']}[/bold], {larger}", soft_wrap=True)
-            return
         if chosen:
             if for_model is None:
                 raise ValueError("say which model it is for: --for MODEL")
             for kind, path in chosen.items():
-                part = _part(catalog, for_model, kind, path, name)
+                part = new_part(catalog, for_model, kind, path, name)
                 add_to_model(catalog, for_model, kind, part)
                 called = part.get("name") or part.get("token") or "an IP-Adapter"
                 console.print(f"{for_model} now has {escape(called)}")
             return
-        assert source is not None
         if preset is not None and preset not in PRESETS_BY_NAME:
             raise ValueError(f"no preset {preset!r}: use {', '.join(PRESETS_BY_NAME)}")
-        called = name or name_from(_stem(source))
+        called = name or name_from(upscaler.stem if upscaler else stem(str(source)))
         if if_missing and catalog.exists() and read_catalog(catalog).find(called):
             console.print(f"{escape(called)} is there already")
             return
-        entry = _model_entry(
-            catalog, source, called, preset, revision=revision, token=token, config=config,
-            replace=replace,
-        )  # fmt: skip
-        said = {"aliases": alias, "vae": vae, "quantization": quantization, "offload": offload}
-        entry |= {key: value for key, value in said.items() if value}
+        if upscaler is not None:
+            entry = new_upscaler(catalog, upscaler, called, replace=replace)
+            what = f"{entry['scales'][0]} times larger"
+        else:
+            entry = new_model(
+                catalog, str(source), called, preset, revision=revision, token=token,
+                config=config, replace=replace,
+            )  # fmt: skip
+            said = {"vae": vae, "quantization": quantization, "offload": offload}
+            entry |= {key: value for key, value in said.items() if value}
+            what = f"native {entry['native_size']} px"
+        if alias:
+            entry["aliases"] = alias
         add_model(catalog, entry, replace=replace)
         console.print(
-            f"added [bold]{called}[/bold], {entry['family']}, native {entry['native_size']} px, "
-            f"to {escape(str(catalog))}",
+            f"added [bold]{called}[/bold], {entry['family']}, {what}, to {escape(str(catalog))}",
             soft_wrap=True,
         )
         if calibrate:
@@ -237,71 +229,3 @@ def remove(
         if purge and folder.is_dir():
             shutil.rmtree(folder)
     Console().print(f"removed {name}")
-
-
-def _model_entry(
-    catalog: Path,
-    source: str,
-    name: str,
-    preset: str | None,
-    *,
-    revision: str | None,
-    token: str | None,
-    config: str | None,
-    replace: bool,
-) -> dict[str, Any]:
-    """The entry of a model, which lies beside the catalogue or in its own folder afterwards."""
-    path, own = Path(source), catalog.resolve().parent / name
-    if not replace and catalog.exists() and read_catalog(catalog).find(name):
-        raise ValueError(f"the catalogue has {name!r} already; give another --name, or --replace")
-    if not path.exists():
-        download(source, own, revision=revision, token=token)
-        path = own
-    found = inspect_model(path)
-    fitting = PRESETS_BY_NAME[preset] if preset else preset_for(found, source)
-    if fitting.structure != found.structure:
-        raise ValueError(f"preset {fitting.name} is for {fitting.structure}, not {found.structure}")
-    if found.single_file:
-        if replace and own.exists():
-            shutil.rmtree(own)
-        if own.exists():
-            raise ValueError(f"{str(own)!r} is there already; remove it, or give another --name")
-        convert_file(path, own, found, config)
-        path = own
-    beside = path.resolve().parent == catalog.resolve().parent
-    placed = path.name if beside else str(path.resolve())
-    return entry_for(found, fitting, name=name, source=placed, title=_stem(source))
-
-
-def _upscaler(catalog: Path, path: Path, name: str) -> dict[str, Any]:
-    """The entry of a network that enlarges; its file is copied to lie beside the catalogue."""
-    architecture, scale = inspect_upscaler(path)
-    folder = catalog.resolve().parent
-    target = folder / "upscalers" / f"{name}{path.suffix}"
-    bring(path, target)
-    return upscaler_entry(architecture, scale, name=name, source=str(target.relative_to(folder)))
-
-
-def _stem(source: str) -> str:
-    """The last part of a path or hub id, without the ending of a file."""
-    return Path(source).name.removesuffix(".safetensors")
-
-
-def _part(catalog: Path, model: str, kind: str, path: Path, name: str | None) -> dict[str, Any]:
-    """What an addition's entry says; a LoRA or embedding is copied to lie beside the catalogue."""
-    folder = catalog.resolve().parent
-    if kind == "controls":
-        if not (path / "config.json").is_file():
-            raise ValueError(f"{str(path)!r} is no ControlNet: it has no config.json")
-        called = name or name_from(path.name)
-        return {"name": called, "title": path.name, "source": str(path.resolve())}
-    if path.suffix == ".safetensors":
-        read_header(path)
-    if kind == "ip_adapter":
-        return {"source": str(path.resolve().parent), "file": path.name}
-    shelf = LORA_FOLDER if kind == "loras" else "embeddings"
-    called = name or (name_from(path.stem) if kind == "loras" else path.stem)
-    target = folder / shelf / model / f"{name_from(called)}{path.suffix}"
-    bring(path, target)
-    key = "name" if kind == "loras" else "token"
-    return {key: called, "title": path.stem, "source": str(target.relative_to(folder))}
