@@ -14,10 +14,8 @@ from safetensors.torch import save_file
 
 from service.settings import StoreSettings
 from service.storage.store import open_store
-from service.supervisor.jobs.process import PipelineProcess
-from service.supervisor.supervisor import PIPELINE_COMMAND
 from tests.hidiffusion.tiny import models as tiny_models
-from tests.service.worker.conftest import Child, child_settings, new_generation
+from tests.service.worker.conftest import Child, children, new_generation
 
 __all__ = ["new_generation"]
 
@@ -106,21 +104,14 @@ def start(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     file = io.BytesIO()
     Image.fromarray(picture()).save(file, "png")
     open_store(store).put(PICTURE_KEY, file.getvalue(), "image/png")
-    settings = child_settings(
-        catalog, tmp_path_factory.mktemp("unused"), store, models=("esrgan", "tiny")
-    )
-    environment = {**settings.environment(), "OMP_NUM_THREADS": "1"}
-    started = []
+    with children(catalog, tmp_path_factory) as begin:
 
-    def begin() -> Child:
-        child = Child(PipelineProcess(PIPELINE_COMMAND, environment), open_store(store))
-        started.append(child)
-        child.hear()
-        return child
+        def start() -> Child:
+            child = begin(store, models=("esrgan", "tiny"))
+            child.hear()
+            return child
 
-    yield begin
-    for child in started:
-        child.process.kill()
+        yield start
 
 
 @pytest.fixture(scope="session")

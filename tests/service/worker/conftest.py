@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from itertools import count
@@ -130,6 +131,15 @@ def start_child(
     catalog: Path, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Callable[..., Child]]:
     """Starts pipeline processes; they are killed at the end of the run."""
+    with children(catalog, tmp_path_factory) as start:
+        yield start
+
+
+@contextmanager
+def children(
+    catalog: Path, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Child]]:
+    """Starts pipeline processes on a catalogue; they are killed at the end of the block."""
     started = []
 
     def start(store: StoreSettings | None = None, **worker: Any) -> Child:

@@ -17,10 +17,8 @@ from service.domain.generations.events import Event, Previewed, Stepped, Succeed
 from service.domain.generations.generation import Generation
 from service.settings import StoreSettings
 from service.storage.store import open_store
-from service.supervisor.jobs.process import PipelineProcess
-from service.supervisor.supervisor import PIPELINE_COMMAND
 from tests.hidiffusion.tiny import models as tiny_models
-from tests.service.worker.conftest import Child, child_settings
+from tests.service.worker.conftest import Child, children
 from tests.upscaler_models import STEPS, write_upscaler
 
 NewGeneration = Callable[..., Generation]
@@ -59,26 +57,19 @@ def start(catalog: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[C
     file = io.BytesIO()
     Image.fromarray(pixels()).save(file, "png")
     open_store(store).put(KEY, file.getvalue(), "image/png")
-    settings = child_settings(
-        catalog,
-        tmp_path_factory.mktemp("unused"),
-        store,
-        models=("large", "tiny"),
-        checkpoint_every_steps=1,
-        checkpoint_every_seconds=0,
-    )
-    environment = {**settings.environment(), "OMP_NUM_THREADS": "1"}
-    started = []
+    with children(catalog, tmp_path_factory) as begin:
 
-    def begin() -> Child:
-        child = Child(PipelineProcess(PIPELINE_COMMAND, environment), open_store(store))
-        started.append(child)
-        child.hear()
-        return child
+        def start() -> Child:
+            child = begin(
+                store,
+                models=("large", "tiny"),
+                checkpoint_every_steps=1,
+                checkpoint_every_seconds=0,
+            )
+            child.hear()
+            return child
 
-    yield begin
-    for child in started:
-        child.process.kill()
+        yield start
 
 
 @pytest.fixture(scope="module")
