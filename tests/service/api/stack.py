@@ -9,6 +9,8 @@ from pathlib import Path
 
 import grpc
 import httpx
+from google.rpc.error_details_pb2 import BadRequest
+from grpc_status import rpc_status
 
 from hidiffusion_api.v1 import generation_service_pb2_grpc as stubs
 from service.api.fetching import PictureFetcher
@@ -243,3 +245,13 @@ def serving(settings: ApiSettings, cases: UseCases, access: Access | None) -> It
         finally:
             loop.call_soon_threadsafe(stop.set)
             running.result(20)
+
+
+def violations_of(error: grpc.RpcError) -> list[BadRequest.FieldViolation]:
+    """The fields that gRPC refuses as an invalid argument, and why."""
+    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
+    found = BadRequest()
+    status = rpc_status.from_call(error)
+    assert status is not None
+    assert any(detail.Unpack(found) for detail in status.details)
+    return list(found.field_violations)

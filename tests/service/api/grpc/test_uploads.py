@@ -10,7 +10,7 @@ from grpc_status import rpc_status
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
 from hidiffusion_api.v1 import uploads_pb2
 from tests.service.api.http.pictures.test_uploads import picture
-from tests.service.api.stack import MAX_UPLOAD_BYTES, Stack
+from tests.service.api.stack import MAX_UPLOAD_BYTES, Stack, violations_of
 
 
 def pieces(data: bytes, size: int = 1000) -> Iterator[rpc.UploadImageRequest]:
@@ -23,10 +23,7 @@ def upload(stack: Stack, data: bytes) -> uploads_pb2.Upload:
 
 
 def violated(error: grpc.RpcError) -> dict[str, str]:
-    bad, status = error_details_pb2.BadRequest(), rpc_status.from_call(error)
-    assert error.code() is grpc.StatusCode.INVALID_ARGUMENT
-    assert any(detail.Unpack(bad) for detail in status.details)
-    return {each.field: each.description for each in bad.field_violations}
+    return {each.field: each.description for each in violations_of(error)}
 
 
 def test_both_front_ends_know_the_same_uploads(stack: Stack) -> None:
