@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from datetime import datetime
 from typing import Any
 
-from google.protobuf.descriptor import EnumDescriptor, FieldDescriptor
+from google.protobuf.descriptor import Descriptor, EnumDescriptor, FieldDescriptor
 from google.protobuf.duration_pb2 import Duration
 from google.protobuf.json_format import MessageToDict
 from google.protobuf.message import Message
@@ -38,9 +38,6 @@ from service.domain.generations.events import (
 from service.domain.generations.generation import Failure, Generation, Progress, Status
 from service.domain.requests.request import ResolvedRequest
 from service.domain.requests.uploads import Upload
-
-#: Where small weights lie stays inside.
-_INSIDE = {"__all__": {"source", "file"}}
 
 
 def request_fields(message: rpc.CreateGenerationRequest) -> dict[str, Any]:
@@ -182,37 +179,28 @@ def artifact_message(ref: ArtifactRef) -> artifacts_pb2.Artifact:
     )
 
 
-#: What of a model only the workers need.
-_LOADING = (
-    "family",
-    "revision",
-    "variant",
-    "vae",
-    "quantization",
-    "offload",
-    "bfloat16",
-    "scheduler_config",
-)
-
-
 def model_message(status: ModelStatus) -> models_pb2.Model:
-    """A model; where its weights lie stays inside."""
-    inside: Any = {
-        "source": True,
-        "method_options": True,
-        "engine": True,
-        "loras": _INSIDE,
-        "embeddings": _INSIDE,
-    }
-    inside |= {"controls": {"__all__": {"source"}}, "ip_adapter": True}
-    inside |= dict.fromkeys(_LOADING, True)
-    public = status.model.model_dump(exclude=inside)
-    public |= {"image_prompt": status.model.image_prompt}
+    """A model as the message has it; whatever else the catalogue says of it stays inside."""
+    model = status.model
+    public = _declared(model.model_dump(), models_pb2.Model.DESCRIPTOR)
+    public |= {"image_prompt": model.image_prompt}
     message = models_pb2.Model(**public, warm_workers=status.warm_workers, queued=status.queued)
-    for method in status.model.method_details:
+    for method in model.method_details:
         details = message.method_details.add(**method.model_dump(exclude={"options"}))
         details.options.CopyFrom(_struct(method.options))
     return message
+
+
+def _declared(fields: Mapping[str, Any], message: Descriptor) -> dict[str, Any]:
+    """What of the fields a message has, down to the messages in it."""
+    known = message.fields_by_name
+    return {name: _of_kind(known[name], value) for name, value in fields.items() if name in known}
+
+
+def _of_kind(field: FieldDescriptor, value: Any) -> Any:
+    if field.message_type is None:
+        return value
+    return [_declared(each, field.message_type) for each in value]
 
 
 def upload_message(upload: Upload) -> uploads_pb2.Upload:

@@ -1,7 +1,7 @@
 """From untyped fields to a `GenerationRequest`, for every front end alike."""
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any, get_args
 
 from pydantic import BaseModel, ValidationError
 
@@ -79,11 +79,28 @@ def _field(location: Sequence[str | int]) -> str:
 
 def _describe(error: Mapping[str, Any], model: type[BaseModel]) -> str:
     if error["type"] == "extra_forbidden":
-        advice = did_you_mean(str(error["loc"][-1]), model.model_fields)
-        allowed = ", ".join(model.model_fields)
+        known = _read_at(error["loc"], model).model_fields
+        advice, allowed = did_you_mean(str(error["loc"][-1]), known), ", ".join(known)
         return f"this field is unknown{'; ' + advice if advice else ''}; known fields are {allowed}"
     message = str(error["msg"])
     return message[:1].lower() + message[1:]
+
+
+def _read_at(location: Sequence[str | int], model: type[BaseModel]) -> type[BaseModel]:
+    """The model that the place of an error lies in: `model`, or one of its fields'."""
+    for name in location:
+        field = model.model_fields.get(str(name))
+        inside = [*_models_in(field.annotation)] if field else []
+        named = [each for each in inside if each.__name__ in location]
+        (model, *_) = [*named, *inside, model]
+    return model
+
+
+def _models_in(annotation: Any) -> Iterator[type[BaseModel]]:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        yield annotation
+    for part in get_args(annotation):
+        yield from _models_in(part)
 
 
 def shortened(value: object, limit: int = 80) -> str:

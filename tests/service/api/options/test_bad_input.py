@@ -64,6 +64,8 @@ BAD_JSON = [
     ({"client_metadata": {"order": 7}}, "client_metadata.order", "valid string"),
     ({"method_options": [1]}, "method_options", "valid dictionary"),
     ({"steps": 20}, "steps", "known fields are prompt"),
+    ({"upscale": {"model": "x", "size": 2}}, "upscale.size", "known fields are model, scale"),
+    ({"webhook": {"url": "https://a.test", "evens": []}}, "webhook.evens", "did you mean events"),
     ({"prompt": "\ud800"}, "prompt", "valid"),
 ]
 
