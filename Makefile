@@ -102,9 +102,9 @@ proto-release: $(VENV)/.dev  ## At a release: later protos must understand clien
 
 .PHONY: bench
 bench: $(VENV)/.dev  ## Run the CPU benchmarks of benchmarks/README.md
-	$(BIN)/python -m benchmarks.flops
-	$(BIN)/python -m benchmarks.unet
-	$(BIN)/python -m benchmarks.decode
+	$(BIN)/python -m benchmarks.network.flops
+	$(BIN)/python -m benchmarks.network.unet
+	$(BIN)/python -m benchmarks.decoding.costs
 
 CHART_TESTS = $(addprefix tests/deploy/,test_chart.py test_chart_network.py test_chart_page.py test_chart_live.py \
   test_renders.py)
@@ -141,7 +141,7 @@ mixed: $(VENV)/.dev  ## Run an earlier release and this code side by side: make 
 
 .PHONY: scale
 scale: $(VENV)/.dev  ## Cost of periodic tasks by size, and what others notice of an attack
-	$(BIN)/python -m benchmarks.scale --write
+	$(BIN)/python -m benchmarks.service.scale --write
 	$(BIN)/python -m benchmarks.attack --write
 
 .PHONY: model

@@ -13,8 +13,8 @@ from diffusers import (
 )
 from torch import Tensor
 
-from benchmarks import flops, models
 from benchmarks.gpu.bench import Bench
+from benchmarks.network import flops, models
 from hidiffusion.methods import registry
 
 #: stabilityai/stable-diffusion-xl-base-1.0, vae/config.json; half the channels tell nothing else.

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import cost
+from benchmarks.network import cost
 from hidiffusion.methods import registry
 from hidiffusion.methods.generation.passes import Pass
 from tests.hidiffusion.tiny import models as tiny_models

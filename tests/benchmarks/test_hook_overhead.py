@@ -2,7 +2,7 @@
 
 import pytest
 
-from benchmarks import hook_overhead
+from benchmarks.network import hook_overhead
 
 
 @pytest.mark.parametrize("family", hook_overhead.FAMILIES)

@@ -1,6 +1,6 @@
 """The cluster that the costs of periodic tasks are measured on is one that they understand."""
 
-from benchmarks.scale import Size, rows
+from benchmarks.service.scale import Size, rows
 
 
 def test_every_task_is_measured_with_tenants_queues_and_results() -> None:

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from benchmarks import flops
+from benchmarks.network import flops
 
-README = Path(flops.__file__).parent / "README.md"
+README = Path(flops.__file__).parents[1] / "README.md"
 DOCUMENT: dict[str, Any] = json.loads(flops.RESULTS.read_text())
 
 #: TFLOP a step from an independent sketch of the method, to one decimal.

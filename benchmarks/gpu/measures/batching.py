@@ -8,7 +8,7 @@ import torch
 
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.pipelines import Alone, side_of, unet
-from benchmarks.models import arguments
+from benchmarks.network.models import arguments
 
 
 def run(bench: Bench) -> None:

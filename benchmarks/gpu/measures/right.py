@@ -11,9 +11,9 @@ from typing import Any, cast
 import torch
 from diffusers import AutoencoderKL
 
-from benchmarks import flops, models
 from benchmarks.gpu.bench import Bench
 from benchmarks.gpu.pipelines import Alone, picture, sdxl, side_of, unet
+from benchmarks.network import flops, models
 from hidiffusion import apply_hidiffusion, remove_hidiffusion
 from hidiffusion.decode import DecodedTile, decode_tiles
 

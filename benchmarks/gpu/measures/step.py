@@ -15,9 +15,9 @@ import torch
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import flops, models
 from benchmarks.gpu.bench import Bench, free
 from benchmarks.gpu.pipelines import Alone, side_of, unet
+from benchmarks.network import flops, models
 from hidiffusion import apply_hidiffusion, remove_hidiffusion
 
 CASES = (("sdxl", 4096), ("sdxl", 2048), ("sd15", 2048), ("sd15", 1024))

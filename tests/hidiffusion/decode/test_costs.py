@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from benchmarks.allocations import Count
+from benchmarks.network.allocations import Count
 from hidiffusion.decode import decode_tiles, encode_tiles
 
 #: The decoder's widest map at full size: its last up-block receives 256 channels.

@@ -1,9 +1,9 @@
 """Tiled decoding against the undivided decode: work, memory, error, preview.
 
-    python -m benchmarks.decode                     tables and one JSON document as the last line
-    python -m benchmarks.decode --parts costs       only some parts: costs, error, preview
-    python -m benchmarks.decode --write             also renew results/decode-*.json
-    python -m benchmarks.decode --pictures FOLDER   also draw the pictures of docs/decode.md
+    python -m benchmarks.decoding.costs             tables and one JSON document as the last line
+    python -m benchmarks.decoding.costs --parts costs   only some parts: costs, error, preview
+    python -m benchmarks.decoding.costs --write     also renew results/decode-*.json
+    python -m benchmarks.decoding.costs --pictures FOLDER   also draw the pictures of docs/decode.md
 
 Work and memory are counted on meta tensors of the Stable Diffusion and SDXL decoder, so they hold
 on any machine. Error is that of the bundled model's autoencoder; times are in decode_latency.py.
@@ -20,9 +20,9 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from benchmarks import models
-from benchmarks.allocations import Count
-from benchmarks.decode_scene import draw_errors, estimated, scene
+from benchmarks.decoding.scene import draw_errors, estimated, scene
+from benchmarks.network import models
+from benchmarks.network.allocations import Count
 from hidiffusion.decode import (
     decode_tiles,
     encode_tiles,
@@ -33,8 +33,8 @@ from hidiffusion.decode import (
 )
 from hidiffusion.decode.preview import SDXL_PREVIEW
 
-RESULTS = Path(__file__).parent / "results"
-MODEL = Path(__file__).parents[1] / "models" / "fluent-emoji-256"
+RESULTS = Path(__file__).parents[1] / "results"
+MODEL = Path(__file__).parents[2] / "models" / "fluent-emoji-256"
 TILE = 512
 GIB = 2**30
 SIZES = (1024, 2048, 4096, 8192)

@@ -1,6 +1,6 @@
 """What one picture costs Redis from its acceptance to its end.
 
-    python -m benchmarks.picture_cost --write
+    python -m benchmarks.service.picture_cost --write
 
 A real Redis with `appendonly yes` and `appendfsync always`; the part of the worker is played: every
 step, preview and tile of a picture of 4096x4096 in 50 steps is recorded as the service records it.
@@ -33,7 +33,7 @@ from service.settings import RedisSettings
 from tests.generations import make_generation
 from tests.servers import redis_server
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 SIZE, TILE, STEPS, PREVIEWS = 4096, 512, 50, 11
 
 

@@ -1,6 +1,6 @@
 """What the hooks of a patched U-Net cost a call, against the same U-Net unpatched.
 
-    python -m benchmarks.hook_overhead --before 9c3331e --write
+    python -m benchmarks.network.hook_overhead --before 9c3331e --write
 
 Both compute the same: at native size, where nothing acts, and at twice the side with one window and
 no shrinking, where every hook does its work. Told are the time inside the hooks, the median of the
@@ -27,11 +27,11 @@ import torch
 from diffusers import DDIMScheduler
 from torch import nn
 
-from benchmarks import models
+from benchmarks.network import models
 from hidiffusion import HiDiffusionConfig, apply_hidiffusion
 
-ROOT = Path(__file__).parent.parent
-RESULT = Path(__file__).parent / "results" / "hook-overhead.json"
+ROOT = Path(__file__).parents[2]
+RESULT = Path(__file__).parents[1] / "results" / "hook-overhead.json"
 NATIVE = 64  # pixels: maps so small that the blocks' own overhead is most of a call
 STEPS = 50
 NO_SHRINKING = {"t1_ratio": 0.0, "t2_ratio": 0.0, "aggressive_ratio": 0.0}
@@ -70,7 +70,7 @@ def measure(family: str, scale: int, rounds: int) -> dict[str, Any]:
     """Call both in turn.
 
     Args:
-        family: a key of `benchmarks.models.CONFIGS`.
+        family: a key of `benchmarks.network.models.CONFIGS`.
         scale: side of the picture in native sides.
         rounds: pairs of calls that are timed.
     """
@@ -126,7 +126,14 @@ def of_commit(commit: str, rounds: int) -> list[dict[str, Any]]:
         subprocess.run(["tar", "-x", "-C", folder], input=tree.stdout, check=True)
         path = os.pathsep.join([folder, str(ROOT), os.environ.get("PYTHONPATH", "")])
         done = subprocess.run(
-            [sys.executable, "-P", "-m", "benchmarks.hook_overhead", "--rounds", str(rounds)],
+            [
+                sys.executable,
+                "-P",
+                "-m",
+                "benchmarks.network.hook_overhead",
+                "--rounds",
+                str(rounds),
+            ],
             env=os.environ | {"PYTHONPATH": path},
             check=True,
             stdout=subprocess.PIPE,
@@ -154,7 +161,9 @@ def table(document: dict[str, Any]) -> str:
 
 def main() -> None:
     """Measure, print and, if asked to, write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.hook_overhead", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.network.hook_overhead", description=__doc__
+    )
     parser.add_argument("--rounds", type=int, default=200, help="pairs of calls a row")
     parser.add_argument("--before", metavar="COMMIT", help="measure this commit too")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT}")

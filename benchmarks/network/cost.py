@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks.transformer_cost import flop_of_call
+from benchmarks.network.transformer_cost import flop_of_call
 from hidiffusion.clock import Position
 from hidiffusion.methods.generation.denoisers import MECHANISMS
 from hidiffusion.methods.generation.passes import Pass

@@ -1,7 +1,7 @@
 """Count the operations of a whole picture for every method, on meta tensors.
 
-    python -m benchmarks.method_flops           the table and one JSON document as the last line
-    python -m benchmarks.method_flops --write   also renew results/method-flops.json
+    python -m benchmarks.network.method_flops       the table and one JSON document as the last line
+    python -m benchmarks.network.method_flops --write also renew results/method-flops.json
 
 Counted are convolutions, matrix products and attention of the SDXL U-Net, with guidance (two calls
 a step), and of its autoencoder where a method decodes and encodes on the way; the last decode is
@@ -19,11 +19,11 @@ import torch
 from diffusers import AutoencoderKL, DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import cost, models
+from benchmarks.network import cost, models
 from hidiffusion.methods.generation.passes import Pass
 from hidiffusion.methods.registry import METHODS
 
-RESULTS = Path(__file__).parent / "results" / "method-flops.json"
+RESULTS = Path(__file__).parents[1] / "results" / "method-flops.json"
 STEPS = 50
 SIDES = (2048, 4096)
 #: Methods with options: the published settings, and the faster or stronger ones.

@@ -1,7 +1,7 @@
 """Count the operations of diffusion transformers, a call and a picture, on meta tensors.
 
-    python -m benchmarks.transformer_flops           the tables and one JSON document
-    python -m benchmarks.transformer_flops --write   also renew results/transformer-flops.json
+    python -m benchmarks.network.transformer_flops        the tables and one JSON document
+    python -m benchmarks.network.transformer_flops --write also renew results/transformer-flops.json
 
 Counted are matrix products and attention of the transformer at batch 1; guidance doubles them
 where a model is guided by two calls (SD3.5, Qwen-Image). Nothing is executed, so it is exact on any
@@ -17,11 +17,11 @@ import diffusers
 import torch
 from diffusers import DiffusionPipeline, FlowMatchEulerDiscreteScheduler
 
-from benchmarks import cost
-from benchmarks.transformer_cost import flop_of_call
+from benchmarks.network import cost
+from benchmarks.network.transformer_cost import flop_of_call
 from hidiffusion.methods.registry import METHODS
 
-RESULTS = Path(__file__).parent / "results" / "transformer-flops.json"
+RESULTS = Path(__file__).parents[1] / "results" / "transformer-flops.json"
 SIDES = (2048, 4096)
 STEPS = 28
 ROWS = ("direct", "positions", "token-windows", "refine")

@@ -1,4 +1,4 @@
-"""Time one variant of a U-Net in this process; started by benchmarks/unet.py, never by hand.
+"""Time one variant of a U-Net in this process; started by unet.py, never by hand.
 
 It runs in two environments: the project's, and the authors' package's with its older diffusers.
 So it imports only what both share, and finds `hidiffusion` wherever its interpreter has it. The

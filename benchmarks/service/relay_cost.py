@@ -1,6 +1,6 @@
 """What the relay before gRPC's own server costs, against that server alone.
 
-    python -m benchmarks.relay_cost
+    python -m benchmarks.service.relay_cost
 
 Both in one process with the event loop of the API; a client in another makes small calls, fifty
 at a time and one after the other, and sends and receives 64 MiB, directly and through the relay
@@ -28,7 +28,7 @@ from service.api.grpc.relay.relay import Relay
 from service.api.listening import ConnectionLimits, listen
 from service.api.turns import Turns
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 ROUNDS = 5
 CALLS, AT_ONCE, ALONE = 3000, 50, 300
 PIECES, PIECE = 64, bytes(2**20)
@@ -126,7 +126,7 @@ async def compare(command: list[str]) -> None:
 def main() -> None:
     """Measure, or serve to be measured."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.relay_cost",
+        prog="python -m benchmarks.service.relay_cost",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
@@ -134,7 +134,7 @@ def main() -> None:
     if parser.parse_args().serve:
         uvloop.run(serve())
     else:
-        asyncio.run(compare([sys.executable, "-m", "benchmarks.relay_cost", "--serve"]))
+        asyncio.run(compare([sys.executable, "-m", "benchmarks.service.relay_cost", "--serve"]))
 
 
 if __name__ == "__main__":

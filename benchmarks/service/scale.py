@@ -1,6 +1,6 @@
 """What each periodic task costs Redis, against workers, tenants, what waits and what is stored.
 
-    python -m benchmarks.scale --write
+    python -m benchmarks.service.scale --write
 
 A real Redis holds a played cluster: reports of workers, tenants with a record each, generations
 that wait, results that are stored (a picture of 4096x4096 leaves 107 objects). Each task is run as
@@ -49,7 +49,7 @@ from service.supervisor.unplaceable import Unplaceable
 from tests.generations import make_generation
 from tests.servers import redis_server
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 MODEL = "sdxl"
 
 #: Objects of a picture of 4096x4096 in tiles of 512: 85 tiles of nine levels and more, previews,
@@ -245,7 +245,7 @@ def _print_head() -> None:
 def main() -> None:
     """Measure, print and, if asked to, write."""
     parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.scale",
+        prog="python -m benchmarks.service.scale",
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

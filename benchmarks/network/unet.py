@@ -1,8 +1,8 @@
 """Time a U-Net step in each stage: direct, patched, and with the authors' package.
 
-    python -m benchmarks.unet                                       reduced width, on a CPU
-    python -m benchmarks.unet --authors-python ENV/bin/python       beside the authors' package
-    python -m benchmarks.unet --device cuda --dtype float16 --width 1 --batch 2 --compile \\
+    python -m benchmarks.network.unet                                  reduced width, on a CPU
+    python -m benchmarks.network.unet --authors-python ENV/bin/python  beside the authors' package
+    python -m benchmarks.network.unet --device cuda --dtype float16 --width 1 --batch 2 --compile \\
         --authors-python ENV/bin/python --cases sdxl:2048x2048 sdxl:4096x4096 sd15:1024x1024
 
 Every variant runs in a process of its own, in turn, with the same seeded weights, dtype and
@@ -19,10 +19,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks import flops
+from benchmarks.network import flops
 
-ROOT = Path(__file__).parent.parent
-RESULTS = Path(__file__).parent / "results"
+ROOT = Path(__file__).parents[2]
+RESULTS = Path(__file__).parents[1] / "results"
 WORKER = Path(__file__).parent / "unet_worker.py"
 #: Sums of the weights of two releases may differ by rounding, not by more.
 WEIGHT_TOLERANCE = 1e-6

@@ -1,6 +1,6 @@
 """What durability costs: accepting a generation and recording an event, by Redis's `appendfsync`.
 
-    python -m benchmarks.accept --write
+    python -m benchmarks.service.accept --write
 
 Each policy gets a Redis of its own in one folder on the same disk; they are measured in turn, in
 rounds, so that a slow moment of the disk meets all of them. `none` keeps no file: the rival that
@@ -26,7 +26,7 @@ from service.settings import RedisSettings
 from tests.generations import make_generation, now, step
 from tests.servers import RedisServer
 
-RESULT = Path(__file__).parent / "results" / "accept.json"
+RESULT = Path(__file__).parents[1] / "results" / "accept.json"
 POLICIES = ("none", "no", "everysec", "always")
 
 
@@ -78,7 +78,9 @@ def _figures(milliseconds: list[float]) -> dict[str, float]:
 
 def main() -> None:
     """Measure, print and, if asked to, write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.accept", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.service.accept", description=__doc__
+    )
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--batch", type=int, default=10)
     parser.add_argument("--write", action="store_true", help=f"write {RESULT}")

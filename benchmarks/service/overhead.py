@@ -1,6 +1,6 @@
 """What the service costs over calling the pipeline in a script: the same picture, the same run.
 
-    python -m benchmarks.overhead --write
+    python -m benchmarks.service.overhead --write
 
 Both sides make the same PNG from the same request with the shipped model, in turn, warm. The script
 loads the pipeline once, calls it, and saves the file; the service is asked over HTTP and the clock
@@ -30,8 +30,8 @@ from service.cli.embedded import embedded_service
 from service.settings import ApiSettings, Settings
 from tests.servers import free_port
 
-ROOT = Path(__file__).parent.parent
-RESULT = Path(__file__).parent / "results" / "overhead.json"
+ROOT = Path(__file__).parents[2]
+RESULT = Path(__file__).parents[1] / "results" / "overhead.json"
 MODEL = ROOT / "models" / "fluent-emoji-256"
 
 _SCRIPT = """
@@ -147,7 +147,9 @@ def _difference(first: bytes, second: bytes) -> int:
 
 def main() -> None:
     """Measure, print and, if asked to, write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.overhead", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.service.overhead", description=__doc__
+    )
     parser.add_argument("--size", type=int, default=1024)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--repeats", type=int, default=5)

@@ -18,7 +18,7 @@ def draw_flops(document: dict[str, Any], path: Path) -> None:
     """Draw the TFLOP of a whole run, by model, size and method.
 
     Args:
-        document: What benchmarks.flops prints as its last line.
+        document: What benchmarks.network.flops prints as its last line.
         path: The picture file to write.
     """
     families = document["families"]

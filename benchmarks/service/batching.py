@@ -1,6 +1,6 @@
 """What batching brings: the same small pictures with and without it, the same run.
 
-    python -m benchmarks.batching --write
+    python -m benchmarks.service.batching --write
 
 Two embedded services with the shipped model get the same requests at once, in turn: one draws each
 by itself, the other up to `--batch` together. The clock stops when the last picture is stored. The
@@ -28,7 +28,7 @@ from service.cli.embedded import embedded_service
 from service.settings import ApiSettings, Settings, WorkerSettings
 from tests.servers import free_port
 
-RESULT = Path(__file__).parent / "results" / "batching.json"
+RESULT = Path(__file__).parents[1] / "results" / "batching.json"
 NOUNS = ("fox", "panda", "strawberry", "red car", "pizza", "owl", "guitar", "rocket")
 
 
@@ -103,7 +103,9 @@ def _pixels(data: bytes) -> np.ndarray:
 
 def main() -> None:
     """Measure, print and, if asked to, write."""
-    parser = argparse.ArgumentParser(prog="python -m benchmarks.batching", description=__doc__)
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.service.batching", description=__doc__
+    )
     parser.add_argument("--size", type=int, default=256)
     parser.add_argument("--steps", type=int, default=25)
     parser.add_argument("--pictures", type=int, default=17)

@@ -1,9 +1,9 @@
 """From the last denoising step to the stored result, beside decode-everything-then-save.
 
-    python -m benchmarks.decode_latency                 table and one JSON document as the last line
-    python -m benchmarks.decode_latency --size 2048     another size
-    python -m benchmarks.decode_latency --write         also renew results/decode-latency.json
-    python -m benchmarks.decode_latency --device cuda   in bfloat16 on the SDXL decoder's shape
+    python -m benchmarks.decoding.latency           table and one JSON document as the last line
+    python -m benchmarks.decoding.latency --size 2048 another size
+    python -m benchmarks.decoding.latency --write   also renew results/decode-latency.json
+    python -m benchmarks.decoding.latency --device cuda   in bfloat16 on the SDXL decoder's shape
 
 Ours is what the worker runs, into a folder: the last preview, tiles of all levels while the picture
 is decoded, the full PNG, the thumbnail, the manifest. The rival decodes in one piece, converts as
@@ -27,7 +27,7 @@ from diffusers import AutoencoderKL
 from diffusers.image_processor import VaeImageProcessor
 from torch import Tensor
 
-from benchmarks.decode import counted, drain, narrow_vae, sd_decoder
+from benchmarks.decoding.costs import counted, drain, narrow_vae, sd_decoder
 from hidiffusion.decode import PreviewFactors, unscale
 from service.domain.generations.events import Event
 from service.domain.generations.generation import Generation, Status
@@ -40,7 +40,7 @@ from service.worker.job.stopwatch import Stopwatch
 from service.worker.result.preview import Previews
 from service.worker.result.render import render
 
-RESULTS = Path(__file__).parent / "results"
+RESULTS = Path(__file__).parents[1] / "results"
 GIB = 2**30
 
 #: What is timed, in the order it happens; the first four are ours.

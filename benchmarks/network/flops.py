@@ -1,8 +1,8 @@
 """Count the operations of a U-Net call in each stage of the schedule, on meta tensors.
 
-    python -m benchmarks.flops              the table and one JSON document as the last line
-    python -m benchmarks.flops --write      also renew results/flops.json
-    python -m benchmarks.flops --plot FILE  also draw the figure
+    python -m benchmarks.network.flops              the table and one JSON document as the last line
+    python -m benchmarks.network.flops --write      also renew results/flops.json
+    python -m benchmarks.network.flops --plot FILE  also draw the figure
 
 A FLOP is one multiplication or addition in a convolution, matrix product or attention, as
 torch.utils.flop_counter counts them. Nothing is executed, so the counts are exact on any machine.
@@ -21,13 +21,13 @@ import torch
 from diffusers import DDIMScheduler, DiffusionPipeline, UNet2DConditionModel
 from torch.utils.flop_counter import FlopCounterMode
 
-from benchmarks import models
+from benchmarks.network import models
 from hidiffusion import HiDiffusionConfig, apply_hidiffusion, remove_hidiffusion
 from hidiffusion.clock import Position
 from hidiffusion.unet.families import UNetStructure, resolve
 from hidiffusion.unet.schedule import Size, Stage, stage
 
-RESULTS = Path(__file__).parent / "results" / "flops.json"
+RESULTS = Path(__file__).parents[1] / "results" / "flops.json"
 STEPS = 50
 SIZES = ((1024, 1024), (2048, 2048), (2048, 4096), (4096, 4096))
 METHODS: dict[str, dict[str, bool] | None] = {
@@ -166,7 +166,7 @@ def main() -> None:
     if options.write:
         RESULTS.write_text(json.dumps(document, indent=1) + "\n")
     if options.plot:
-        from benchmarks.plots import draw_flops
+        from benchmarks.network.plots import draw_flops
 
         draw_flops(document, options.plot)
     print(markdown(document))

@@ -1,0 +1,1 @@
+"""Tiled decoding beside the undivided decode."""

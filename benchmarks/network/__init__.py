@@ -1,0 +1,1 @@
+"""Networks, counted and timed: operations, live memory, a call with and without the method."""

@@ -1,0 +1,1 @@
+"""The service, measured: what it adds, accepts and asks of Redis."""
