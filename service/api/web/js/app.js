@@ -1,15 +1,15 @@
 // The page: brings its parts together. What is shown is in the address, so that reloading, going
 // back and sharing a link all work: #/ID is one picture, #/compare/ID/ID two.
 
-import * as api from "./api.js";
-import { announce, byId } from "./elements.js";
-import { complain, startForm, startFrom, useRequest } from "./form.js";
-import { Gallery } from "./gallery.js";
-import { knowModels } from "./models.js";
-import { startReading } from "./reading.js";
-import { useSession } from "./recipe.js";
-import { startSession } from "./session.js";
-import { Stage } from "./stage.js";
+import * as api from "./common/api.js";
+import { announce, byId } from "./common/elements.js";
+import { complain, startForm, startFrom, useRequest } from "./request/form.js";
+import { Gallery } from "./result/gallery.js";
+import { knowModels } from "./common/models.js";
+import { startReading } from "./request/reading.js";
+import { useSession } from "./result/recipe.js";
+import { startSession } from "./common/session.js";
+import { Stage } from "./result/stage.js";
 
 const SERVICE_MILLISECONDS = 15000;
 

@@ -1,6 +1,6 @@
 // The deep-zoom viewer: pictures over each other in one place, and the buttons around them.
 
-import { byId, iconButton } from "./elements.js";
+import { byId, iconButton } from "../common/elements.js";
 import { LandingTiles } from "./landing.js";
 
 const { OpenSeadragon } = window;

@@ -1,8 +1,8 @@
 // A field for one picture: chosen or dropped, uploaded at once, named in requests by its id.
 
-import * as api from "./api.js";
-import { announce } from "./elements.js";
-import { pixels } from "./wording.js";
+import * as api from "../common/api.js";
+import { announce } from "../common/elements.js";
+import { pixels } from "../common/wording.js";
 
 const HINT = "PNG, JPEG or WebP. Choose one, or drop it here.";
 const AGAIN = "The picture that was chosen before.";

@@ -1,7 +1,7 @@
 // How far a generation is: seen as bars and a line of text, heard as a few announcements.
 
-import { announce, byId, make } from "./elements.js";
-import { duration, ordinal } from "./wording.js";
+import { announce, byId, make } from "../common/elements.js";
+import { duration, ordinal } from "../common/wording.js";
 
 const PHASES = [
   ["queued", "Waiting"],

@@ -1,6 +1,6 @@
 // A Deep Zoom pyramid whose tiles exist one by one, as the service tells of them.
 
-import { patiently, readText } from "./api.js";
+import { patiently, readText } from "../common/api.js";
 
 const { DziTileSource } = window.OpenSeadragon;
 

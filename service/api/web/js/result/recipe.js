@@ -1,8 +1,8 @@
 // What a picture was made from, and how to make it again from elsewhere.
 
-import { announce, byId, icon, make } from "./elements.js";
+import { announce, byId, icon, make } from "../common/elements.js";
 import { CLIENTS } from "./snippets.js";
-import { bytes, duration, methodTitle, pixels } from "./wording.js";
+import { bytes, duration, methodTitle, pixels } from "../common/wording.js";
 
 const COPIED_MILLISECONDS = 1600;
 

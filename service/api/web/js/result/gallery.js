@@ -1,8 +1,8 @@
 // Recent generations, newest first: look, search, stop, delete, go on from one, pick two to compare.
 
-import * as api from "./api.js";
-import { byId, iconButton, make } from "./elements.js";
-import { methodTitle, pixels } from "./wording.js";
+import * as api from "../common/api.js";
+import { byId, iconButton, make } from "../common/elements.js";
+import { methodTitle, pixels } from "../common/wording.js";
 
 const PAGE = 24;
 const SEARCH_PAGE = 100;

@@ -1,9 +1,9 @@
 // What can be done with a result: compare it, use its settings, go on from it, enlarge it, keep it.
 
-import * as api from "./api.js";
-import { byId, icon, make } from "./elements.js";
-import { drawingModels, enlargements, modelNamed } from "./models.js";
-import { methodTitle, pixels } from "./wording.js";
+import * as api from "../common/api.js";
+import { byId, icon, make } from "../common/elements.js";
+import { drawingModels, enlargements, modelNamed } from "../common/models.js";
+import { methodTitle, pixels } from "../common/wording.js";
 
 /**
  * The buttons beside a finished generation.

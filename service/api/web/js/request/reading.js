@@ -1,7 +1,7 @@
 // Read the recipe in a PNG: chosen at the prompt, or dropped anywhere but on a field for pictures.
 
-import * as api from "./api.js";
-import { announce, byId } from "./elements.js";
+import * as api from "../common/api.js";
+import { announce, byId } from "../common/elements.js";
 
 const field = byId("recipe-file");
 const NOTHING = { image: null, mask: null, loras: [], controls: [], image_prompt: null };

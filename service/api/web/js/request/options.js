@@ -1,7 +1,7 @@
 // The options of a method, as the service describes them. What is left empty is left to the service.
 
-import { byId, make } from "./elements.js";
-import { capital, optionTitle } from "./wording.js";
+import { byId, make } from "../common/elements.js";
+import { capital, optionTitle } from "../common/wording.js";
 
 const PREFIX = "method_options.";
 const box = byId("method_options");

@@ -1,6 +1,6 @@
 // Weighted prompts, learned words and LoRAs, as far as the chosen model has them.
 
-import { byId, make } from "./elements.js";
+import { byId, make } from "../common/elements.js";
 
 const LONGEST_WEIGHT = 4;
 const weighting = byId("prompt_weighting");

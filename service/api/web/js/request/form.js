@@ -1,14 +1,14 @@
 // The request form: a model's limits and presets, what was typed, and what was wrong with it.
 
-import { byId, make } from "./elements.js";
+import { byId, make } from "../common/elements.js";
 import { guideControl, offerGuides, readGuides, startGuides, useGuides } from "./guides.js";
-import { drawingModels, modelNamed } from "./models.js";
+import { drawingModels, modelNamed } from "../common/models.js";
 import { offerOptions, optionControl, readOptions, useOptions } from "./options.js";
 import { isUploading, uploadsDone } from "./pictures.js";
 import { dimensions, dimensionsLike, SHAPES, sidesOf } from "./sizes.js";
 import { readStart, startPictures, useStart } from "./start.js";
 import { offerStyle, readStyle, styleControl, useStyle } from "./style.js";
-import { methodTitle, pixels, schedulerTitle } from "./wording.js";
+import { methodTitle, pixels, schedulerTitle } from "../common/wording.js";
 
 const DRAFT = "hidiffusion.draft";
 const NUMBERS = ["width", "height", "num_inference_steps", "guidance_scale", "seed", "strength", "n"];

@@ -1,7 +1,7 @@
 // Two pictures in one place: the left one lies over the right one and is cut off at the divider.
 // One viewer shows both, so they cannot but zoom and move together.
 
-import { byId } from "./elements.js";
+import { byId } from "../common/elements.js";
 
 const { OpenSeadragon } = window;
 

@@ -1,6 +1,6 @@
 // Maps for the ControlNets of the chosen model, and a picture as a prompt, where it takes one.
 
-import { byId, make } from "./elements.js";
+import { byId, make } from "../common/elements.js";
 import { PictureField } from "./pictures.js";
 
 const LARGEST_SCALE = { controls: 4, image_prompt: 2 };

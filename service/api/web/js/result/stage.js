@@ -1,15 +1,15 @@
 // One generation, from the queue to the finished picture; or two, side by side.
 
-import * as api from "./api.js";
+import * as api from "../common/api.js";
 import { Comparison } from "./compare.js";
 import { distinctNames } from "./differences.js";
-import { announce, byId } from "./elements.js";
+import { announce, byId } from "../common/elements.js";
 import { follow } from "./events.js";
 import { button, offersFor } from "./offers.js";
 import { Progress } from "./progress.js";
 import { hideRecipe, showRecipe } from "./recipe.js";
 import { Viewer } from "./viewer.js";
-import { methodTitle, pixels } from "./wording.js";
+import { methodTitle, pixels } from "../common/wording.js";
 
 const PLACE_MILLISECONDS = 3000;
 const FINAL = new Set(["succeeded", "failed", "cancelled"]);

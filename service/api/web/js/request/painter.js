@@ -1,6 +1,6 @@
 // A mask, painted over the picture that it is for: white where it is drawn anew, black elsewhere.
 
-import { announce, byId } from "./elements.js";
+import { announce, byId } from "../common/elements.js";
 
 const PAINT = "#4a63ff"; // shown half transparent; only where it lies matters
 const dialog = byId("paint");

@@ -1,7 +1,7 @@
 // What tells two pictures apart, in the fewest words.
 
-import { modelNamed } from "./models.js";
-import { methodTitle, optionTitle, pixels, schedulerTitle } from "./wording.js";
+import { modelNamed } from "../common/models.js";
+import { methodTitle, optionTitle, pixels, schedulerTitle } from "../common/wording.js";
 
 /** What is looked at, most telling first: how it is read from a request, and how it is said. */
 const FACTS = [

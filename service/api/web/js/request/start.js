@@ -1,6 +1,6 @@
 // The picture that a request starts from, and the mask that says which part of it is drawn anew.
 
-import { byId } from "./elements.js";
+import { byId } from "../common/elements.js";
 import { paintMask } from "./painter.js";
 import { addressOf, PictureField } from "./pictures.js";
 
