@@ -8,6 +8,7 @@ import contextlib
 import socket
 import struct
 import time
+from collections.abc import Iterator
 
 import grpc
 
@@ -53,7 +54,7 @@ _BEGIN = _PREFACE + _frame(_SETTINGS, 0)
 
 
 @contextlib.contextmanager
-def _connected(address: Address):
+def _connected(address: Address) -> Iterator[socket.socket]:
     end = socket.create_connection(address, 10, source_address=_FROM)
     with end, contextlib.suppress(OSError):
         yield end
@@ -77,7 +78,7 @@ def endless_headers(address: Address, _: str) -> None:
     more = _frame(_CONTINUATION, 1, _field("x-more", "y" * 100) * 100)
     with _connected(address) as end:
         end.sendall(_BEGIN + _frame(_HEADERS, 1, _CALL))
-        for _ in range(10_000):
+        for _round in range(10_000):
             end.sendall(more)
 
 
@@ -100,7 +101,7 @@ def small_frames(address: Address, _: str) -> None:
     many = _frame(_SETTINGS, 0) * 2_000 + _frame(_PING, 0, bytes(8), 0x1) * 2_000
     with _connected(address) as end:
         end.sendall(_BEGIN)
-        for _ in range(10_000):
+        for _round in range(10_000):
             end.sendall(many)
 
 

@@ -24,7 +24,7 @@ def endless_header(address: Address, _: str) -> None:
     """One header that never ends, again and again."""
     with socket.create_connection(address, 10) as end, contextlib.suppress(OSError):
         end.sendall(_GET + b"x: ")
-        for _ in range(1000):
+        for _round in range(1000):
             end.sendall(b"y" * 65536)
 
 

@@ -17,6 +17,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -40,12 +41,10 @@ def measure(rounds: int, batch: int) -> dict[str, Any]:
             for policy, desk in desks.items():
                 for _ in range(batch):
                     generation = make_generation()
-                    accepts[policy].append(_timed(lambda d=desk, g=generation: d.accept(g, None)))
+                    accepts[policy].append(_timed(partial(desk.accept, generation, None)))
                     desk.begin_attempt(generation.id, "worker", now())
                     event = step(1)
-                    records[policy].append(
-                        _timed(lambda d=desk, g=generation, e=event: d.record(g.id, e))
-                    )
+                    records[policy].append(_timed(partial(desk.record, generation.id, event)))
     return {
         "samples": rounds * batch,
         "accept_ms": {policy: _figures(accepts[policy]) for policy in POLICIES},

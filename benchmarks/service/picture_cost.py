@@ -138,7 +138,7 @@ def main() -> None:
         "load_average": os.getloadavg()[0],
     }
     for name, value in result.items():
-        print(f"{name:20} {value if isinstance(value, str) else round(value, 2)}")
+        print(f"{name:20}", value if isinstance(value, str) else f"{value:.2f}")
     text = json.dumps(result)
     if options.write:
         (RESULTS / "picture-cost.json").write_text(text + "\n", encoding="utf-8")

@@ -111,10 +111,14 @@ class Cluster:
             self.records.unreadable()
             webhooks.figures()
 
+        def keep_house() -> None:
+            recovery.sweep()
+            unplaceable.sweep()
+
         self.tasks: dict[str, Callable[[], object]] = {
             "heartbeat": lambda: self._attempts.report(_info("worker-0"), 20.0),
             "choosing a job": lambda: lobby.choose("worker-0", (MODEL,), {}),
-            "housekeeping": lambda: (recovery.sweep(), unplaceable.sweep()),
+            "housekeeping": keep_house,
             "sweep of the store": sweep,
             "scrape of /metrics": scrape,
         }
