@@ -80,4 +80,5 @@ COPY --from=build-worker /opt/hidiffusion /opt/hidiffusion
 COPY models/catalog.json /usr/share/hidiffusion/models/catalog.json
 COPY models/memory /usr/share/hidiffusion/models/memory
 COPY models/fluent-emoji-256 /usr/share/hidiffusion/models/fluent-emoji-256
+COPY models/fluent-emoji-x4 /usr/share/hidiffusion/models/fluent-emoji-x4
 CMD ["worker", "--devices", "all"]

@@ -4,7 +4,8 @@
     python -m benchmarks.method_times --write              also renew results/method-times.json
 
 Counted is the processor time of one thread, from the prompt to the pixels, so that work beside it
-counts little. `lanczos` is the native picture and its enlargement, the rival of every method.
+counts little. `lanczos` and `inf-dit` are the native picture and its enlargement, the rivals of
+every method.
 Sampled as in the quality bench: 12 steps of DDIM with guidance, in bfloat16.
 """
 
@@ -16,8 +17,18 @@ from typing import Any
 
 import torch
 
-from benchmarks.quality.plan import LANCZOS, NATIVE_SIZE, Job, Prompt, Size, Variant
-from benchmarks.quality.studio import Sampling, Studio, enlarge
+from benchmarks.quality.enlarge import enlarge
+from benchmarks.quality.plan import (
+    DIRECT,
+    INF_DIT,
+    LANCZOS,
+    NATIVE_SIZE,
+    Job,
+    Prompt,
+    Size,
+    Variant,
+)
+from benchmarks.quality.studio import Sampling, Studio
 
 RESULTS = Path(__file__).parent / "results" / "method-times.json"
 METHODS = (
@@ -30,6 +41,7 @@ METHODS = (
     "hidiffusion-guided",
     "hidiffusion-guided:attention_weight=0.5",
     "hidiffusion-refresh",
+    f"{INF_DIT}:num_inference_steps=1",
     LANCZOS,
 )
 PROMPT = Prompt("guitar", "a guitar")
@@ -41,12 +53,11 @@ def seconds(studio: Studio, method: str, size: Size, repeats: int) -> float:
 
 
 def _once(studio: Studio, variant: Variant, size: Size) -> float:
-    baseline = variant.method == LANCZOS
-    job = Job(PROMPT, 0, *((NATIVE_SIZE, Variant("direct")) if baseline else (size, variant)))
+    job = Job(PROMPT, 0, *((NATIVE_SIZE, DIRECT) if variant.enlarges else (size, variant)))
     begun = time.process_time()
     (picture,) = studio.sample([job])
-    if baseline:
-        enlarge(picture, size)
+    if variant.enlarges:
+        enlarge(picture, size, variant)
     return time.process_time() - begun
 
 

@@ -1,6 +1,7 @@
 """The small Inf-DiT beside bicubic and Lanczos, on pictures that it has not seen.
 
-    python -m benchmarks.upscale --pictures 24
+    python -m benchmarks.upscale --pictures 24            a table, and one JSON document last
+    python -m benchmarks.upscale --pictures 24 --write    also renew results, card and picture
 
 Every picture is shrunk four times by Pillow's bicubic, which is not the resampling that training
 used, and enlarged again by each way. PSNR says how near the pixels are. GMSD (Xue et al., IEEE
@@ -26,6 +27,7 @@ from scipy import ndimage
 
 from benchmarks.quality.statistics import bootstrap, resamples
 from hidiffusion.inf_dit import InfDiTUpscalePipeline
+from models.train.blocks import write_figures
 from models.train.config import TrainConfig
 from models.train.trainings.upscaler import unseen_pictures
 
@@ -83,9 +85,7 @@ def measure(ways: dict[str, Callable[[Image.Image], Pixels]], pictures: Pixels) 
     for name, enlarge in ways.items():
         figures[name] = {"psnr": [], "gmsd": [], "seconds": []}
         for true in pictures:
-            small = Image.fromarray(true).resize(
-                (true.shape[1] // SCALE, true.shape[0] // SCALE), Image.Resampling.BICUBIC
-            )
+            small = _shrunk(true)
             begin = time.process_time()
             made = enlarge(small)
             figures[name]["seconds"].append(time.process_time() - begin)
@@ -124,24 +124,47 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
+def sheet(ways: dict[str, Callable[[Image.Image], Pixels]], pictures: Pixels) -> Image.Image:
+    """Put six pictures side by side: a row of the true ones, then a row a way."""
+    shown = pictures[:: max(1, len(pictures) // 6)][:6]
+    rows = [shown, *([enlarge(_shrunk(true)) for true in shown] for enlarge in ways.values())]
+    return Image.fromarray(np.concatenate([np.concatenate([*row], 1) for row in rows]))
+
+
+def _shrunk(true: Pixels) -> Image.Image:
+    size = (true.shape[1] // SCALE, true.shape[0] // SCALE)
+    return Image.fromarray(true).resize(size, Image.Resampling.BICUBIC)
+
+
 def main() -> None:
     """Measure, print the table and, last, the figures as one JSON document."""
-    parser = argparse.ArgumentParser(description=__doc__, prog="python -m benchmarks.upscale")
+    parser = argparse.ArgumentParser(
+        description=__doc__,
+        prog="python -m benchmarks.upscale",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
     parser.add_argument("--pictures", type=int, default=24)
     parser.add_argument("--steps", type=int, nargs="+", default=[1, 2, 4])
+    parser.add_argument("--write", action="store_true", help="renew results, card and picture")
     options = parser.parse_args()
     config = TrainConfig()
     pictures, _ = unseen_pictures(config, options.pictures)
     load: Any = InfDiTUpscalePipeline.from_pretrained
     pipe = load(config.paths.upscaler, local_files_only=True)
     pipe.set_progress_bar_config(disable=True)
-    ways = {
+    filters = {
         "bicubic": resampled(Image.Resampling.BICUBIC),
         "Lanczos": resampled(Image.Resampling.LANCZOS),
-    } | {f"Inf-DiT small, {steps} steps": inf_dit(pipe, steps) for steps in options.steps}
-    figures = measure(ways, pictures)
+    }
+    small = {f"Inf-DiT small, steps: {steps}": inf_dit(pipe, steps) for steps in options.steps}
+    figures = measure(filters | small, pictures)
     print(table(figures))
-    RESULT.write_text(json.dumps(figures, indent=2) + "\n")
+    if options.write:
+        RESULT.write_text(json.dumps(figures, indent=2) + "\n")
+        write_figures(config.paths.upscaler / "README.md", table(figures))
+        lanczos, first = filters["Lanczos"], next(iter(small.values()))
+        picture = sheet({"Lanczos": lanczos, "Inf-DiT": first}, pictures)
+        picture.save(config.paths.images / "upscale.webp", quality=90)
     print(json.dumps(figures))
 
 

@@ -7,8 +7,9 @@
 
 Pictures are kept in .cache/quality: a run that was stopped goes on, another one reuses them. A
 method is a name of hidiffusion.methods.registry, with options if need be, such as
-hidiffusion:t1_ratio=0.7, or "lanczos", the native picture enlarged. The table is for people, the
-last line is JSON. docs/quality.md says what the numbers mean.
+hidiffusion:t1_ratio=0.7; or the native picture enlarged: "lanczos", or "inf-dit" by the small
+upscaler, such as inf-dit:num_inference_steps=4. The table is for people, the last line is JSON.
+docs/quality.md says what the numbers mean.
 """
 
 from __future__ import annotations
@@ -84,7 +85,7 @@ def run_variants(options: argparse.Namespace) -> tuple[Variant, ...]:
     """Return the methods that were asked for, checked."""
     variants = tuple(Variant.parse(text) for text in options.methods)
     for variant in variants:
-        if variant.method != LANCZOS:
+        if not variant.enlarges:
             asked: dict[str, Any] = dict(variant.options)
             registry.get(variant.method).configure(**asked)
     return variants
@@ -102,21 +103,31 @@ def sweep_variants(options: argparse.Namespace) -> tuple[Variant, ...]:
 def write_run(document: dict[str, Any], studio: Studio, parts: list[Part]) -> None:
     """Renew the result, the tables of the documentation and the grids.
 
-    Sizes that another run of the same model and sampling has written stay.
+    What another run of the same model and sampling has written stays. A grid is drawn again by a
+    run that has all of its rows.
     """
-    document = with_earlier_sizes(document, RESULTS / "quality.json")
+    document = with_earlier(document, RESULTS / "quality.json")
     _write_json("quality", document)
     for part in parts:
-        report.grid(studio, part, report.grid_file(part.size))
+        rows = document["sizes"][str(part.size)]["methods"]
+        if rows.keys() == {str(variant) for variant in part.variants}:
+            report.grid(studio, part, report.grid_file(part.size))
     fill_block(DOCUMENT, "measured", report.tables(document))
 
 
-def with_earlier_sizes(document: dict[str, Any], file: Path) -> dict[str, Any]:
-    """Add the sizes of an earlier document, if its pictures were drawn in the same way."""
+def with_earlier(document: dict[str, Any], file: Path) -> dict[str, Any]:
+    """Add what an earlier document has, if its pictures were drawn in the same way.
+
+    That is: other sizes, and other methods of a size with the same prompts and seeds.
+    """
     earlier = json.loads(file.read_text()) if file.exists() else {}
     if any(earlier.get(key) != document[key] for key in ("model", "sampling")):
         return document
     sizes = earlier["sizes"] | document["sizes"]
+    for size in earlier["sizes"].keys() & document["sizes"].keys():
+        before, now = earlier["sizes"][size], document["sizes"][size]
+        if before | {"methods": None} == now | {"methods": None}:
+            sizes[size] = now | {"methods": before["methods"] | now["methods"]}
     smallest_first = sorted(sizes.items(), key=lambda item: Size.parse(item[0]).pixels)
     return document | {"sizes": dict(smallest_first)}
 

@@ -16,8 +16,8 @@ import numpy as np
 from PIL import Image
 
 from benchmarks.quality import measures
+from benchmarks.quality.enlarge import enlarge
 from benchmarks.quality.plan import NATIVE, Size
-from benchmarks.quality.studio import enlarge
 
 JUDGED = Path(__file__).with_name("judged")
 #: Side of the judged pictures in pixels.

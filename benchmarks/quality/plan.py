@@ -13,8 +13,8 @@ from models.train.data.dataset import TEMPLATES, fill
 MODEL = ROOT / "models" / "fluent-emoji-256"
 #: Side of the model's training pictures in pixels.
 NATIVE = 256
-#: The method of the baseline: the native picture, enlarged.
-LANCZOS = "lanczos"
+#: Baselines: the native picture, enlarged by a filter or by the small Inf-DiT.
+LANCZOS, INF_DIT = "lanczos", "inf-dit"
 
 
 @dataclass(frozen=True)
@@ -61,7 +61,7 @@ NATIVE_SIZE = Size(NATIVE, NATIVE)
 
 @dataclass(frozen=True)
 class Variant:
-    """A registered method with options, or the baseline."""
+    """A registered method with options, or a baseline."""
 
     method: str
     options: tuple[tuple[str, float | int | str], ...] = ()
@@ -79,6 +79,11 @@ class Variant:
             if not sign:
                 raise ValueError(f"option is {name!r}; write it as {name}=VALUE")
         return cls(method, tuple((name, _value(value)) for name, _, value in pairs))
+
+    @property
+    def enlarges(self) -> bool:
+        """Tell whether it is made from the native picture."""
+        return self.method in (LANCZOS, INF_DIT)
 
     def __str__(self) -> str:
         options = ",".join(f"{name}={value}" for name, value in self.options)

@@ -11,8 +11,9 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from benchmarks.quality import measures, statistics
+from benchmarks.quality.enlarge import enlarge
 from benchmarks.quality.plan import DIRECT, Job, Part, Variant
-from benchmarks.quality.studio import Studio, enlarge
+from benchmarks.quality.studio import Studio
 from models.train.trainings.classifier import Classifier, load_classifier
 
 Floats = NDArray[np.float64]

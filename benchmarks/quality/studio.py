@@ -22,7 +22,8 @@ from numpy.typing import NDArray
 from PIL import Image
 from tqdm import tqdm
 
-from benchmarks.quality.plan import DIRECT, LANCZOS, MODEL, NATIVE_SIZE, Job, Size
+from benchmarks.quality.enlarge import enlarge
+from benchmarks.quality.plan import DIRECT, LANCZOS, MODEL, NATIVE_SIZE, Job
 from hidiffusion.methods import registry
 from models.train.config import ROOT
 
@@ -87,15 +88,22 @@ class Studio:
                     bar.update(job.size.pixels)
 
     def picture(self, job: Job) -> Pixels:
-        """Return a picture, `[height, width, 3]`; the baseline is made from the native one."""
-        if job.variant.method != LANCZOS:
-            return np.asarray(Image.open(self.file(job)))
+        """Return a picture, `[height, width, 3]`; the filter's is made anew each time."""
+        if job.variant.method == LANCZOS:
+            return self._enlarged(job)
+        return np.asarray(Image.open(self.file(job)))
+
+    def _enlarged(self, job: Job) -> Pixels:
         native = Job(job.prompt, job.seed, NATIVE_SIZE, DIRECT)
-        return enlarge(self.picture(native), job.size)
+        return enlarge(self.picture(native), job.size, job.variant)
 
     def sample(self, batch: list[Job]) -> Iterator[Pixels]:
         """Draw pictures of one size and method, and keep none."""
-        pipe, job = self._loaded(), batch[0]
+        job = batch[0]
+        if job.variant.enlarges:
+            yield from map(self._enlarged, batch)
+            return
+        pipe = self._loaded()
         seeds = tuple(job.seed for job in batch)
         kind = torch.bfloat16 if self.sampling.precision == "bfloat16" else torch.float32
         with torch.autocast(self.device, kind, enabled=kind != torch.float32):
@@ -133,15 +141,6 @@ def batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
         count = max(1, BATCH_PIXELS // size.pixels)
         while batch := list(itertools.islice(group, count)):
             yield batch
-
-
-def enlarge(native: Pixels, size: Size) -> Pixels:
-    """Enlarge a square picture by Lanczos to the shorter side of a size, centred on white."""
-    side = min(size.width, size.height)
-    sheet = Image.new("RGB", (size.width, size.height), "white")
-    picture = Image.fromarray(native).resize((side, side), Image.Resampling.LANCZOS)
-    sheet.paste(picture, ((size.width - side) // 2, (size.height - side) // 2))
-    return np.asarray(sheet)
 
 
 def fingerprint(folder: Path) -> str:

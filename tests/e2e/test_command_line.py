@@ -104,6 +104,33 @@ def test_generate_uses_a_running_service(service: Embedded, tmp_path: Path) -> N
     assert '"bit_depth": 10' in result.stdout
 
 
+def test_upscale_enlarges_a_file_with_the_bundled_upscaler(
+    service: Embedded, tmp_path: Path
+) -> None:
+    small, target = tmp_path / "small.png", tmp_path / "large.png"
+    Image.new("RGB", (60, 44), (200, 30, 30)).save(small)
+    result = run("upscale", str(small), "--output", str(target), "--server", service.url)
+    assert result.returncode == 0, result.stdout + result.stderr
+    with Image.open(target) as picture:
+        assert picture.size == (240, 176)
+        red, green, _ = picture.convert("RGB").getpixel((120, 88))  # type: ignore[misc]
+    assert red > 180
+    assert green < 60
+
+
+def test_generate_takes_the_bundled_upscaler_as_a_second_stage(
+    service: Embedded, tmp_path: Path
+) -> None:
+    target = tmp_path / "cat.png"
+    result = run(
+        *("generate", "a cat", "--size", "128", "--steps", "2", "--upscale", "fluent-emoji-x4"),
+        *("--output", str(target), "--server", service.url),
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    with Image.open(target) as picture:
+        assert picture.size == (512, 512)
+
+
 def test_a_refused_request_says_what_is_allowed(service: Embedded) -> None:
     result = run("generate", "a cat", "--size", "100", "--server", service.url)
     assert result.returncode == 1

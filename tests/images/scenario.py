@@ -165,12 +165,16 @@ def picture_over_http(http: httpx.Client) -> str:
 
 
 def picture_over_grpc(address: str, key: str = "") -> None:
-    """A picture, asked for and watched over gRPC, its tiles streamed."""
+    """A picture, asked for and watched over gRPC, drawn and enlarged, its tiles streamed."""
     metadata = [("authorization", f"Bearer {key}")] if key else []
     with grpc.insecure_channel(f"{address}:50051") as channel:
         stub = stubs.GenerationServiceStub(channel)
         request = rpc.CreateGenerationRequest(
-            prompt="a panda", width=256, height=256, num_inference_steps=4
+            prompt="a panda",
+            width=256,
+            height=256,
+            num_inference_steps=4,
+            upscale={"model": "fluent-emoji-x4", "scale": 2},
         )
         made = stub.CreateGeneration(request, timeout=30, metadata=metadata).generation
         watch = rpc.StreamTilesRequest(id=made.id)

@@ -7,9 +7,9 @@ import pytest
 from PIL import Image
 
 from benchmarks.quality import measures
+from benchmarks.quality.enlarge import enlarge
 from benchmarks.quality.measures import Pixels
 from benchmarks.quality.plan import Size
-from benchmarks.quality.studio import enlarge
 
 DATA = Path(__file__).parents[2] / "models" / "data"
 

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from benchmarks.quality.__main__ import main, with_earlier_sizes
+from benchmarks.quality.__main__ import main, with_earlier
 from benchmarks.quality.plan import (
     DIRECT,
     NATIVE_SIZE,
@@ -78,6 +78,17 @@ def test_the_baseline_is_the_native_picture_on_white(tmp_path: Path) -> None:
     assert np.all(wide[:, :256] == 255)
 
 
+def test_the_small_upscaler_is_a_baseline_with_options(tmp_path: Path) -> None:
+    prompt = Prompt("apple", "a red apple")
+    job = Job(prompt, 0, Size(512, 512), Variant.parse("inf-dit:num_inference_steps=1"))
+    studio = Studio(Sampling(steps=2), cache=tmp_path)
+    studio.draw([Job(prompt, 0, NATIVE_SIZE, DIRECT), job])
+    enlarged = studio.picture(job)
+    filtered = studio.picture(Job(prompt, 0, job.size, Variant("lanczos")))
+    assert enlarged.shape == filtered.shape == (512, 512, 3)
+    assert 0 < np.abs(enlarged.astype(int) - filtered).mean() < 8
+
+
 def test_an_unknown_method_is_named_before_anything_is_drawn(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -90,14 +101,23 @@ def test_an_unknown_method_is_named_before_anything_is_drawn(
 
 def test_sizes_of_an_earlier_run_stay_if_it_drew_in_the_same_way(tmp_path: Path) -> None:
     file = tmp_path / "quality.json"
-    first = {"model": "a", "sampling": {"steps": 5}, "sizes": {"1024x512": 1, "512x512": 2}}
-    assert with_earlier_sizes(first, file) == first
+    large = {"prompts": 8, "methods": {"direct": 1}}
+    small = {"prompts": 24, "methods": {"direct": 2, "lanczos": 3}}
+    how = {"model": "a", "sampling": {"steps": 5}}
+    first = how | {"sizes": {"1024x512": large, "512x512": small}}
+    assert with_earlier(first, file) == first
     file.write_text(json.dumps(first))
-    second = {"model": "a", "sampling": {"steps": 5}, "sizes": {"512x512": 3}}
-    merged = with_earlier_sizes(second, file)["sizes"]
-    assert list(merged.items()) == [("512x512", 3), ("1024x512", 1)]
+
+    again = {"prompts": 24, "methods": {"lanczos": 4, "inf-dit": 5}}
+    merged = with_earlier(how | {"sizes": {"512x512": again}}, file)["sizes"]
+    assert [*merged] == ["512x512", "1024x512"]
+    assert merged["1024x512"] == large
+    assert merged["512x512"]["methods"] == {"direct": 2, "lanczos": 4, "inf-dit": 5}
+    fewer = {"prompts": 12, "methods": {"inf-dit": 6}}
+    assert with_earlier(how | {"sizes": {"512x512": fewer}}, file)["sizes"]["512x512"] == fewer
     for other in ({"model": "b"}, {"sampling": {"steps": 6}}):
-        assert with_earlier_sizes(second | other, file)["sizes"] == second["sizes"]
+        unlike = how | other | {"sizes": {"512x512": again}}
+        assert with_earlier(unlike, file)["sizes"] == {"512x512": again}
 
 
 def test_the_committed_result_says_how_much_was_compared() -> None:
