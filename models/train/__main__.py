@@ -94,7 +94,7 @@ def run(step: str, config: TrainConfig) -> None:
         case "export":
             export(config)
         case "sheet":
-            contact_sheet(config, config.paths.images / "model-contact-sheet.png")
+            contact_sheet(config, config.paths.images / "model-contact-sheet.webp")
         case "report":
             figures = report(config)
             write_figures(config.paths.model / "README.md", tables(figures))

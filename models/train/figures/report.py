@@ -49,7 +49,7 @@ def report(config: TrainConfig) -> dict[str, Any]:
     vae = PARTS["vae"].from_pretrained(config.paths.model, subfolder="vae")
     vae = vae.to(config.device).eval()
     shown = pictures[:: -(-len(pictures) // SHOWN)]
-    reconstruction_sheet(vae, shown, config.paths.images / "model-reconstructions.png")
+    reconstruction_sheet(vae, shown, config.paths.images / "model-reconstructions.webp")
     decibels = psnr(vae, pictures)
     files = [file for file in config.paths.model.rglob("*") if file.is_file()]
     return {

@@ -78,7 +78,7 @@ def save_sheet(pictures: list[Image.Image], labels: list[str], side: int, file: 
         sheet.paste(picture.resize((side, side), Image.Resampling.LANCZOS), (x, y))
         draw.text((x + 4, y + side + 2), label, fill="black")
     file.parent.mkdir(parents=True, exist_ok=True)
-    sheet.save(file, optimize=True)
+    sheet.save(file, optimize=True, quality=95)
 
 
 @torch.no_grad()
@@ -89,4 +89,4 @@ def reconstruction_sheet(vae: Any, pictures: Tensor, file: Path) -> None:
     rows = [torch.cat(list(part), dim=2) for part in (pictures, outputs)]
     pixels = torch.cat(rows, dim=1).add(1).mul(127.5).round().byte()
     file.parent.mkdir(parents=True, exist_ok=True)
-    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, optimize=True)
+    Image.fromarray(pixels.permute(1, 2, 0).numpy()).save(file, quality=95, method=6)
