@@ -16,22 +16,24 @@ import argparse
 import json
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
 from PIL import Image
 from scipy import ndimage
 
+from benchmarks.quality.enlarge import inf_dit, lanczos
+from benchmarks.quality.measures import Pixels
 from benchmarks.quality.statistics import bootstrap, resamples
-from hidiffusion.inf_dit import InfDiTUpscalePipeline
 from models.train.blocks import write_figures
 from models.train.config import TrainConfig
 from models.train.trainings.upscaler import unseen_pictures
 
-Pixels = NDArray[np.uint8]
+#: Enlarges a square picture to a side.
+Way = Callable[[Image.Image, int], Image.Image]
 SCALE = 4
 RESULT = Path(__file__).parent / "results" / "upscale.json"
 
@@ -57,37 +59,23 @@ def _gradients(picture: Pixels) -> NDArray[np.float64]:
     return np.hypot(across, down)
 
 
-def resampled(kind: Image.Resampling) -> Callable[[Image.Image], Pixels]:
-    """One of Pillow's ways to enlarge."""
-
-    def enlarge(small: Image.Image) -> Pixels:
-        return np.asarray(small.resize((small.width * SCALE, small.height * SCALE), kind))
-
-    return enlarge
+def bicubic(small: Image.Image, side: int) -> Image.Image:
+    """Enlarge by the filter that made the picture small."""
+    return small.resize((side, side), Image.Resampling.BICUBIC)
 
 
-def inf_dit(pipe: InfDiTUpscalePipeline, steps: int) -> Callable[[Image.Image], Pixels]:
-    """The small model with so many steps."""
-
-    def enlarge(small: Image.Image) -> Pixels:
-        generator = torch.Generator().manual_seed(0)
-        made = pipe(small, SCALE, num_inference_steps=steps, generator=generator)
-        return np.asarray(made.images[0])
-
-    return enlarge
-
-
-def measure(ways: dict[str, Callable[[Image.Image], Pixels]], pictures: Pixels) -> dict[str, Any]:
+def measure(ways: dict[str, Way], pictures: Pixels) -> dict[str, Any]:
     """Measure each way on each picture."""
     rows: dict[str, Any] = {}
     draws = resamples([str(number) for number in range(len(pictures))])
     figures: dict[str, dict[str, list[float]]] = {}
     for name, enlarge in ways.items():
+        _enlarged(enlarge, _shrunk(pictures[0]))  # loads what it needs
         figures[name] = {"psnr": [], "gmsd": [], "seconds": []}
         for true in pictures:
             small = _shrunk(true)
             begin = time.process_time()
-            made = enlarge(small)
+            made = _enlarged(enlarge, small)
             figures[name]["seconds"].append(time.process_time() - begin)
             figures[name]["psnr"].append(psnr(made, true))
             figures[name]["gmsd"].append(gmsd(made, true))
@@ -124,11 +112,15 @@ def table(figures: dict[str, Any]) -> str:
     return "\n".join(lines)
 
 
-def sheet(ways: dict[str, Callable[[Image.Image], Pixels]], pictures: Pixels) -> Image.Image:
+def sheet(ways: list[Way], pictures: Pixels) -> Image.Image:
     """Put six pictures side by side: a row of the true ones, then a row a way."""
     shown = pictures[:: max(1, len(pictures) // 6)][:6]
-    rows = [shown, *([enlarge(_shrunk(true)) for true in shown] for enlarge in ways.values())]
+    rows = [shown, *([_enlarged(enlarge, _shrunk(true)) for true in shown] for enlarge in ways)]
     return Image.fromarray(np.concatenate([np.concatenate([*row], 1) for row in rows]))
+
+
+def _enlarged(enlarge: Way, small: Image.Image) -> Pixels:
+    return np.asarray(enlarge(small, small.width * SCALE))
 
 
 def _shrunk(true: Pixels) -> Image.Image:
@@ -149,21 +141,16 @@ def main() -> None:
     options = parser.parse_args()
     config = TrainConfig()
     pictures, _ = unseen_pictures(config, options.pictures)
-    load: Any = InfDiTUpscalePipeline.from_pretrained
-    pipe = load(config.paths.upscaler, local_files_only=True)
-    pipe.set_progress_bar_config(disable=True)
-    filters = {
-        "bicubic": resampled(Image.Resampling.BICUBIC),
-        "Lanczos": resampled(Image.Resampling.LANCZOS),
+    small: dict[str, Way] = {
+        f"Inf-DiT small, steps: {steps}": partial(inf_dit, num_inference_steps=steps)
+        for steps in options.steps
     }
-    small = {f"Inf-DiT small, steps: {steps}": inf_dit(pipe, steps) for steps in options.steps}
-    figures = measure(filters | small, pictures)
+    figures = measure({"bicubic": bicubic, "Lanczos": lanczos, **small}, pictures)
     print(table(figures))
     if options.write:
         RESULT.write_text(json.dumps(figures, indent=2) + "\n")
         write_figures(config.paths.upscaler / "README.md", table(figures))
-        lanczos, first = filters["Lanczos"], next(iter(small.values()))
-        picture = sheet({"Lanczos": lanczos, "Inf-DiT": first}, pictures)
+        picture = sheet([lanczos, next(iter(small.values()))], pictures)
         picture.save(config.paths.images / "upscale.webp", quality=90)
     print(json.dumps(figures))
 

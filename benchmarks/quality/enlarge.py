@@ -8,14 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from PIL import Image
 
+from benchmarks.quality.measures import Pixels
 from benchmarks.quality.plan import LANCZOS, Size, Variant
 from hidiffusion.inf_dit import InfDiTUpscalePipeline
 from models.train.config import Paths
 
-Pixels = NDArray[np.uint8]
 FILTERED = Variant(LANCZOS)
 
 
@@ -31,23 +30,24 @@ def enlarge(native: Pixels, size: Size, variant: Variant = FILTERED) -> Pixels:
         `[height, width, 3]`.
     """
     side = min(size.width, size.height)
-    way = _lanczos if variant.method == LANCZOS else _inf_dit
+    way = lanczos if variant.method == LANCZOS else inf_dit
     picture = way(Image.fromarray(native), side, **dict(variant.options))
     sheet = Image.new("RGB", (size.width, size.height), "white")
     sheet.paste(picture, ((size.width - side) // 2, (size.height - side) // 2))
     return np.asarray(sheet)
 
 
-def _lanczos(native: Image.Image, side: int) -> Image.Image:
+def lanczos(native: Image.Image, side: int) -> Image.Image:
+    """Enlarge a square picture by a filter."""
     return native.resize((side, side), Image.Resampling.LANCZOS)
 
 
-def _inf_dit(native: Image.Image, side: int, **options: Any) -> Image.Image:
-    """Enlarge by the small Inf-DiT, twice or four times; a filter goes on to other sides."""
+def inf_dit(native: Image.Image, side: int, **options: Any) -> Image.Image:
+    """Enlarge a square one by the small Inf-DiT; a filter goes on from twice or four times."""
     scale = 2 if side <= 2 * native.width else 4
     generator = torch.Generator().manual_seed(0)
     (picture,) = _upscaler()(native, scale, generator=generator, **options).images
-    return picture if picture.width == side else _lanczos(picture, side)
+    return picture if picture.width == side else lanczos(picture, side)
 
 
 @cache

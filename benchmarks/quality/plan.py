@@ -128,7 +128,7 @@ class Part:
         """Yield what the model must draw, the native pictures first."""
         yield from self.references()
         for variant in self.variants:
-            if variant.method != LANCZOS:
+            if not variant.enlarges:
                 yield from self.jobs(variant)
 
 

@@ -23,7 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.quality.enlarge import enlarge
-from benchmarks.quality.plan import DIRECT, LANCZOS, MODEL, NATIVE_SIZE, Job
+from benchmarks.quality.plan import DIRECT, MODEL, NATIVE_SIZE, Job
 from hidiffusion.methods import registry
 from models.train.config import ROOT
 
@@ -88,22 +88,15 @@ class Studio:
                     bar.update(job.size.pixels)
 
     def picture(self, job: Job) -> Pixels:
-        """Return a picture, `[height, width, 3]`; the filter's is made anew each time."""
-        if job.variant.method == LANCZOS:
-            return self._enlarged(job)
-        return np.asarray(Image.open(self.file(job)))
-
-    def _enlarged(self, job: Job) -> Pixels:
+        """Return a picture, `[height, width, 3]`; a baseline is made from the native one."""
+        if not job.variant.enlarges:
+            return np.asarray(Image.open(self.file(job)))
         native = Job(job.prompt, job.seed, NATIVE_SIZE, DIRECT)
         return enlarge(self.picture(native), job.size, job.variant)
 
     def sample(self, batch: list[Job]) -> Iterator[Pixels]:
         """Draw pictures of one size and method, and keep none."""
-        job = batch[0]
-        if job.variant.enlarges:
-            yield from map(self._enlarged, batch)
-            return
-        pipe = self._loaded()
+        pipe, job = self._loaded(), batch[0]
         seeds = tuple(job.seed for job in batch)
         kind = torch.bfloat16 if self.sampling.precision == "bfloat16" else torch.float32
         with torch.autocast(self.device, kind, enabled=kind != torch.float32):

@@ -17,7 +17,6 @@ from PIL import Image
 
 FOLDER = Path(__file__).parents[2] / "models" / "fluent-emoji-256"
 DATA = Path(__file__).with_name("data")
-MAX_BYTES = 60_000_000
 
 
 @pytest.fixture(scope="module")
@@ -34,10 +33,15 @@ def draw(pipe: StableDiffusionPipeline, prompt: str, seed: int = 0) -> NDArray[n
     return result.images[0]
 
 
-def test_folder_holds_safetensors_only_and_stays_small() -> None:
-    files = [file for file in FOLDER.rglob("*") if file.is_file()]
+@pytest.mark.parametrize(
+    ("folder", "max_bytes"),
+    [(FOLDER, 60_000_000), (FOLDER.with_name("fluent-emoji-x4"), 3_100_000)],
+    ids=["model", "upscaler"],
+)
+def test_folder_holds_safetensors_only_and_stays_small(folder: Path, max_bytes: int) -> None:
+    files = [file for file in folder.rglob("*") if file.is_file()]
     assert {file.suffix for file in files} == {".safetensors", ".json", ".md"}
-    assert sum(file.stat().st_size for file in files) < MAX_BYTES
+    assert sum(file.stat().st_size for file in files) < max_bytes
 
 
 def test_networks_have_the_shape_of_stable_diffusion(pipeline: StableDiffusionPipeline) -> None:

@@ -82,7 +82,7 @@ def test_the_small_upscaler_is_a_baseline_with_options(tmp_path: Path) -> None:
     prompt = Prompt("apple", "a red apple")
     job = Job(prompt, 0, Size(512, 512), Variant.parse("inf-dit:num_inference_steps=1"))
     studio = Studio(Sampling(steps=2), cache=tmp_path)
-    studio.draw([Job(prompt, 0, NATIVE_SIZE, DIRECT), job])
+    studio.draw([Job(prompt, 0, NATIVE_SIZE, DIRECT)])
     enlarged = studio.picture(job)
     filtered = studio.picture(Job(prompt, 0, job.size, Variant("lanczos")))
     assert enlarged.shape == filtered.shape == (512, 512, 3)
