@@ -18,6 +18,7 @@ from models.train.figures.samples import contact_sheet
 from models.train.profiles import PROFILES, profile, within
 from models.train.steps import chosen_steps, require_device, step_parser
 from models.train.trainings.classifier import train_classifier
+from models.train.trainings.together import join, several
 from models.train.trainings.unet import finished_vae, train_unet
 from models.train.trainings.upscaler import export_upscaler, train_upscaler
 from models.train.trainings.vae import train_decoder
@@ -111,6 +112,9 @@ def main() -> None:
     except ValueError as error:
         command.error(str(error))
     require_device(command, config.device)
+    join()
+    if several() and steps != ["unet"]:
+        command.error(f"torchrun is for the step unet alone; run {', '.join(steps)} without it")
     torch.set_num_threads(config.threads)
     torch.set_float32_matmul_precision("high")  # TF32, where a GPU has it
     for step in steps:

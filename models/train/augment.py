@@ -55,6 +55,26 @@ class Staging:
     several: float | None = None
 
 
+@dataclass(frozen=True)
+class CloseUps:
+    """Parts of nouns at sizes that a larger picture shows, for the steps with little noise.
+
+    With much noise the network decides what stands where; there it sees whole nouns only, so it
+    goes on drawing them whole. What a part of a large noun looks like, it learns from these.
+
+    Args:
+        motion: How far pictures are enlarged and moved.
+        variants: How many of each noun are encoded.
+        below: Timestep below which they are shown.
+        share: Share of the samples below it that show one.
+    """
+
+    motion: Motion
+    variants: int
+    below: int = 600
+    share: float = 0.5
+
+
 def move(pictures: Tensor, motion: Motion, side: int) -> Tensor:
     """Scales, turns, mirrors and shifts pictures; white fills what comes into view.
 

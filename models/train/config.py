@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from models.train.augment import Motion, Staging
+from models.train.augment import CloseUps, Motion, Staging
 
 ROOT = Path(__file__).resolve().parents[2]
 
@@ -117,6 +117,7 @@ class UNetConfig:
         reach: By how many cells of 8 pixels latents are shifted at random, anew in each batch, as
             far as what they show stays in the frame.
         captions: Captions of each scene.
+        close: Close-ups that are shown beside the scenes; none by default.
         start: Pipeline that training goes on from, of the same shape: its U-Net and text encoder
             are the first weights, its tokenizer and autoencoder stay.
         compiled: Whether torch compiles the U-Net.
@@ -135,6 +136,7 @@ class UNetConfig:
     staging: Staging = field(default_factory=lambda: Staging(Motion()))
     reach: int = 0
     captions: int = 32
+    close: CloseUps | None = None
     start: Path | None = None
     compiled: bool = False
     stage: StageConfig = field(default_factory=lambda: StageConfig(94, 1e-3))

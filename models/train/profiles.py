@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from models.train.augment import Motion, Staging
+from models.train.augment import CloseUps, Motion, Staging
 from models.train.config import (
     ROOT,
     ClassifierConfig,
@@ -30,6 +30,7 @@ MOVED = TrainConfig(
         variants=40,
         staging=Staging(Motion(smallest=0.62, largest=0.88, shift=4 / 256)),
         reach=6,
+        close=CloseUps(Motion(smallest=1.2, largest=1.8, shift=0.5), variants=120),
         start=Paths.model,
         compiled=True,
         stage=StageConfig(54, 1e-3, warmup_steps=60),

@@ -18,7 +18,7 @@ from scipy import ndimage
 
 from models.train import __main__ as command
 from models.train.architecture import build_text_encoder, build_unet, build_vae
-from models.train.augment import Motion, Staging, disturb, move
+from models.train.augment import CloseUps, Motion, Staging, disturb, move
 from models.train.blocks import write_figures
 from models.train.config import (
     ClassifierConfig,
@@ -36,7 +36,13 @@ from models.train.data.scenes import GROUNDS, plural, stage
 from models.train.profiles import GPU, PROFILES, profile, total_minutes, within
 from models.train.trainings import classifier
 from models.train.trainings.classifier import load_classifier
-from models.train.trainings.latents import LatentSampler, SceneLatents, cached_scenes, free_cells
+from models.train.trainings.latents import (
+    LatentSampler,
+    SceneLatents,
+    cached_close_ups,
+    cached_scenes,
+    free_cells,
+)
 from models.train.trainings.tokenizer import train_tokenizer
 
 COLOURS = {"1f7e5": "red", "1f7e9": "green", "1f7e6": "blue"}
@@ -161,7 +167,7 @@ def test_sampler_moves_what_is_shown_and_keeps_its_captions(config: TrainConfig)
     tokenizer = train_tokenizer(list(NOUNS), vocabulary=600)
     sampler = LatentSampler(config, SceneLatents(latents, captions, room), tokenizer)
     torch.manual_seed(0)
-    seen, tokens = sampler.batch(1000)
+    seen, tokens = sampler.batch(torch.arange(1000))
     words = tokenizer.batch_decode(tokens, skip_special_tokens=True)
     places: dict[int, set[tuple[int, int]]] = {1: set(), 2: set(), 3: set()}
     for latent, text in zip(seen, words, strict=True):
@@ -172,6 +178,25 @@ def test_sampler_moves_what_is_shown_and_keeps_its_captions(config: TrainConfig)
     assert places[2] == {(y, x) for y in range(1, 7) for x in range(1, 7)}
     assert places[3] == {(3, 1), (3, 2), (3, 3)}
     assert 50 < words.count("") < 150
+
+
+def test_close_ups_are_shown_below_their_timestep_only(config: TrainConfig) -> None:
+    close = CloseUps(Motion(1.5, 1.5), variants=2, below=600, share=0.5)
+    config = replace(config, unet=replace(config.unet, close=close))
+    vae = build_vae(config).eval()
+    scenes, near = cached_scenes(config, vae), cached_close_ups(config, vae)
+    assert near is not None
+    assert len(near.latents) == 2 * len(NOUNS)
+    marked = [
+        replace(part, latents=torch.full_like(part.latents, mark))
+        for mark, part in enumerate((scenes, near))
+    ]
+    tokenizer = train_tokenizer(list(NOUNS), vocabulary=600)
+    sampler = LatentSampler(config, marked[0], tokenizer, marked[1])
+    timesteps = torch.arange(1000)
+    shown = sampler.batch(timesteps)[0][:, 0, 0, 0]
+    assert not shown[600:].any()
+    assert 240 < shown[:600].sum() < 360
 
 
 def test_free_cells_are_counted_on_white_only() -> None:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import random
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -11,7 +12,8 @@ from torch import Tensor
 from transformers import CLIPTokenizer
 
 from models.train.architecture import MAX_TOKENS
-from models.train.config import TrainConfig
+from models.train.augment import Staging
+from models.train.config import TrainConfig, UNetConfig
 from models.train.data.dataset import load_nouns, noun_layers
 from models.train.data.scenes import stage
 from models.train.trainings.vae import encode
@@ -49,11 +51,26 @@ def cached_scenes(config: TrainConfig, vae: Any) -> SceneLatents:
         config: The run's configuration.
         vae: Autoencoder with normalised latents.
     """
-    file = config.paths.checkpoints / "scenes.pt"
+    return _cached("scenes", config, vae, config.unet)
+
+
+def cached_close_ups(config: TrainConfig, vae: Any) -> SceneLatents | None:
+    """Returns close-ups of every noun like `cached_scenes`, or nothing if none are wanted."""
+    close = config.unet.close
+    if close is None:
+        return None
+    unet = replace(config.unet, staging=Staging(close.motion), variants=close.variants, reach=0)
+    return _cached("close-ups", config, vae, unet)
+
+
+def _cached(name: str, config: TrainConfig, vae: Any, unet: UNetConfig) -> SceneLatents:
+    file = config.paths.checkpoints / f"{name}.pt"
     if not file.exists():
-        scenes = encode_scenes(config, vae)
+        scenes = encode_scenes(replace(config, unet=unet), vae)
         file.parent.mkdir(parents=True, exist_ok=True)
-        torch.save((scenes.latents, scenes.captions, scenes.room), file)
+        partial = file.with_suffix(f".{os.getpid()}")
+        torch.save((scenes.latents, scenes.captions, scenes.room), partial)
+        partial.replace(file)
     return SceneLatents(*torch.load(file, weights_only=True))
 
 
@@ -104,28 +121,56 @@ class LatentSampler:
         config: The run's configuration.
         scenes: What to draw from.
         tokenizer: Encodes the captions once, up front.
+        close_ups: What to draw from beside them below `config.unet.close.below`.
     """
 
-    def __init__(self, config: TrainConfig, scenes: SceneLatents, tokenizer: CLIPTokenizer) -> None:
+    def __init__(
+        self,
+        config: TrainConfig,
+        scenes: SceneLatents,
+        tokenizer: CLIPTokenizer,
+        close_ups: SceneLatents | None = None,
+    ) -> None:
         device = config.device
-        self.latents, self.room = scenes.latents.to(device), scenes.room.to(device)
-        self.dropout = config.unet.prompt_dropout
-        every = [text for captions in scenes.captions for text in captions]
+        parts = [scenes] if close_ups is None else [scenes, close_ups]
+        self.scenes = len(scenes.latents)
+        self.latents = torch.cat([part.latents for part in parts]).to(device)
+        self.room = torch.cat([part.room for part in parts]).to(device)
+        self.dropout, self.close = config.unet.prompt_dropout, config.unet.close
+        lists = [captions for part in parts for captions in part.captions]
+        every = [text for captions in lists for text in captions]
         distinct = list(dict.fromkeys(every))
         rows = {text: row for row, text in enumerate(distinct)}
         chosen = torch.tensor([rows[text] for text in every], device=device)
-        self.captions = chosen.view(len(scenes.captions), -1)
+        self.captions = chosen.view(len(lists), -1)
         self.tokens = tokenize(tokenizer, distinct).to(device)
         self.empty = tokenize(tokenizer, [""]).to(device)
 
-    def batch(self, count: int) -> tuple[Tensor, Tensor]:
-        """Returns latents of shape (count, 4, h, w) and tokens of shape (count, 77)."""
-        device = self.latents.device
-        chosen = torch.randint(len(self.latents), (count,), device=device)
+    def batch(self, timesteps: Tensor) -> tuple[Tensor, Tensor]:
+        """Returns one sample for each timestep.
+
+        Args:
+            timesteps: Shape (n,).
+
+        Returns:
+            Latents of shape (n, 4, h, w) and tokens of shape (n, 77).
+        """
+        device, count = self.latents.device, len(timesteps)
+        chosen = self._chosen(timesteps)
         place = torch.randint(self.captions.shape[1], (count,), device=device)
         tokens = self.tokens[self.captions[chosen, place]]
         dropped = torch.rand(count, 1, device=device) < self.dropout
         return self._shifted(chosen), torch.where(dropped, self.empty, tokens)
+
+    def _chosen(self, timesteps: Tensor) -> Tensor:
+        """Returns which scene, or which close-up behind the scenes, each timestep shows."""
+        share = torch.rand(len(timesteps), device=self.latents.device)
+        scenes = (share * self.scenes).long()
+        if self.close is None or self.scenes == len(self.latents):
+            return scenes
+        near = torch.randint_like(scenes, self.scenes, len(self.latents))
+        shown = torch.rand_like(share) < self.close.share
+        return torch.where(shown & (timesteps < self.close.below), near, scenes)
 
     def _shifted(self, chosen: Tensor) -> Tensor:
         """Returns scenes' latents, shifted by whole cells; what is pushed out is ground."""

@@ -16,6 +16,7 @@ from torch.optim.swa_utils import AveragedModel
 from tqdm import tqdm
 
 from models.train.config import StageConfig
+from models.train.trainings.together import average, rank
 
 LOG_EVERY = 20
 
@@ -87,9 +88,7 @@ class Trainer:
         ) as bar:
             recent: list[Tensor] = []
             while self.progress < 1:
-                started = self.clock()
                 recent.append(self._train_step())
-                self.elapsed += self.clock() - started
                 bar.update(round(self.elapsed) - bar.n)
                 if self.step % LOG_EVERY == 0:
                     bar.set_postfix(step=self.step, loss=f"{self._log(recent):.4f}")
@@ -103,16 +102,28 @@ class Trainer:
         return self.average.module
 
     def _train_step(self) -> Tensor:
+        started = self.clock()
         for group in self.optimizer.param_groups:
             group["lr"] = self.config.learning_rate * self._rate()
         loss = self.loss()
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
+        self._share_gradients()
         nn.utils.clip_grad_norm_(self.module.parameters(), 1.0, foreach=True)
         self.optimizer.step()
         self.step += 1
         self.average.update_parameters(self.module)
+        self.elapsed += self._agreed(self.clock() - started)
         return loss.detach()
+
+    def _share_gradients(self) -> None:
+        average([one.grad for one in self.module.parameters() if one.grad is not None])
+
+    def _agreed(self, seconds: float) -> float:
+        """Returns the mean of what all processes counted, so that they end at the same step."""
+        counted = torch.tensor([seconds], dtype=torch.float64)
+        average([counted])
+        return float(counted)
 
     def _rate(self) -> float:
         warm = min(1.0, (self.step + 1) / self.config.warmup_steps)
@@ -127,12 +138,16 @@ class Trainer:
     def _log(self, recent: list[Tensor]) -> float:
         # Read here and not in each step, so that a GPU need not be waited for.
         mean = float(torch.stack(recent).mean())
+        if rank():
+            return mean
         entry = {"step": self.step, "seconds": round(self.elapsed, 1), "loss": round(mean, 5)}
         with (self.folder / f"{self.name}-loss.jsonl").open("a") as log:
             log.write(json.dumps(entry) + "\n")
         return mean
 
     def _save(self) -> None:
+        if rank():
+            return
         partial = self.checkpoint.with_suffix(".partial")
         torch.save(
             {

@@ -16,8 +16,9 @@ from models.train.architecture import build_scheduler, build_text_encoder, build
 from models.train.config import TrainConfig
 from models.train.data.dataset import emoji_names, load_nouns, pack_pictures, to_tensor
 from models.train.data.scenes import caption_corpus
-from models.train.trainings.latents import LatentSampler, cached_scenes
+from models.train.trainings.latents import LatentSampler, cached_close_ups, cached_scenes
 from models.train.trainings.loop import Trainer, averaged_weights, mixed_precision
+from models.train.trainings.together import rank
 from models.train.trainings.tokenizer import train_tokenizer
 from models.train.trainings.vae import encode, load_decoder, load_vae, normalise_latents, train_vae
 
@@ -106,7 +107,8 @@ def train_unet(config: TrainConfig) -> Denoiser:
     Returns:
         Both networks with averaged weights.
     """
-    scenes = cached_scenes(config, finished_vae(config))
+    vae = finished_vae(config)
+    scenes, close_ups = cached_scenes(config, vae), cached_close_ups(config, vae)
     torch.manual_seed(config.seed)
     tokenizer, scheduler = build_tokenizer(config), build_scheduler()
     denoiser = Denoiser(config, tokenizer)
@@ -119,19 +121,21 @@ def train_unet(config: TrainConfig) -> Denoiser:
         denoiser.unet.set_attn_processor(AttnProcessor())
     if config.unet.compiled:
         denoiser.unet.compile()
-    sampler = LatentSampler(config, scenes, tokenizer)
+    sampler = LatentSampler(config, scenes, tokenizer, close_ups)
 
     def loss() -> Tensor:
-        clean, tokens = sampler.batch(config.unet.batch_size)
-        noise = torch.randn_like(clean)
         total = scheduler.config.num_train_timesteps
-        timesteps = stratified_timesteps(len(clean), total, config.device)
+        timesteps = stratified_timesteps(config.unet.batch_size, total, config.device)
+        clean, tokens = sampler.batch(timesteps)
+        noise = torch.randn_like(clean)
         noisy = scheduler.add_noise(clean, noise, timesteps)
         with mixed_precision(config.device):
             predicted = denoiser(noisy, timesteps, tokens).float()
         return F.mse_loss(predicted, scheduler.get_velocity(clean, noise, timesteps))
 
     trainer = Trainer("unet", denoiser, loss, config.unet.stage, config.paths.checkpoints)
+    # Other batches in each process, and other ones after a stop.
+    torch.manual_seed(config.seed + 1000 * trainer.step + rank())
     trainer.run()
     return load_denoiser(config, tokenizer)
 
