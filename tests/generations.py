@@ -18,6 +18,7 @@ from service.domain.generations.events import (
     WaitingForStore,
 )
 from service.domain.generations.generation import Failure, Generation, Status
+from service.domain.models.methods import METHODS, resolved_options
 from service.domain.requests.request import Priority, ResolvedRequest
 
 MODEL = "fox"
@@ -48,6 +49,7 @@ def make_generation(
         seed=SEED,
         scheduler="DDIMScheduler",
         method="hidiffusion",
+        method_options=resolved_options(METHODS["hidiffusion"], {}),
         output_format="png",
     )
     return Generation(

@@ -80,7 +80,7 @@ def mechanisms(active: Stage, method: str) -> str:
     names = [
         ("down-sampler", active.rad and options["raunet"]),
         ("pooling", active.pool and options["raunet"]),
-        ("windows", active.windows and options["window_attention"]),
+        ("windows", bool(active.windows) and options["window_attention"]),
     ]
     return " + ".join(name for name, acts in names if acts) or "direct"
 

@@ -69,6 +69,8 @@ class HiDiffusionConfig:
         window_grid: windows along each axis, or "native" for as many as keep a window at the
             token count of the whole map in training. The published grid is 2.
         extra_window_levels: further levels of the U-Net, below the published one, with windows.
+        extra_window_start: fraction of the steps after which the further levels get theirs; before
+            it, where the layout is settled, their attention stays global.
         shifts: chooses each window shift.
         timesteps: all timesteps of the run, where the scheduler's table does not hold them: a
             U-Net without a scheduler, or a run resumed half-way.
@@ -98,6 +100,9 @@ class HiDiffusionConfig:
     )
     extra_window_levels: int = option(
         0, "Further levels of the model with windows.", minimum=0, maximum=3
+    )
+    extra_window_start: float = option(
+        0.0, "Fraction of the steps after which the further levels get windows.", **_RATIO
     )
     shifts: ShiftSchedule = random_shifts
     timesteps: tuple[float, ...] | None = None
@@ -148,7 +153,8 @@ class ResolvedConfig:
         rad_level: level whose down-sampler quarters, or None.
         pool_level: level with in-block pooling, or None.
         rad_first: whether the down-sampler follows T1 and the pooling T2, or the reverse.
-        window_levels: levels with windowed self-attention.
+        window_levels: levels with windowed self-attention, the published one first.
+        extra_window_start: fraction of the steps after which all but the first have windows.
         thresholds: schedules by rising scale.
         control_ratio: fraction of the steps in which a ControlNet acts.
         window_grid: windows along each axis, or "native".
@@ -164,6 +170,7 @@ class ResolvedConfig:
     pool_level: int | None
     rad_first: bool
     window_levels: tuple[int, ...]
+    extra_window_start: float
     thresholds: tuple[Threshold, ...]
     control_ratio: float
     window_grid: int | Literal["native"]

@@ -193,6 +193,7 @@ def resolve(config: HiDiffusionConfig, structure: UNetStructure) -> ResolvedConf
         pool_level=family.pool_level,
         rad_first=family.rad_first,
         window_levels=tuple(range(family.window_level, last_window + 1)),
+        extra_window_start=config.extra_window_start,
         thresholds=tuple(_asked(config, row) for row in family.thresholds),
         control_ratio=CONTROL_RATIO if config.control_ratio is None else config.control_ratio,
         window_grid=config.window_grid,

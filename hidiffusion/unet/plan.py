@@ -257,13 +257,15 @@ class CallState:
         step: int,
         run: Run | None,
     ) -> None:
-        if not active.windows or not self._blocks:
-            for block in self._blocks:
-                block.attention.plan(None)
+        for block in self._blocks:
+            block.attention.plan(None)
+        if not active.windows:
             return
         batch = sample.shape[0]
         seeds = self._seeds(batch, run)
         for index, block in enumerate(self._blocks):
+            if block.level not in active.windows:
+                continue
             size = levels[block.level].inner if block.inner else levels[block.level].full
             shifts = tuple(
                 self.resolved.shifts(seed=seed, block=index, step=step, timestep=time)

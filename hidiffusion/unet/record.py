@@ -128,11 +128,12 @@ def record_of(unet: nn.Module) -> UNetPatch | None:
 
 def patch_unet(unet: nn.Module, settings: Settings) -> UNetPatch:
     resolved = resolved_for(unet, settings)
-    needs_position = resolved.rad_level is not None or resolved.pool_level is not None
+    shrinks = resolved.rad_level is not None or resolved.pool_level is not None
+    changes = resolved.extra_window_start > 0 and len(resolved.window_levels) > 1
     upstream.guard_hooks()
     sites = dissect(unet, resolved)
     blocks = [WindowedBlock(WindowedAttention(), each.level, each.inner) for each in sites.windows]
-    state = CallState(resolved, blocks, needs_position=needs_position)
+    state = CallState(resolved, blocks, needs_position=shrinks or changes)
     record = UNetPatch(settings, state, unet=weakref.ref(unet))
     record.handles = [
         unet.register_forward_pre_hook(PlanCall(state), with_kwargs=True, prepend=True),

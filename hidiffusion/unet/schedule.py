@@ -37,13 +37,13 @@ class Stage:
     Attributes:
         rad: the family's down-sampler divides by 4 instead of 2.
         pool: the family's block works on a pooled map.
-        windows: self-attention works in windows.
+        windows: the levels whose self-attention works in windows.
         control: the residuals of a ControlNet are used.
     """
 
     rad: bool
     pool: bool
-    windows: bool
+    windows: tuple[int, ...]
     control: bool
 
     @property
@@ -53,7 +53,7 @@ class Stage:
 
 
 #: The model as it is, for pictures no larger than those it was trained on.
-DIRECT = Stage(rad=False, pool=False, windows=False, control=True)
+DIRECT = Stage(rad=False, pool=False, windows=(), control=True)
 
 
 def enlargement(size: Size, native_size: int) -> float:
@@ -81,13 +81,14 @@ def stage(
     scale = enlargement(size, resolved.native_size)
     if scale <= 1:
         return DIRECT
+    further = int(resolved.extra_window_start * position.total)
     rad, pool = False, False
     if scale >= math.sqrt(2):
         rad, pool = _mechanisms(resolved, size, position, controlled)
     return Stage(
         rad=rad and resolved.rad_level is not None,
         pool=pool and resolved.pool_level is not None,
-        windows=bool(resolved.window_levels),
+        windows=resolved.window_levels[: None if position.step >= further else 1],
         control=position.step < resolved.control_ratio * position.total,
     )
 

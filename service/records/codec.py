@@ -20,7 +20,13 @@ from service.domain.generations.events import (
     status_after,
 )
 from service.domain.generations.generation import Generation
-from service.domain.requests.request import RECORD_SCHEMA
+from service.domain.models.methods import (
+    METHODS,
+    option_violations,
+    resolved_options,
+    unusual_options,
+)
+from service.domain.requests.request import RECORD_SCHEMA, ResolvedRequest
 from service.records.keys import queue_of
 from service.records.queue.lines import line_fields
 
@@ -51,7 +57,7 @@ def to_fields(generation: Generation) -> dict[str, str]:
     """The hash fields of a record, and those that the scripts need: where and when it waits."""
     document = generation.model_dump(mode="json", exclude_none=True)
     fields = {name: str(document[name]) for name in (*_TEXT, *_PLAIN) if name in document}
-    document["request"] = generation.request.model_dump(mode="json", exclude_defaults=True)
+    document["request"] = _without_defaults(generation.request)
     fields |= {name: compact(document[name]) for name in _JSON if document.get(name)}
     fields["cancel_requested"] = str(int(generation.cancel_requested))
     ours = {"queue": queue_of(generation), **line_fields(generation)}
@@ -73,10 +79,33 @@ def from_fields(fields: Mapping[str, str]) -> Generation:
     try:
         _check_schema(fields.get("schema"))
         document |= {name: json.loads(fields[name]) for name in _JSON if name in fields}
-        return Generation.model_validate(document)
+        generation = Generation.model_validate(document)
+        return generation.model_copy(update={"request": _with_defaults(generation.request)})
     except ValueError as error:
         identity = fields.get("id", ""), fields.get("tenant", "")
         raise RecordUnreadable(*identity, _cause(error)) from None
+
+
+def _without_defaults(request: ResolvedRequest) -> dict[str, object]:
+    """A method's options are as the fields are: one at its default is not written."""
+    options = unusual_options(METHODS[request.method], request.method_options)
+    short = request.model_copy(update={"method_options": options})
+    return short.model_dump(mode="json", exclude_defaults=True)
+
+
+def _with_defaults(request: ResolvedRequest) -> ResolvedRequest:
+    """The request with every option of its method, as it was accepted.
+
+    Raises:
+        ValueError: this version does not know the method, or an option of it.
+    """
+    method = METHODS.get(request.method)
+    if method is None:
+        raise ValueError(f"request.method: {request.method!r} is not known")
+    for wrong in option_violations(method, request.method_options):
+        raise ValueError(f"request.{wrong.field}: {wrong.value}: {wrong.description}")
+    options = resolved_options(method, request.method_options)
+    return request.model_copy(update={"method_options": options})
 
 
 def _check_schema(schema: str | None) -> None:

@@ -87,7 +87,7 @@ def shrinks(row: Family) -> str:
 def test_the_defaults_are_those_of_the_code() -> None:
     rows, config = table("## Settings"), HiDiffusionConfig()
     assert rows["control_ratio"][0] == str(CONTROL_RATIO)
-    for name in ("window_grid", "extra_window_levels"):
+    for name in ("window_grid", "extra_window_levels", "extra_window_start"):
         assert rows[name][0] == str(getattr(config, name))
     assert rows["shifts"][0] == f"`{config.shifts.__name__}`"
     derived = ("seed", "family", "native_size", "t1_ratio", "t2_ratio", "aggressive_ratio")

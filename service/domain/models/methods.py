@@ -85,6 +85,16 @@ def resolved_options(method: Method, given: Mapping[str, OptionValue]) -> dict[s
     }
 
 
+def unusual_options(method: Method, options: Mapping[str, OptionValue]) -> dict[str, OptionValue]:
+    """Return the options whose value is not the method's default."""
+    defaults = resolved_options(method, {})
+    return {
+        name: value
+        for name, value in options.items()
+        if name not in defaults or defaults[name] != value
+    }
+
+
 def method_violations(
     method: Method, options: Mapping[str, OptionValue], *, scale: float, steps: int
 ) -> Iterator[FieldViolation]:

@@ -4,7 +4,12 @@ import pytest
 import torch
 from diffusers.models.attention_processor import AttnProcessor2_0
 
-from hidiffusion import HiDiffusionConfig, HiDiffusionError, apply_hidiffusion
+from hidiffusion import (
+    HiDiffusionConfig,
+    HiDiffusionError,
+    MissingSchedulerError,
+    apply_hidiffusion,
+)
 from tests.hidiffusion.tiny import models as tiny_models
 
 
@@ -65,6 +70,23 @@ def test_further_levels_work_in_windows_when_asked() -> None:
     given = record(tiny_models.SD15, 32, 32, extra_window_levels=1)
     assert given["down_blocks.1"] == given["up_blocks.2"] == (4, 8 * 8)
     assert given["down_blocks.2"] == (1, 8 * 8)
+
+
+@pytest.mark.parametrize(("step", "windows"), [(5, 1), (6, 4), (9, 4)])
+def test_further_levels_can_wait_for_the_late_steps(step: int, windows: int) -> None:
+    options = {"extra_window_levels": 1, "extra_window_start": 0.6}
+    given = record(tiny_models.SD15, 32, 32, step=step, **options)
+    assert given["down_blocks.0"][0] == 4
+    assert given["down_blocks.1"][0] == given["up_blocks.2"][0] == windows
+
+
+@torch.no_grad()
+def test_windows_that_wait_need_to_know_the_step() -> None:
+    unet = tiny_models.unet()
+    config = HiDiffusionConfig(extra_window_levels=1, extra_window_start=0.6)
+    apply_hidiffusion(unet, raunet=False, config=config)
+    with pytest.raises(MissingSchedulerError, match="give scheduler="):
+        unet(timestep=0, **tiny_models.unet_inputs(unet, 16, 16))
 
 
 def test_a_map_that_another_patch_shrinks_is_refused() -> None:

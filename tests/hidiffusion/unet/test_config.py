@@ -20,6 +20,7 @@ from hidiffusion import HiDiffusionConfig, InvalidConfigError, random_shifts
         ({"window_grid": "large"}, "window_grid is 'large'"),
         ({"window_grid": 1.5}, "window_grid is 1.5"),
         ({"extra_window_levels": -1}, "extra_window_levels is -1"),
+        ({"extra_window_start": 1.5}, "extra_window_start is 1.5"),
         ({"seed": [1, 2]}, r"seed is \[1, 2\]; give a tuple"),
         ({"seed": ()}, r"seed is \(\)"),
         ({"timesteps": ()}, r"timesteps is \(\)"),

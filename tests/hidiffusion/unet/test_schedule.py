@@ -115,11 +115,11 @@ def test_a_timestep_beside_the_table_counts_as_its_neighbour() -> None:
 @pytest.mark.parametrize(
     ("family", "side", "now", "mid_block"),
     [  # specification: SD 1.5 at 1024 and 2048, SDXL at 2048 and 4096
-        ("sd", 128, Stage(rad=True, pool=False, windows=True, control=True), 8),
-        ("sd", 256, Stage(rad=True, pool=True, windows=True, control=True), 8),
-        ("sd", 256, Stage(rad=True, pool=False, windows=True, control=True), 16),
-        ("sdxl", 256, Stage(rad=False, pool=True, windows=True, control=True), 32),
-        ("sdxl", 512, Stage(rad=True, pool=True, windows=True, control=True), 32),
+        ("sd", 128, Stage(rad=True, pool=False, windows=(0,), control=True), 8),
+        ("sd", 256, Stage(rad=True, pool=True, windows=(0,), control=True), 8),
+        ("sd", 256, Stage(rad=True, pool=False, windows=(0,), control=True), 16),
+        ("sdxl", 256, Stage(rad=False, pool=True, windows=(0,), control=True), 32),
+        ("sdxl", 512, Stage(rad=True, pool=True, windows=(0,), control=True), 32),
         ("sdxl", 512, DIRECT, 128),
     ],
 )
@@ -132,7 +132,7 @@ def test_published_sizes_of_the_mid_block(
 
 @given(st.integers(1, 300), st.integers(1, 300), st.booleans(), st.booleans())
 def test_sizes_never_vanish(height: int, width: int, rad: bool, pool: bool) -> None:
-    now = Stage(rad=rad, pool=pool, windows=True, control=True)
+    now = Stage(rad=rad, pool=pool, windows=(0,), control=True)
     for level in level_sizes(resolved("sdxl"), Size(height, width), now):
         assert min(*level.full, *level.inner) >= 1
 

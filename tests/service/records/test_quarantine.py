@@ -27,7 +27,15 @@ def of_another_version(records: RedisRecords, **fields: object) -> str:
     return generation.id
 
 
-@pytest.mark.parametrize("fields", [{"output_format": "jxl"}, {"upscaler": "new"}])
+@pytest.mark.parametrize(
+    "fields",
+    [
+        {"output_format": "jxl"},
+        {"upscaler": "new"},
+        {"method": "newest"},
+        {"method_options": {"newest": 1}},
+    ],
+)
 def test_a_request_that_means_more_than_is_known_is_refused(records, fields):
     strange = of_another_version(records, **fields)
     with pytest.raises(RecordUnreadable, match=next(iter(fields))):
@@ -54,6 +62,16 @@ def test_what_a_request_does_not_use_an_older_version_need_not_know():
     written = json.loads(to_fields(make_generation())["request"])
     needed = {name for name, field in ResolvedRequest.model_fields.items() if field.is_required()}
     assert written.keys() == needed
+
+
+def test_what_was_asked_of_a_method_is_read_as_it_was_accepted(records):
+    generation = make_generation()
+    given = generation.request.method_options | {"t1_ratio": 0.5}
+    asked = generation.request.model_copy(update={"method_options": given})
+    accepted = records.accept(generation.model_copy(update={"request": asked}), None)
+    written = json.loads(records.redis.hget(record_key(accepted.id), "request"))
+    assert written["method_options"] == {"t1_ratio": 0.5}
+    assert records.get(accepted.id).request.method_options == given
 
 
 def test_lists_leave_out_what_cannot_be_read_and_tell_of_it(records):

@@ -33,6 +33,7 @@ def test_accepted_request_is_queued_with_every_default_filled_in(stack: Stack) -
             "aggressive_ratio": None,
             "control_ratio": None,
             "extra_window_levels": 0,
+            "extra_window_start": 0.0,
             "t1_ratio": None,
             "t2_ratio": None,
             "window_grid": 2,
