@@ -30,11 +30,15 @@ from hidiffusion.unet.schedule import Size, Stage, stage
 RESULTS = Path(__file__).parents[1] / "results" / "flops.json"
 STEPS = 50
 SIZES = ((1024, 1024), (2048, 2048), (2048, 4096), (4096, 4096))
-METHODS: dict[str, dict[str, bool] | None] = {
+#: Windows on a further level, once neither mechanism of RAU-Net acts at 4 times native (0.7 of the
+#: steps by the published thresholds).
+LATE = HiDiffusionConfig(seed=0, extra_window_levels=1, extra_window_start=0.7)
+METHODS: dict[str, dict[str, Any] | None] = {
     "direct": None,
     "MSW-MSA": {"raunet": False, "window_attention": True},
     "RAU-Net": {"raunet": True, "window_attention": False},
     "both": {"raunet": True, "window_attention": True},
+    "both, more windows late": {"raunet": True, "window_attention": True, "config": LATE},
 }
 
 
@@ -55,7 +59,16 @@ def meta_pipeline(family: str) -> UNetPipeline:
     return pipe
 
 
-def stages(family: str, height: int, width: int) -> list[tuple[Stage, int, int]]:
+def config_of(method: str) -> HiDiffusionConfig:
+    """Return a method's settings."""
+    # Windows need a seed where no pipeline's run gives one; the counts do not depend on it.
+    config: HiDiffusionConfig = (METHODS[method] or {}).get("config", HiDiffusionConfig(seed=0))
+    return config
+
+
+def stages(
+    family: str, height: int, width: int, method: str = "both"
+) -> list[tuple[Stage, int, int]]:
     """Return (stage, its first step, its number of steps) of a run of ``STEPS`` steps.
 
     Whether a ControlNet is heard is left out: there is none.
@@ -63,7 +76,7 @@ def stages(family: str, height: int, width: int) -> list[tuple[Stage, int, int]]
     config = models.CONFIGS[family]
     blocks = config.get("down_block_types", ("CrossAttnDownBlock2D",) * 3 + ("DownBlock2D",))
     structure = UNetStructure(tuple("Attn" in block for block in blocks), 4, config["sample_size"])
-    resolved = resolve(HiDiffusionConfig(), structure)
+    resolved = resolve(config_of(method), structure)
     size = Size(height // 8, width // 8)
 
     def active_at(step: int) -> Stage:
@@ -80,9 +93,13 @@ def mechanisms(active: Stage, method: str) -> str:
     names = [
         ("down-sampler", active.rad and options["raunet"]),
         ("pooling", active.pool and options["raunet"]),
-        ("windows", bool(active.windows) and options["window_attention"]),
+        (_windows(active), bool(active.windows) and options["window_attention"]),
     ]
     return " + ".join(name for name, acts in names if acts) or "direct"
+
+
+def _windows(active: Stage) -> str:
+    return "windows" if len(active.windows) < 2 else f"windows on {len(active.windows)} levels"
 
 
 def count(family: str, height: int, width: int, method: str, step: int) -> int:
@@ -98,8 +115,7 @@ def count(family: str, height: int, width: int, method: str, step: int) -> int:
     pipe = meta_pipeline(family)
     options = METHODS[method]
     if options is not None:
-        # Windows need a seed where no pipeline's run gives one; the counts do not depend on it.
-        apply_hidiffusion(pipe, config=HiDiffusionConfig(seed=0), **options)
+        apply_hidiffusion(pipe, **options | {"config": config_of(method)})
     timestep = pipe.scheduler.timesteps[step].item()  # a number: no run begins with it
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         pipe.unet(timestep=timestep, **models.arguments(pipe.unet, height, width))
@@ -115,7 +131,7 @@ def table(
     rows: dict[str, list[dict[str, Any]]] = {}
     for method in methods:
         rows[method] = []
-        for active, first, steps in stages(family, height, width):
+        for active, first, steps in stages(family, height, width, method):
             name = mechanisms(active, method)
             if name not in known:
                 known[name] = count(family, height, width, method, first)

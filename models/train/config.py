@@ -116,6 +116,8 @@ class UNetConfig:
             the meaning from the picture's border.
         reach: By how many cells of 8 pixels latents are shifted at random, anew in each batch, as
             far as what they show stays in the frame.
+        stride: Cells from one such place to the next; a multiple of two is the same shift for the
+            levels below the top.
         captions: Captions of each scene.
         close: Close-ups that are shown beside the scenes; none by default.
         start: Pipeline that training goes on from, of the same shape: its U-Net and text encoder
@@ -135,6 +137,7 @@ class UNetConfig:
     variants: int = 1
     staging: Staging = field(default_factory=lambda: Staging(Motion()))
     reach: int = 0
+    stride: int = 1
     captions: int = 32
     close: CloseUps | None = None
     start: Path | None = None

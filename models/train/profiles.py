@@ -19,17 +19,19 @@ from models.train.config import (
 #: Each noun as it is, in its one place.
 CPU = TrainConfig()
 
-#: Further training of the model that ships, cut to fit an hour of one core: eight nouns at three to
-#: four fifths of the frame, anywhere in it. Autoencoder and vocabulary stay.
+#: Further training of the model that ships, cut to fit some hours of a CPU: eight nouns, each at
+#: eight sizes of two thirds to four fifths of the frame, at places 16 pixels apart. Autoencoder
+#: and vocabulary stay.
 MOVED = TrainConfig(
     paths=Paths(
         cache=ROOT / ".cache" / "fluent-emoji-256-moved",
         nouns=ROOT / "models" / "train" / "data" / "few.json",
     ),
     unet=UNetConfig(
-        variants=40,
-        staging=Staging(Motion(smallest=0.62, largest=0.88, shift=4 / 256)),
+        variants=8,
+        staging=Staging(Motion(smallest=0.66, largest=0.82)),
         reach=6,
+        stride=2,
         close=CloseUps(Motion(smallest=1.2, largest=1.8, shift=0.5), variants=120),
         start=Paths.model,
         compiled=True,

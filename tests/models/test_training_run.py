@@ -180,6 +180,17 @@ def test_sampler_moves_what_is_shown_and_keeps_its_captions(config: TrainConfig)
     assert 50 < words.count("") < 150
 
 
+def test_places_keep_their_distance(config: TrainConfig) -> None:
+    latents = torch.zeros(1, 4, 8, 8)
+    latents[:, :, 3, 3] = 1
+    config = replace(config, unet=replace(config.unet, stride=2))
+    scenes = SceneLatents(latents, [["ball"]], torch.tensor([[2, 3, 1, 3]]))
+    sampler = LatentSampler(config, scenes, train_tokenizer(list(NOUNS), vocabulary=600))
+    seen, _ = sampler.batch(torch.arange(200))
+    places = {divmod(int(latent[0].argmax()), 8) for latent in seen}
+    assert places == {(y, x) for y in (3, 5) for x in (1, 3, 5)}
+
+
 def test_close_ups_are_shown_below_their_timestep_only(config: TrainConfig) -> None:
     close = CloseUps(Motion(1.5, 1.5), variants=2, below=600, share=0.5)
     config = replace(config, unet=replace(config.unet, close=close))

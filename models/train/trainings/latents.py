@@ -136,6 +136,7 @@ class LatentSampler:
         self.scenes = len(scenes.latents)
         self.latents = torch.cat([part.latents for part in parts]).to(device)
         self.room = torch.cat([part.room for part in parts]).to(device)
+        self.stride = config.unet.stride
         self.dropout, self.close = config.unet.prompt_dropout, config.unet.close
         lists = [captions for part in parts for captions in part.captions]
         every = [text for captions in lists for text in captions]
@@ -174,11 +175,11 @@ class LatentSampler:
 
     def _shifted(self, chosen: Tensor) -> Tensor:
         """Returns scenes' latents, shifted by whole cells; what is pushed out is ground."""
-        latents, room = self.latents[chosen], self.room[chosen]
+        latents, room = self.latents[chosen], self.room[chosen] // self.stride
         inside = slice(FRAME, -FRAME)
         inner = latents[..., inside, inside]
         for axis, before, after in ((3, 0, 1), (2, 2, 3)):
-            by = _between(-room[:, before], room[:, after])
+            by = self.stride * _between(-room[:, before], room[:, after])
             side = inner.shape[axis]
             places = (torch.arange(side, device=by.device) - by[:, None]) % side
             shape = [len(chosen), 1, 1, 1]
