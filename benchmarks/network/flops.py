@@ -33,12 +33,13 @@ SIZES = ((1024, 1024), (2048, 2048), (2048, 4096), (4096, 4096))
 #: Windows on a further level, once neither mechanism of RAU-Net acts at 4 times native (0.7 of the
 #: steps by the published thresholds).
 LATE = HiDiffusionConfig(seed=0, extra_window_levels=1, extra_window_start=0.7)
+LATE_NAME = "both, more windows late"
 METHODS: dict[str, dict[str, Any] | None] = {
     "direct": None,
     "MSW-MSA": {"raunet": False, "window_attention": True},
     "RAU-Net": {"raunet": True, "window_attention": False},
     "both": {"raunet": True, "window_attention": True},
-    "both, more windows late": {"raunet": True, "window_attention": True, "config": LATE},
+    LATE_NAME: {"raunet": True, "window_attention": True, "config": LATE},
 }
 
 

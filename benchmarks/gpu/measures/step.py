@@ -39,6 +39,7 @@ def run(bench: Bench) -> None:
             bench.row(f"{family} {side}x{side}", skipped="out of time")
             continue
         case(bench, family, side, _kernels(bench), work)
+        late_windows(bench, family, side, work)
         authors(bench, family, side)
     for family, side in CASES:
         if bench.left > (0 if bench.tiny else COMPILE_SECONDS):
@@ -73,6 +74,21 @@ def case(
         remove_hidiffusion(pipe)
         if bench.left < 8:
             break
+    free()
+
+
+@torch.no_grad()
+def late_windows(bench: Bench, family: str, side: int, work: dict[str, int]) -> None:
+    """Time a late step with windows on a further level, beside those above that have it global."""
+    model, name = unet(bench, family), f"{family} {side}x{side}"
+    pipe, here = Alone.of(model), side_of(bench, side)
+    arguments = models.arguments(model, here, here, batch=2)
+    apply_hidiffusion(pipe, config=flops.LATE)
+    active, first, steps = flops.stages(family, side, side, flops.LATE_NAME)[-1]
+    stage = flops.mechanisms(active, flops.LATE_NAME)
+    what = f"{name} ours, {stage} ({steps} of {flops.STEPS})"
+    _row(bench, what, _call(pipe, arguments, first), work, f"{name} {stage}")
+    remove_hidiffusion(pipe)
     free()
 
 
