@@ -99,9 +99,9 @@ class WindowedAttention:
 
         Raises:
             UnplannedCallError: the block is called outside a call of the U-Net.
-            HiDiffusionError: the map has another size than was planned.
+            HiDiffusionError: the map has another size than was planned, or a cache would answer
+                with the windows of another step.
         """
-        del module
         if not self._planned:
             raise UnplannedCallError(
                 "a block of a patched U-Net was called by itself; call the U-Net, or "
@@ -109,6 +109,12 @@ class WindowedAttention:
             )
         if self._indices is None:
             return None
+        if _keeps_outputs(module):
+            raise HiDiffusionError(
+                "a cache of diffusers keeps the outputs of self-attention, but in the order of the "
+                "windows of one step, and each step has others; disable it, restrict it to "
+                "cross-attention, or apply with window_attention=False"
+            )
         if args:
             return (_checked_partition(args[0], self._indices), *args[1:]), kwargs
         tokens = _checked_partition(kwargs["hidden_states"], self._indices)
@@ -120,6 +126,12 @@ class WindowedAttention:
         """Forward hook: attention output [B * num_windows, n, C] becomes [B, N, C]."""
         del module, args
         return None if self._indices is None else merge(output, self._indices.to(output.device))
+
+
+def _keeps_outputs(module: nn.Module) -> bool:
+    """Whether a cache of diffusers answers for a module with what it gave in an earlier step."""
+    registry: Any = getattr(module, "_diffusers_hook", None)
+    return registry is not None and any(hook._is_stateful for hook in registry.hooks.values())
 
 
 def _checked_partition(tokens: torch.Tensor, indices: WindowIndices) -> torch.Tensor:

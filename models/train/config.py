@@ -119,6 +119,8 @@ class UNetConfig:
         stride: Cells from one such place to the next; a multiple of two is the same shift for the
             levels below the top.
         captions: Captions of each scene.
+        timestep_exponent: Timesteps are this power of what is evenly drawn from 0..1; below 1 more
+            of them are noisy ones, in which it is decided what stands where.
         close: Close-ups that are shown beside the scenes; none by default.
         start: Pipeline that training goes on from, of the same shape: its U-Net and text encoder
             are the first weights, its tokenizer and autoencoder stay.
@@ -139,6 +141,7 @@ class UNetConfig:
     reach: int = 0
     stride: int = 1
     captions: int = 32
+    timestep_exponent: float = 1.0
     close: CloseUps | None = None
     start: Path | None = None
     compiled: bool = False

@@ -32,6 +32,7 @@ MOVED = TrainConfig(
         staging=Staging(Motion(smallest=0.66, largest=0.82)),
         reach=6,
         stride=2,
+        timestep_exponent=0.5,
         close=CloseUps(Motion(smallest=1.2, largest=1.8, shift=0.5), variants=120),
         start=Paths.model,
         compiled=True,

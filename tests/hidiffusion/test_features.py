@@ -7,10 +7,11 @@ import accelerate
 import diffusers
 import pytest
 import torch
+from diffusers import PyramidAttentionBroadcastConfig, apply_pyramid_attention_broadcast
 from diffusers.models.attention_processor import AttnProcessor, AttnProcessor2_0
 from packaging.version import Version
 
-from hidiffusion import apply_hidiffusion, remove_hidiffusion
+from hidiffusion import HiDiffusionError, apply_hidiffusion, remove_hidiffusion
 from tests.hidiffusion.tiny import models as tiny_models
 from tests.hidiffusion.tiny.models import generate
 
@@ -84,3 +85,18 @@ def test_a_feature_works_in_both_orders_and_stays(name: str, plain: torch.Tensor
         assert not torch.equal(first, plain)
     remove_hidiffusion(after)
     assert torch.equal(picture(after), direct)
+
+
+def test_kept_outputs_of_self_attention_are_refused_where_windows_act() -> None:
+    pipe = tiny_models.sd_pipeline()
+    keep = PyramidAttentionBroadcastConfig(
+        spatial_attention_block_skip_range=2,
+        spatial_attention_timestep_skip_range=(-1, 1001),
+        current_timestep_callback=lambda: 500,
+    )
+    apply_pyramid_attention_broadcast(pipe.unet, keep)
+    apply_hidiffusion(pipe, raunet=False)
+    with pytest.raises(HiDiffusionError, match="disable it"):
+        picture(pipe)
+    apply_hidiffusion(pipe, raunet=False, window_attention=False)
+    assert picture(pipe).isfinite().all()

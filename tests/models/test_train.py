@@ -88,3 +88,6 @@ def test_normalised_latents_decode_to_the_same_picture() -> None:
 def test_timesteps_cover_the_schedule_evenly() -> None:
     timesteps = stratified_timesteps(8, 1000)
     assert [int(t) // 125 for t in timesteps] == list(range(8))
+    noisier = stratified_timesteps(1000, 1000, exponent=0.5).float()
+    assert noisier.mean() == pytest.approx(1000 * 2 / 3, abs=2)
+    assert noisier.max() < 1000

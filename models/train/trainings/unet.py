@@ -92,10 +92,19 @@ def noun_pictures(config: TrainConfig) -> Tensor:
     return to_tensor(pictures[[codes.index(noun.code) for noun in load_nouns(config.paths)]])
 
 
-def stratified_timesteps(count: int, total: int, device: str = "cpu") -> Tensor:
-    """Returns one random timestep from each of `count` equal parts of the schedule."""
+def stratified_timesteps(
+    count: int, total: int, device: str = "cpu", exponent: float = 1.0
+) -> Tensor:
+    """Returns one random timestep from each of `count` equally likely parts of the schedule.
+
+    Args:
+        count: How many.
+        total: Timesteps of the schedule.
+        device: Where they are made.
+        exponent: 1 draws all equally often, less more of the noisy ones.
+    """
     places = torch.arange(count, device=device) + torch.rand(count, device=device)
-    return (places / count * total).long()
+    return ((places / count) ** exponent * total).long()
 
 
 def train_unet(config: TrainConfig) -> Denoiser:
@@ -125,7 +134,8 @@ def train_unet(config: TrainConfig) -> Denoiser:
 
     def loss() -> Tensor:
         total = scheduler.config.num_train_timesteps
-        timesteps = stratified_timesteps(config.unet.batch_size, total, config.device)
+        count, exponent = config.unet.batch_size, config.unet.timestep_exponent
+        timesteps = stratified_timesteps(count, total, config.device, exponent)
         clean, tokens = sampler.batch(timesteps)
         noise = torch.randn_like(clean)
         noisy = scheduler.add_noise(clean, noise, timesteps)
