@@ -94,7 +94,7 @@ def mechanisms(active: Stage, method: str) -> str:
     names = [
         ("down-sampler", active.rad and options["raunet"]),
         ("pooling", active.pool and options["raunet"]),
-        (_windows(active), bool(active.windows) and options["window_attention"]),
+        (_windows(active), active.windows and options["window_attention"]),
     ]
     return " + ".join(name for name, acts in names if acts) or "direct"
 

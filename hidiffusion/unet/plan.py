@@ -257,14 +257,11 @@ class CallState:
         step: int,
         run: Run | None,
     ) -> None:
-        for block in self._blocks:
-            block.attention.plan(None)
-        if not active.windows:
-            return
         batch = sample.shape[0]
-        seeds = self._seeds(batch, run)
+        seeds = self._seeds(batch, run) if active.windows and self._blocks else ()
         for index, block in enumerate(self._blocks):
             if block.level not in active.windows:
+                block.attention.plan(None)
                 continue
             size = levels[block.level].inner if block.inner else levels[block.level].full
             shifts = tuple(

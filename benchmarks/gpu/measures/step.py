@@ -39,7 +39,6 @@ def run(bench: Bench) -> None:
             bench.row(f"{family} {side}x{side}", skipped="out of time")
             continue
         case(bench, family, side, _kernels(bench), work)
-        late_windows(bench, family, side, work)
         authors(bench, family, side)
     for family, side in CASES:
         if bench.left > (0 if bench.tiny else COMPILE_SECONDS):
@@ -50,7 +49,7 @@ def run(bench: Bench) -> None:
 def case(
     bench: Bench, family: str, side: int, variants: dict[str, Surrounding], work: dict[str, int]
 ) -> None:
-    """Time one model at one size.
+    """Time one model at one size, and once a late step with windows on a further level.
 
     Args:
         bench: What is measured with.
@@ -60,41 +59,34 @@ def case(
         work: Operations by what is called, found by the first calls. Graphs would hide them.
     """
     model, name = unet(bench, family), f"{family} {side}x{side}"
-    pipe, stages = Alone.of(model), _stages(family, side)
-    here = side_of(bench, side)
+    pipe, here = Alone.of(model), side_of(bench, side)
     arguments = models.arguments(model, here, here, batch=2)
     if "ours" in variants:
         _row(bench, f"{name} direct", _call(pipe, arguments, 0), work, f"{name} direct")
+
+    def patched_rows(variant: str, stages: list[tuple[str, int, int]]) -> None:
+        for stage, first, steps in stages:
+            what = f"{name} {variant}, {stage} ({steps} of {flops.STEPS})"
+            _row(bench, what, _call(pipe, arguments, first), work, f"{name} {stage}")
+
     for variant, surrounding in variants.items():
         apply_hidiffusion(pipe)
         with surrounding(model):
-            for stage, first, steps in stages:
-                what = f"{name} {variant}, {stage} ({steps} of {flops.STEPS})"
-                _row(bench, what, _call(pipe, arguments, first), work, f"{name} {stage}")
+            patched_rows(variant, _stages(family, side))
         remove_hidiffusion(pipe)
         if bench.left < 8:
             break
+    else:
+        if "ours" in variants:
+            apply_hidiffusion(pipe, config=flops.LATE)
+            patched_rows("ours", _stages(family, side, flops.LATE_NAME)[-1:])
+            remove_hidiffusion(pipe)
     free()
 
 
-@torch.no_grad()
-def late_windows(bench: Bench, family: str, side: int, work: dict[str, int]) -> None:
-    """Time a late step with windows on a further level, beside those above that have it global."""
-    model, name = unet(bench, family), f"{family} {side}x{side}"
-    pipe, here = Alone.of(model), side_of(bench, side)
-    arguments = models.arguments(model, here, here, batch=2)
-    apply_hidiffusion(pipe, config=flops.LATE)
-    active, first, steps = flops.stages(family, side, side, flops.LATE_NAME)[-1]
-    stage = flops.mechanisms(active, flops.LATE_NAME)
-    what = f"{name} ours, {stage} ({steps} of {flops.STEPS})"
-    _row(bench, what, _call(pipe, arguments, first), work, f"{name} {stage}")
-    remove_hidiffusion(pipe)
-    free()
-
-
-def _stages(family: str, side: int) -> list[tuple[str, int, int]]:
-    found = flops.stages(family, side, side)
-    return [(flops.mechanisms(active, "both"), first, steps) for active, first, steps in found]
+def _stages(family: str, side: int, method: str = "both") -> list[tuple[str, int, int]]:
+    found = flops.stages(family, side, side, method)
+    return [(flops.mechanisms(active, method), first, steps) for active, first, steps in found]
 
 
 def _kernels(bench: Bench) -> dict[str, Surrounding]:

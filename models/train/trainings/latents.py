@@ -13,7 +13,7 @@ from transformers import CLIPTokenizer
 
 from models.train.architecture import MAX_TOKENS
 from models.train.augment import Staging
-from models.train.config import TrainConfig, UNetConfig
+from models.train.config import TrainConfig
 from models.train.data.dataset import load_nouns, noun_layers
 from models.train.data.scenes import stage
 from models.train.trainings.vae import encode
@@ -51,7 +51,7 @@ def cached_scenes(config: TrainConfig, vae: Any) -> SceneLatents:
         config: The run's configuration.
         vae: Autoencoder with normalised latents.
     """
-    return _cached("scenes", config, vae, config.unet)
+    return _cached("scenes", config, vae)
 
 
 def cached_close_ups(config: TrainConfig, vae: Any) -> SceneLatents | None:
@@ -60,13 +60,13 @@ def cached_close_ups(config: TrainConfig, vae: Any) -> SceneLatents | None:
     if close is None:
         return None
     unet = replace(config.unet, staging=Staging(close.motion), variants=close.variants, reach=0)
-    return _cached("close-ups", config, vae, unet)
+    return _cached("close-ups", replace(config, unet=unet), vae)
 
 
-def _cached(name: str, config: TrainConfig, vae: Any, unet: UNetConfig) -> SceneLatents:
+def _cached(name: str, config: TrainConfig, vae: Any) -> SceneLatents:
     file = config.paths.checkpoints / f"{name}.pt"
     if not file.exists():
-        scenes = encode_scenes(replace(config, unet=unet), vae)
+        scenes = encode_scenes(config, vae)
         file.parent.mkdir(parents=True, exist_ok=True)
         partial = file.with_suffix(f".{os.getpid()}")
         torch.save((scenes.latents, scenes.captions, scenes.room), partial)
@@ -121,7 +121,7 @@ class LatentSampler:
         config: The run's configuration.
         scenes: What to draw from.
         tokenizer: Encodes the captions once, up front.
-        close_ups: What to draw from beside them below `config.unet.close.below`.
+        close_ups: What to draw from beside them, where `config.unet.close` asks for some.
     """
 
     def __init__(
@@ -165,12 +165,12 @@ class LatentSampler:
 
     def _chosen(self, timesteps: Tensor) -> Tensor:
         """Returns which scene, or which close-up behind the scenes, each timestep shows."""
-        share = torch.rand(len(timesteps), device=self.latents.device)
-        scenes = (share * self.scenes).long()
-        if self.close is None or self.scenes == len(self.latents):
+        device, count = self.latents.device, len(timesteps)
+        scenes = torch.randint(self.scenes, (count,), device=device)
+        if self.close is None:
             return scenes
-        near = torch.randint_like(scenes, self.scenes, len(self.latents))
-        shown = torch.rand_like(share) < self.close.share
+        near = torch.randint(self.scenes, len(self.latents), (count,), device=device)
+        shown = torch.rand(count, device=device) < self.close.share
         return torch.where(shown & (timesteps < self.close.below), near, scenes)
 
     def _shifted(self, chosen: Tensor) -> Tensor:

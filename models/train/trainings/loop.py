@@ -108,16 +108,13 @@ class Trainer:
         loss = self.loss()
         self.optimizer.zero_grad(set_to_none=True)
         torch.autograd.backward(loss)
-        self._share_gradients()
+        average([one.grad for one in self.module.parameters() if one.grad is not None])
         nn.utils.clip_grad_norm_(self.module.parameters(), 1.0, foreach=True)
         self.optimizer.step()
         self.step += 1
         self.average.update_parameters(self.module)
         self.elapsed += self._agreed(self.clock() - started)
         return loss.detach()
-
-    def _share_gradients(self) -> None:
-        average([one.grad for one in self.module.parameters() if one.grad is not None])
 
     def _agreed(self, seconds: float) -> float:
         """Returns the mean of what all processes counted, so that they end at the same step."""

@@ -108,7 +108,7 @@ def _read_as_written(network: InfDiTTransformer) -> None:
     them: with the same five minutes this was worth 2 dB at noise levels of 0.1 and 0.3.
     """
     filled = _filling(network)
-    spread = float(filled.square().mean().sqrt())
+    spread = _spread(filled)
     blocks: Any = network.transformer_blocks
     for block in blocks:
         shift_a, scale_a, shift_m, scale_m = block.norm1.linear.bias.data.chunk(4)
@@ -118,11 +118,16 @@ def _read_as_written(network: InfDiTTransformer) -> None:
 
 
 def _filling(network: InfDiTTransformer) -> Tensor:
-    """What the tokens hold, `[C]`, beside pixels; normalisation divides by its deviation, about."""
+    """What the tokens hold, `[C]`, beside pixels."""
     width, pixels = network.proj_out.weight.shape[1], 3 * network.config.patch_size**2
     filled = torch.zeros(width)
     filled[2 * pixels :: 2], filled[2 * pixels + 1 :: 2] = _FILL, -_FILL
     return filled
+
+
+def _spread(filled: Tensor) -> float:
+    """What normalisation divides tokens by, about: the deviation of what fills them up."""
+    return float(filled.square().mean().sqrt())
 
 
 def _blend(network: InfDiTTransformer, rounds: int = 1500) -> None:
@@ -141,7 +146,7 @@ def _blend(network: InfDiTTransformer, rounds: int = 1500) -> None:
     share = _DETAIL**2 / (_DETAIL**2 + sigma**2)
     gain = variance / (sigma * data)
     noisy, enlarged = gain * (share - data**2 / variance), gain * (1 - share)
-    spread = float(_filling(network).square().mean().sqrt())
+    spread = _spread(_filling(network))
     wanted = torch.where(of_noisy, noisy[:, None], enlarged[:, None]) * spread - 1
     weight = 1 / (1 + wanted.abs())
     parameters = [*network.time_embed.parameters(), *network.norm_out.parameters()]

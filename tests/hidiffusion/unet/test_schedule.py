@@ -118,8 +118,8 @@ def test_a_timestep_beside_the_table_counts_as_its_neighbour() -> None:
         ("sd", 128, Stage(rad=True, pool=False, windows=(0,), control=True), 8),
         ("sd", 256, Stage(rad=True, pool=True, windows=(0,), control=True), 8),
         ("sd", 256, Stage(rad=True, pool=False, windows=(0,), control=True), 16),
-        ("sdxl", 256, Stage(rad=False, pool=True, windows=(0,), control=True), 32),
-        ("sdxl", 512, Stage(rad=True, pool=True, windows=(0,), control=True), 32),
+        ("sdxl", 256, Stage(rad=False, pool=True, windows=(1,), control=True), 32),
+        ("sdxl", 512, Stage(rad=True, pool=True, windows=(1,), control=True), 32),
         ("sdxl", 512, DIRECT, 128),
     ],
 )
