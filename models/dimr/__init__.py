@@ -1,1 +1,1 @@
-"""Training of the small DiMR that draws the bundled model's nouns as classes."""
+"""Training of the small DiMR that draws nouns as classes."""

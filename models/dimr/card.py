@@ -8,7 +8,7 @@ pipeline_tag: unconditional-image-generation
 
 # emoji-classes-256
 
-A small DiMR of two stages that draws the bundled model's nouns as classes, in the latents of its
+A small DiMR of two stages that draws 24 nouns as classes, in the latents of the bundled model's
 autoencoder. It shows and tests `hidiffusion.dimr`; it is no rival of the bundled model.
 
 ```python

@@ -51,8 +51,8 @@ def write_pipeline(config: DimrConfig, network: nn.Module, names: list[str]) -> 
 
 
 def class_names(config: DimrConfig) -> list[str]:
-    """Returns the nouns of the bundled model, in the order of their class numbers."""
-    return list(json.loads((config.data.model / "nouns.json").read_text()))
+    """Returns the nouns that it learns, in the order of their class numbers."""
+    return list(json.loads(config.data.nouns.read_text()))
 
 
 def encoder_hash(folder: Path) -> str:

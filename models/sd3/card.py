@@ -9,7 +9,7 @@ pipeline_tag: text-to-image
 # emoji-sd3-256
 
 A small diffusion transformer in the shape of Stable Diffusion 3.5: the same classes, blocks and
-schedule, {parameters} parameters. It draws the bundled model's nouns, in the latents of its
+schedule, {parameters} parameters. It draws 24 nouns, in the latents of the bundled model's
 autoencoder, natively at 256x256. It is here so that what this project does to transformers can be
 looked at; it is no rival of anything.
 
