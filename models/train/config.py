@@ -124,7 +124,6 @@ class UNetConfig:
         close: Close-ups that are shown beside the scenes; none by default.
         start: Pipeline that training goes on from, of the same shape: its U-Net and text encoder
             are the first weights, its tokenizer and autoencoder stay.
-        compiled: Whether torch compiles the U-Net.
         stage: The training stage.
     """
 
@@ -144,7 +143,6 @@ class UNetConfig:
     timestep_exponent: float = 1.0
     close: CloseUps | None = None
     start: Path | None = None
-    compiled: bool = False
     stage: StageConfig = field(default_factory=lambda: StageConfig(94, 1e-3))
 
 

@@ -19,28 +19,27 @@ from models.train.config import (
 #: Each noun as it is, in its one place.
 CPU = TrainConfig()
 
-#: Further training of the model that ships, cut to fit some hours of a CPU: eight nouns, each at
-#: eight sizes of two thirds to four fifths of the frame, at places 16 pixels apart. Autoencoder
-#: and vocabulary stay.
+#: Further training of what `CPU` made, cut to fit an hour of two cores: eight of its nouns, each at
+#: four sizes of two thirds to four fifths of the frame, at places 16 pixels apart, and close-ups.
+#: Autoencoder and vocabulary stay. This is what ships.
 MOVED = TrainConfig(
     paths=Paths(
         cache=ROOT / ".cache" / "fluent-emoji-256-moved",
         nouns=ROOT / "models" / "train" / "data" / "few.json",
     ),
     unet=UNetConfig(
-        variants=8,
+        variants=4,
         staging=Staging(Motion(smallest=0.66, largest=0.82)),
         reach=6,
         stride=2,
-        timestep_exponent=0.5,
-        close=CloseUps(Motion(smallest=1.2, largest=1.8, shift=0.5), variants=120),
+        timestep_exponent=0.65,
+        close=CloseUps(Motion(smallest=1.2, largest=1.8, shift=0.5), variants=120, share=0.7),
         start=Paths.model,
-        compiled=True,
-        stage=StageConfig(54, 1e-3, warmup_steps=60),
+        stage=StageConfig(73, 1e-3, warmup_steps=60),
     ),
 )
 
-#: The nouns of the model that ships as large models see theirs: at half of the frame to all of it,
+#: The nouns of `CPU` as large models see theirs: at half of the frame to all of it,
 #: anywhere, cut by the border, mirrored, turned, up to three of them, on grounds of eight
 #: colours. The networks have the shapes that ship, so that a processor draws as fast as before; the
 #: autoencoder goes on from the one that ships, the U-Net begins anew on its latents.

@@ -38,6 +38,21 @@ trainer.run()
 torch.save((trainer.step, module.state_dict()), folder / f"{together.rank()}.pt")
 """
 
+PREPARE = """
+import sys
+import time
+from pathlib import Path
+from models.train.trainings import together
+
+together.join()
+file = Path(sys.argv[1]) / "made.txt"
+with together.first_alone():
+    if not file.exists():
+        time.sleep(0.5)
+        file.write_text(str(together.rank()))
+(file.parent / f"{together.rank()}.txt").write_text(file.read_text())
+"""
+
 
 def launch(*command: str) -> subprocess.CompletedProcess[str]:
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "OMP_NUM_THREADS": "1"}
@@ -55,6 +70,13 @@ def test_two_processes_end_at_one_step_with_the_same_weights(tmp_path: Path) -> 
     assert all(torch.equal(weights[0][name], weights[1][name]) for name in weights[0])
     assert torch.allclose(weights[0]["weight"], torch.ones(1, 2), atol=0.05)
     assert len((tmp_path / "toy-loss.jsonl").read_text().splitlines()) == 240 // 20
+
+
+def test_what_the_first_process_prepares_the_others_find(tmp_path: Path) -> None:
+    script = tmp_path / "prepare.py"
+    script.write_text(PREPARE)
+    assert (done := launch(str(script), str(tmp_path))).returncode == 0, done.stderr
+    assert [(tmp_path / f"{rank}.txt").read_text() for rank in (0, 1)] == ["0", "0"]
 
 
 def test_a_step_that_only_one_process_can_do_is_refused() -> None:

@@ -5,7 +5,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor
@@ -26,6 +27,16 @@ def several() -> bool:
 def rank() -> int:
     """Returns this process's number; the first, nought, writes checkpoints and logs."""
     return dist.get_rank() if dist.is_initialized() else 0
+
+
+@contextmanager
+def first_alone() -> Iterator[None]:
+    """Lets the first process through, and the others after it: they find the files that it made."""
+    if several() and rank():
+        dist.barrier()
+    yield
+    if several() and not rank():
+        dist.barrier()
 
 
 def average(tensors: Sequence[Tensor]) -> None:

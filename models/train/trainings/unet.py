@@ -18,7 +18,7 @@ from models.train.data.dataset import emoji_names, load_nouns, pack_pictures, to
 from models.train.data.scenes import caption_corpus
 from models.train.trainings.latents import LatentSampler, cached_close_ups, cached_scenes
 from models.train.trainings.loop import Trainer, averaged_weights, mixed_precision
-from models.train.trainings.together import rank
+from models.train.trainings.together import first_alone, rank
 from models.train.trainings.tokenizer import train_tokenizer
 from models.train.trainings.vae import encode, load_decoder, load_vae, normalise_latents, train_vae
 
@@ -117,19 +117,19 @@ def train_unet(config: TrainConfig) -> Denoiser:
         Both networks with averaged weights.
     """
     vae = finished_vae(config)
-    scenes, close_ups = cached_scenes(config, vae), cached_close_ups(config, vae)
+    with first_alone():
+        scenes, close_ups = cached_scenes(config, vae), cached_close_ups(config, vae)
     torch.manual_seed(config.seed)
     tokenizer, scheduler = build_tokenizer(config), build_scheduler()
     denoiser = Denoiser(config, tokenizer)
     if config.unet.start is not None:
         denoiser.start_from(config.unet.start)
     denoiser.to(config.device)
-    denoiser.unet.to(memory_format=torch.channels_last)
     if config.device == "cpu":
         # The backward pass of fused attention is far slower there than plain matrix products.
         denoiser.unet.set_attn_processor(AttnProcessor())
-    if config.unet.compiled:
-        denoiser.unet.compile()
+    else:
+        denoiser.unet.to(memory_format=torch.channels_last)
     sampler = LatentSampler(config, scenes, tokenizer, close_ups)
 
     def loss() -> Tensor:
