@@ -43,8 +43,8 @@ class GuidedConfig(ReferenceConfig, DenoiserConfig):
 
     Attributes:
         band_weight: how far the low band is moved to the reference's.
-        band_end: fraction of the steps after which it is free. Freed early, the bundled model goes
-            back to what it draws without guidance.
+        band_end: fraction of the steps after which it is free. Freed early, a small model went
+            back to what it drew without guidance.
         band_fade: share of the weight that is gone at that point.
         strength: fraction of the schedule that the large picture is drawn with. 1 starts from
             noise, less from the enlarged native result with noise added.

@@ -114,7 +114,7 @@ def test_the_client_of_grpc_that_is_shown_runs(javascript: Node, stack: Stack) -
 
 
 def _size(folder: Path) -> tuple[int, int]:
-    with Image.open(folder / "fox.png") as picture:
+    with Image.open(folder / "frog.png") as picture:
         return picture.size
 
 

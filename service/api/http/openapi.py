@@ -78,7 +78,7 @@ def _make_defaults_optional(document: dict[str, Any]) -> None:
     """Tell the defaults of what clients send in words.
 
     By the keyword `default` generators take a field for one that is always there, and have clients
-    send it: openapi-typescript refuses `{prompt: "a fox"}`.
+    send it: openapi-typescript refuses `{prompt: "a frog"}`.
     """
     schemas = document["components"]["schemas"]
     operations = [each for methods in document["paths"].values() for each in methods.values()]

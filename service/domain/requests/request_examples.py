@@ -11,7 +11,7 @@ EXAMPLE_PICTURE = (
 EXAMPLES: list[Any] = [
     {"prompt": "a red guitar", "width": 1024, "height": 1024},
     {
-        "prompt": "a fox",
+        "prompt": "a frog",
         "model": "fluent-emoji-256",
         "width": 512,
         "height": 512,
@@ -20,5 +20,5 @@ EXAMPLES: list[Any] = [
         "seed": 7,
         "method": "hidiffusion",
     },
-    {"prompt": "a fox in snow", "image": EXAMPLE_PICTURE, "strength": 0.6},
+    {"prompt": "a frog in snow", "image": EXAMPLE_PICTURE, "strength": 0.6},
 ]

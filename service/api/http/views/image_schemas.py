@@ -62,7 +62,7 @@ class ImageRequest(BaseModel):
             "examples": [
                 {"prompt": "a red guitar", "size": "1024x1024"},
                 {
-                    "prompt": "a fox",
+                    "prompt": "a frog",
                     "n": 2,
                     "size": "512x512",
                     "quality": "low",
