@@ -15,6 +15,7 @@ from PIL import Image
 
 from benchmarks.quality.plan import DIRECT, NATIVE_SIZE, Job, Prompt, Size, Variant, prompts
 from benchmarks.quality.studio import Sampling, Studio
+from hidiffusion.methods import registry
 
 #: Row of the pictures at native size.
 NATIVE = "native"
@@ -53,13 +54,26 @@ def columns(nouns: list[str] | None) -> list[Prompt]:
 
 
 def rows(options: argparse.Namespace) -> list[list[Job]]:
-    """Return what is shown, a row a method."""
+    """Return what is shown, a row a method.
+
+    Raises:
+        ValueError: A noun, a method or an option is not known.
+    """
     chosen = columns(options.nouns)
     kinds = [
         (NATIVE_SIZE, DIRECT) if name == NATIVE else (options.size, Variant.parse(name))
         for name in options.methods
     ]
+    for _, kind in kinds:
+        if not kind.enlarges:
+            registry.get(kind.method).configure(**dict(kind.options))
     return [[Job(one, options.seed, size, kind) for one in chosen] for size, kind in kinds]
+
+
+def needed(job: Job) -> Job:
+    """Return what the model must draw for a picture: that, or the native one it is made from."""
+    native = Job(job.prompt, job.seed, NATIVE_SIZE, DIRECT)
+    return native if job.variant.enlarges else job
 
 
 def sheet(studio: Studio, shown: list[list[Job]], side: int) -> Image.Image:
@@ -85,7 +99,7 @@ def main() -> None:
     except ValueError as error:
         command.error(str(error))
     studio = Studio(Sampling(steps=options.steps))
-    studio.draw(job for row in shown for job in row if not job.variant.enlarges)
+    studio.draw(needed(job) for row in shown for job in row)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     sheet(studio, shown, options.side).save(options.out, quality=90, method=6)
 
