@@ -26,8 +26,7 @@ import torch
 from benchmarks.quality import report
 from benchmarks.quality.plan import DIRECT, LANCZOS, Part, Size, Variant, prompts
 from benchmarks.quality.results import measure_part
-from benchmarks.quality.studio import SCHEDULERS, Sampling, Studio
-from hidiffusion.methods import registry
+from benchmarks.quality.studio import SCHEDULERS, Sampling, Studio, check
 from models.train.blocks import fill_block
 from models.train.config import ROOT
 
@@ -85,9 +84,7 @@ def run_variants(options: argparse.Namespace) -> tuple[Variant, ...]:
     """Return the methods that were asked for, checked."""
     variants = tuple(Variant.parse(text) for text in options.methods)
     for variant in variants:
-        if not variant.enlarges:
-            asked: dict[str, Any] = dict(variant.options)
-            registry.get(variant.method).configure(**asked)
+        check(variant)
     return variants
 
 

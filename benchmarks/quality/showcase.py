@@ -14,8 +14,7 @@ from pathlib import Path
 from PIL import Image
 
 from benchmarks.quality.plan import DIRECT, NATIVE_SIZE, Job, Prompt, Size, Variant, prompts
-from benchmarks.quality.studio import Sampling, Studio
-from hidiffusion.methods import registry
+from benchmarks.quality.studio import Sampling, Studio, check
 
 #: Row of the pictures at native size.
 NATIVE = "native"
@@ -65,8 +64,7 @@ def rows(options: argparse.Namespace) -> list[list[Job]]:
         for name in options.methods
     ]
     for _, kind in kinds:
-        if not kind.enlarges:
-            registry.get(kind.method).configure(**dict(kind.options))
+        check(kind)
     return [[Job(one, options.seed, size, kind) for one in chosen] for size, kind in kinds]
 
 

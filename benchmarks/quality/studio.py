@@ -23,7 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.quality.enlarge import enlarge
-from benchmarks.quality.plan import DIRECT, MODEL, NATIVE_SIZE, Job
+from benchmarks.quality.plan import DIRECT, MODEL, NATIVE_SIZE, Job, Variant
 from hidiffusion.methods import registry
 from models.train.config import ROOT
 
@@ -126,6 +126,17 @@ class Studio:
             pipe.set_progress_bar_config(disable=True)
             self._pipeline = pipe.to(self.device)
         return self._pipeline
+
+
+def check(variant: Variant) -> None:
+    """Refuse a method or an option that there is not.
+
+    Raises:
+        ValueError: There is none of that name.
+    """
+    if not variant.enlarges:
+        asked: dict[str, Any] = dict(variant.options)
+        registry.get(variant.method).configure(**asked)
 
 
 def batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:
