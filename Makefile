@@ -3,7 +3,7 @@
 PYTHON ?= python3.11
 VENV   ?= .venv
 BIN    := $(VENV)/bin
-PROMPT ?= a red guitar
+PROMPT ?= a pizza
 SIZE   ?= 512
 PROFILE ?= cpu
 DEVICE ?= cpu
