@@ -26,7 +26,7 @@ import torch
 from benchmarks.quality import report
 from benchmarks.quality.plan import DIRECT, LANCZOS, Part, Size, Variant, prompts
 from benchmarks.quality.results import measure_part
-from benchmarks.quality.studio import SCHEDULERS, Sampling, Studio, check
+from benchmarks.quality.studio import SCHEDULERS, Sampling, Studio, known_variant
 from models.train.blocks import fill_block
 from models.train.config import ROOT
 
@@ -82,10 +82,7 @@ def plan(options: argparse.Namespace) -> list[Part]:
 
 def run_variants(options: argparse.Namespace) -> tuple[Variant, ...]:
     """Return the methods that were asked for, checked."""
-    variants = tuple(Variant.parse(text) for text in options.methods)
-    for variant in variants:
-        check(variant)
-    return variants
+    return tuple(known_variant(text) for text in options.methods)
 
 
 def sweep_variants(options: argparse.Namespace) -> tuple[Variant, ...]:

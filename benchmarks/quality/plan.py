@@ -102,6 +102,13 @@ class Job:
     size: Size
     variant: Variant
 
+    @property
+    def drawn(self) -> Job:
+        """Return what the model draws for it: this, or the native picture that is enlarged."""
+        if not self.variant.enlarges:
+            return self
+        return Job(self.prompt, self.seed, NATIVE_SIZE, DIRECT)
+
 
 @dataclass(frozen=True)
 class Part:

@@ -13,8 +13,8 @@ from pathlib import Path
 
 from PIL import Image
 
-from benchmarks.quality.plan import DIRECT, NATIVE_SIZE, Job, Prompt, Size, Variant, prompts
-from benchmarks.quality.studio import Sampling, Studio, check
+from benchmarks.quality.plan import DIRECT, NATIVE_SIZE, Job, Prompt, Size, prompts
+from benchmarks.quality.studio import Sampling, Studio, known_variant
 
 #: Row of the pictures at native size.
 NATIVE = "native"
@@ -45,11 +45,13 @@ def columns(nouns: list[str] | None) -> list[Prompt]:
     Raises:
         ValueError: The model does not know a noun.
     """
-    known = {prompt.noun: prompt for prompt in reversed(prompts())}
+    every = prompts()
+    plainest = every[: len({prompt.noun for prompt in every})]
+    known = {prompt.noun: prompt for prompt in plainest}
     for noun in nouns or ():
         if noun not in known:
             raise ValueError(f"noun is {noun!r}; choose from {', '.join(sorted(known))}")
-    return [known[noun] for noun in nouns or reversed(known)]
+    return [known[noun] for noun in nouns or known]
 
 
 def rows(options: argparse.Namespace) -> list[list[Job]]:
@@ -60,18 +62,10 @@ def rows(options: argparse.Namespace) -> list[list[Job]]:
     """
     chosen = columns(options.nouns)
     kinds = [
-        (NATIVE_SIZE, DIRECT) if name == NATIVE else (options.size, Variant.parse(name))
+        (NATIVE_SIZE, DIRECT) if name == NATIVE else (options.size, known_variant(name))
         for name in options.methods
     ]
-    for _, kind in kinds:
-        check(kind)
     return [[Job(one, options.seed, size, kind) for one in chosen] for size, kind in kinds]
-
-
-def needed(job: Job) -> Job:
-    """Return what the model must draw for a picture: that, or the native one it is made from."""
-    native = Job(job.prompt, job.seed, NATIVE_SIZE, DIRECT)
-    return native if job.variant.enlarges else job
 
 
 def sheet(studio: Studio, shown: list[list[Job]], side: int) -> Image.Image:
@@ -97,7 +91,7 @@ def main() -> None:
     except ValueError as error:
         command.error(str(error))
     studio = Studio(Sampling(steps=options.steps))
-    studio.draw(needed(job) for row in shown for job in row)
+    studio.draw(job for row in shown for job in row)
     options.out.parent.mkdir(parents=True, exist_ok=True)
     sheet(studio, shown, options.side).save(options.out, quality=90, method=6)
 

@@ -23,7 +23,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from benchmarks.quality.enlarge import enlarge
-from benchmarks.quality.plan import DIRECT, MODEL, NATIVE_SIZE, Job, Variant
+from benchmarks.quality.plan import MODEL, Job, Variant
 from hidiffusion.methods import registry
 from models.train.config import ROOT
 
@@ -78,7 +78,8 @@ class Studio:
 
     def draw(self, jobs: Iterable[Job]) -> None:
         """Draw what is missing, with a progress bar that counts pixels."""
-        missing = [job for job in dict.fromkeys(jobs) if not self.file(job).exists()]
+        wanted = dict.fromkeys(job.drawn for job in jobs)
+        missing = [job for job in wanted if not self.file(job).exists()]
         total = sum(job.size.pixels for job in missing)
         with tqdm(total=total, unit="px", unit_scale=True, desc="drawing") as bar:
             for batch in batches(missing):
@@ -91,8 +92,7 @@ class Studio:
         """Return a picture, `[height, width, 3]`; a baseline is made from the native one."""
         if not job.variant.enlarges:
             return np.asarray(Image.open(self.file(job)))
-        native = Job(job.prompt, job.seed, NATIVE_SIZE, DIRECT)
-        return enlarge(self.picture(native), job.size, job.variant)
+        return enlarge(self.picture(job.drawn), job.size, job.variant)
 
     def sample(self, batch: list[Job]) -> Iterator[Pixels]:
         """Draw pictures of one size and method, and keep none."""
@@ -128,15 +128,17 @@ class Studio:
         return self._pipeline
 
 
-def check(variant: Variant) -> None:
-    """Refuse a method or an option that there is not.
+def known_variant(text: str) -> Variant:
+    """Read a method with its options, of which there must be every one.
 
     Raises:
         ValueError: There is none of that name.
     """
+    variant = Variant.parse(text)
     if not variant.enlarges:
         asked: dict[str, Any] = dict(variant.options)
         registry.get(variant.method).configure(**asked)
+    return variant
 
 
 def batches(jobs: Iterable[Job]) -> Iterator[list[Job]]:

@@ -14,7 +14,7 @@ def test_a_row_a_method_and_a_column_a_noun(tmp_path: Path) -> None:
     shown = showcase.rows(showcase.parser().parse_args(command))
     assert [[job.prompt.text for job in row] for row in shown] == [["a tree", "an apple"]] * 2
     studio = Studio(Sampling(steps=2), cache=tmp_path)
-    studio.draw(map(showcase.needed, shown[0]))
+    studio.draw(shown[0])
     enlarged, native = np.split(np.asarray(showcase.sheet(studio, shown, 64), int), 2)
     assert native.shape == (64, 128, 3)
     assert np.ptp(native) > 50
