@@ -23,6 +23,7 @@ from service.cli.embedded import Embedded, embedded_service
 from service.settings import ApiSettings, Settings
 from tests.browser import DRAWING_MILLISECONDS, chromium, visitor
 from tests.class_models import SIDE, write_catalog
+from tests.pipeline_process import pipeline_of, suspended
 from tests.upscaler_models import write_upscaler
 
 PNG = {"Content-Type": "image/png"}
@@ -110,13 +111,18 @@ def test_tiles_are_on_the_page_while_the_upscaler_computes_others(
     Image.fromarray(noise).save(picture, "png")
     uploaded = http.post("/v1/uploads", content=picture.getvalue(), headers=PNG).json()["id"]
     asked = {"model": "larger", "image": uploaded, "scale": 4, "num_inference_steps": 1}
-    made = http.post("/v1/generations", json=asked).json()
     with chromium() as browser, visitor(browser, service.url) as context:
         page = context.new_page()
-        page.goto(f"/#/{made['id']}")
-        page.wait_for_function(SHOWS_NOISE, timeout=DRAWING_MILLISECONDS)
-        # One evaluation is all there is: what is seen before the end was seen while it ran.
-        assert http.get(f"/v1/generations/{made['id']}").json()["status"] == "running"
+        made = http.post("/v1/generations", json=asked).json()
+        path = f"/v1/generations/{made['id']}"
+        with connect_sse(http, "GET", f"{path}/events") as source:
+            next(event for event in source.iter_sse() if event.event == "tile")
+        # However slow the browser is: one evaluation is all there is, so what is seen before the
+        # end was seen while it ran.
+        with suspended(pipeline_of(service)):
+            page.goto(f"/#/{made['id']}")
+            page.wait_for_function(SHOWS_NOISE, timeout=DRAWING_MILLISECONDS)
+            assert http.get(path).json()["status"] == "running"
         download = page.get_by_role("link", name="Download")
         expect(download).to_be_visible(timeout=DRAWING_MILLISECONDS)
 

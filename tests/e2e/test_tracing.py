@@ -1,8 +1,6 @@
 """Traces and logs of a whole service: one trace through every process, and no secret in either."""
 
-import os
 import secrets
-import signal
 import time
 from collections import Counter
 from collections.abc import Iterator
@@ -11,7 +9,6 @@ from typing import Any
 
 import grpc
 import httpx
-import psutil
 import pytest
 
 from hidiffusion_api.v1 import generation_service_pb2 as rpc
@@ -22,6 +19,7 @@ from service.domain.access import Scope
 from service.settings import ApiSettings, Settings, WorkerSettings
 from service.storage.key_file import KeyFile
 from tests.otlp_collector import Collector, Received, otlp_collector
+from tests.pipeline_process import pipeline_of
 
 STEPS = 3
 PROMPT = "an utterly confidential lighthouse"
@@ -170,7 +168,7 @@ def test_a_killed_attempt_and_the_next_are_in_one_trace(
     generation_id = client.create_by_http(num_inference_steps=20)
     while client.record(generation_id)["progress"]["step"] < 2:
         time.sleep(0.02)
-    _kill_pipeline(traced[0])
+    pipeline_of(traced[0]).kill()
     client.finish(generation_id)
     spans = collector.wait_for(client.trace_id, "manifest", "generate", "attempt")
 
@@ -203,14 +201,3 @@ def test_neither_logs_nor_traces_hold_keys_or_prompts(
         assert token.encode() not in found
         assert token.split("_", 2)[2].encode() not in found
     assert spans[0].trace_id.encode() in logs
-
-
-def _kill_pipeline(service: Embedded) -> None:
-    here = psutil.Process(os.getpid())
-    (pipeline,) = (
-        process
-        for process in here.children(recursive=True)
-        if "service.worker.process.main" in process.cmdline()
-        and str(service.data) in process.environ()["HIDIFFUSION_STORE__URL"]
-    )
-    pipeline.send_signal(signal.SIGKILL)
