@@ -4,6 +4,7 @@ import hashlib
 import io
 import json
 import random
+import re
 import shutil
 import tarfile
 from dataclasses import replace
@@ -137,7 +138,10 @@ def test_every_step_runs_and_the_cards_have_the_figures(
     assert nouns == list(NOUNS)
     card = (config.paths.model / "README.md").read_text()
     assert "| nouns | 3 |" in card
-    assert "| samples that show their noun, of 3 |" in card
+    (told,) = (line for line in card.splitlines() if "samples that show their noun" in line)
+    (missed,) = (line for line in card.splitlines() if "| missed |" in line)
+    hits = int(re.fullmatch(r".*, 1 of each \| ([0-3]) of 3, .*", told).group(1))
+    assert sum(noun in missed for noun in NOUNS) == 3 - hits
     assert "| vae |" in card
     assert "Noto" in (config.paths.classifier / "README.md").read_text()
     assert (config.paths.images / "model-loss.png").exists()
@@ -233,8 +237,9 @@ def test_training_goes_on_from_a_pipeline(config: TrainConfig) -> None:
         file = f"{part}/diffusion_pytorch_model.safetensors"
         before, after = load_file(start / file), load_file(paths.model / file)
         assert all(torch.allclose(before[key], after[key], atol=1e-3) for key in before)
-    files = [folder / "tokenizer" / "tokenizer.json" for folder in (start, paths.model)]
-    assert files[0].read_text() == files[1].read_text()
+    for file in ("tokenizer.json", "tokenizer_config.json"):
+        files = [folder / "tokenizer" / file for folder in (start, paths.model)]
+        assert files[0].read_text() == files[1].read_text()
 
 
 def test_figures_are_written_once(tmp_path: Path) -> None:

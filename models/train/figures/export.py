@@ -13,6 +13,9 @@ from models.train.config import TrainConfig
 from models.train.data.dataset import load_nouns
 from models.train.trainings.unet import Denoiser, build_tokenizer, finished_vae, load_denoiser
 
+#: What transformers remembers of how a tokenizer was loaded, and would write into its folder.
+LOADED = ("is_local", "local_files_only")
+
 
 def export(config: TrainConfig) -> None:
     """Writes the newest weights as a diffusers pipeline.
@@ -32,6 +35,8 @@ def write_pipeline(
     U-Net and autoencoder are float16. The text encoder stays float32: transformers loads weights
     in the type they are stored in, diffusers in float32, and the two must agree.
     """
+    for key in LOADED:
+        tokenizer.init_kwargs.pop(key, None)
     vae.register_to_config(_name_or_path="")  # else the folder of its checkpoint
     build: Any = StableDiffusionPipeline
     pipeline = build(

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import platform
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,8 @@ from matplotlib.axes import Axes
 from transformers import CLIPTextModel
 
 from models.train.config import TrainConfig
-from models.train.data.dataset import load_nouns
-from models.train.figures.judge import recognised, small
-from models.train.figures.samples import reconstruction_sheet, sample_nouns
+from models.train.figures.native import native
+from models.train.figures.samples import reconstruction_sheet
 from models.train.trainings.unet import noun_pictures
 from models.train.trainings.vae import psnr
 
@@ -42,7 +42,7 @@ def report(config: TrainConfig) -> dict[str, Any]:
 
     Returns:
         Figures for the model card: parameters per part, steps and minutes per stage, PSNR in dB,
-        share of samples that show their noun, size in MB.
+        what native samples show (`Native`), size in MB.
     """
     plot_losses(config.paths.checkpoints, config.paths.images / "model-loss.png")
     pictures = noun_pictures(config)
@@ -62,8 +62,7 @@ def report(config: TrainConfig) -> dict[str, Any]:
         },
         "psnr_mean_db": float(decibels.mean()),
         "psnr_worst_db": float(decibels.min()),
-        "samples": len(pictures) * config.seeds,
-        "right_noun": right_nouns(config),
+        "native": asdict(native(config)),
         "size_mb": sum(file.stat().st_size for file in files) / 1e6,
     }
 
@@ -89,18 +88,6 @@ def stage_figures(checkpoints: Path, stage: str) -> dict[str, float]:
         "minutes": state["elapsed"] / 60,
         "loss": sum(last) / max(1, len(last)),
     }
-
-
-@torch.no_grad()
-def right_nouns(config: TrainConfig) -> float:
-    """Returns the share of native samples in which the classifier sees the prompt's noun.
-
-    The classifier chooses among all nouns that it knows, which may be more than the model does.
-    """
-    wanted = [noun.name for noun in load_nouns(config.paths)] * config.seeds
-    pictures = [each for seed in range(config.seeds) for each in sample_nouns(config, seed)]
-    hits = recognised(config.paths.classifier, small(pictures), wanted)
-    return sum(hits) / len(hits)
 
 
 def device_name(device: str) -> str:
