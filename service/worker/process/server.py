@@ -31,6 +31,7 @@ from service.worker.job.safety import chosen_checker
 from service.worker.process.libraries import tune_libraries
 from service.worker.process.warm_up import warm_up
 from service.worker.run.generate import DeviceLost, Studio
+from service.worker.weights.garbage import set_loaded_aside
 from service.worker.weights.pipelines import Pipelines
 
 _log = logging.getLogger(__name__)
@@ -82,6 +83,7 @@ class PipelineServer:
         if self._settings.worker.preload:
             for name in self._models:
                 self._preload(name)
+        set_loaded_aside()
         self._send(self._what_is_warm())
         while (run := self._runs.get()) is not None:
             with bind_generation(run.generation.id, run.generation.attempt):
@@ -108,6 +110,7 @@ class PipelineServer:
             self._cancelled.discard((generation.id, generation.attempt))
             self._suspended.discard((generation.id, generation.attempt))
         if self._what_is_warm() != before:
+            set_loaded_aside()
             self._send(self._what_is_warm())
 
     def _attempt(self, generation: Generation) -> Attempt:

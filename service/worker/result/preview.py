@@ -2,12 +2,14 @@
 
 import contextlib
 import logging
-from collections.abc import Container, Iterator
+from collections.abc import Container, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 
 import numpy as np
+import PIL.Image
 import torch
 from numpy.typing import NDArray
+from PIL.Image import Resampling
 from torch.nn import functional
 
 from hidiffusion.decode import PreviewFactors, latents_to_rgb
@@ -79,19 +81,28 @@ class Previews:
             rgb = latents[:1]
         else:
             rgb = latents_to_rgb(latents[:1], factors)
-        scale = pixels_along / max(rgb.shape[2:])
-        size = [max(1, round(side * scale)) for side in rgb.shape[2:]]
-        resized = functional.interpolate(rgb, size, mode="bilinear", antialias=True)
-        values = ((resized[0] + 1) * 127.5).round().to(torch.uint8)
+        size = _scaled(rgb.shape[2:], pixels_along)
+        if pixels_along < max(rgb.shape[2:]):  # so that little is copied from a device
+            rgb = functional.interpolate(rgb, size, mode="bilinear", antialias=True)
+        values = ((rgb[0] + 1) * 127.5).round().clamp(0, 255).to(torch.uint8)
         pixels = values.permute(1, 2, 0).contiguous().cpu().numpy()
-        self._under_way = self._pool.submit(self._store_preview, step, pixels)
+        self._under_way = self._pool.submit(self._store_preview, step, pixels, size)
 
-    def _store_preview(self, step: int, pixels: NDArray[np.uint8]) -> None:
+    def _store_preview(self, step: int, pixels: NDArray[np.uint8], size: tuple[int, int]) -> None:
         key = self._attempt.keys.preview(step)
+        height, width = size
+        # What is small is enlarged here, beside the next step and not before it.
+        picture = PIL.Image.fromarray(pixels).resize((width, height), Resampling.BILINEAR)
         try:
-            self._store.put(key, encode(pixels, "jpeg"), MEDIA_TYPES["jpeg"])
+            data = encode(np.asarray(picture), "jpeg")
+            self._store.put(key, data, MEDIA_TYPES["jpeg"])
         except ServiceError as error:
             _log.warning("no preview of step %d: %s", step, error)
             return
-        height, width, _ = pixels.shape
         self._attempt.tell(Previewed, step=step, key=key, width=width, height=height)
+
+
+def _scaled(size: Sequence[int], along: int) -> tuple[int, int]:
+    """`size`, its longer side `along`."""
+    height, width = (max(1, round(side * along / max(size))) for side in size)
+    return height, width

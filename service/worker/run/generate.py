@@ -26,9 +26,10 @@ from service.worker.run.batch import Drawn, Rows, draw_together
 from service.worker.run.checkpoint import Checkpoints, newest_checkpoint
 from service.worker.run.stages import upscaled
 from service.worker.run.steps import Steps
+from service.worker.weights.garbage import release_memory
 from service.worker.weights.inputs import load_pictures
 from service.worker.weights.memory import free_memory
-from service.worker.weights.pipelines import Pipelines, needs_of, release_memory
+from service.worker.weights.pipelines import Pipelines, needs_of
 
 _log = logging.getLogger(__name__)
 

@@ -1,12 +1,9 @@
 """Pipelines that are loaded once and stay warm."""
 
-import gc
 import logging
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from typing import Any
-
-import torch
 
 from service.catalog.file import CatalogFile
 from service.domain.models.catalog import Model
@@ -26,6 +23,7 @@ from service.worker.weights.controls import (
     offered_control,
 )
 from service.worker.weights.devices import chosen_device, chosen_dtype, dtype_for
+from service.worker.weights.garbage import release_loaded
 from service.worker.weights.image_prompts import WarmIpAdapter, load_ip_adapter
 from service.worker.weights.memory import (
     MemoryModel,
@@ -162,7 +160,7 @@ class Pipelines:
         self._warm.pop(key, None)
         self._controlnets.pop(key, None)
         self._ip_adapters.pop(key, None)
-        release_memory()
+        release_loaded()
 
     def _keys(self, name: str, controls: Sequence[str], *, image_prompt: bool) -> list[str]:
         """Of a pipeline and of what goes with it: ControlNets have their source, to be shared."""
@@ -251,10 +249,3 @@ def _weights_of(model: Model, of: Model | None = None) -> Any:
     fields |= {"quantization", "offload", "bfloat16"}
     loras = {lora.name: (lora.source, lora.file) for lora in model.loras if lora.name in names}
     return model.model_dump(include=fields), loras
-
-
-def release_memory() -> None:
-    """Give back what nothing refers to any more, so that the next run starts as the first."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()

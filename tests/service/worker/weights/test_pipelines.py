@@ -1,12 +1,16 @@
 """What is loaded, what is shared, and what makes room: ControlNets beside pipelines."""
 
+import gc
 import importlib.util
 import json
+import weakref
 from pathlib import Path
 
 import pytest
+import torch
 
 from service.worker.job.failures import ModelUnavailable, UnsupportedRequest
+from service.worker.weights.garbage import set_loaded_aside
 from service.worker.weights.pipelines import Pipelines
 from tests.service.worker.control_models import open_pipelines, write_catalog
 from tests.upscaler_models import write_upscaler
@@ -55,6 +59,25 @@ def test_short_of_memory_a_run_keeps_its_own(own: Pipelines) -> None:
     assert own.evictions == 2
     own.get("sd", 0, ["depth"])
     assert own.loads == 4
+
+
+def test_what_is_dropped_is_gone_though_the_collector_passes_over_what_is_loaded(
+    own: Pipelines,
+) -> None:
+    _with_a_hook(own.get("sd").pipe.unet)
+    network = weakref.ref(own.get("sd").pipe.unet)
+    set_loaded_aside()
+    try:
+        own.forget("sd")
+        assert network() is None
+        assert gc.get_freeze_count() > 0
+    finally:
+        gc.unfreeze()
+
+
+def _with_a_hook(network: torch.nn.Module) -> None:
+    """Hooks know their module, so it refers to itself."""
+    network.register_forward_hook(lambda *_: network.zero_grad())
 
 
 def test_what_cannot_guide_is_named_and_harms_nothing(own: Pipelines) -> None:
