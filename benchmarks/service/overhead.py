@@ -1,12 +1,14 @@
-"""What the service costs over calling the pipeline in a script: the same picture, the same run.
+"""What the service costs over the pipeline that it calls: the same pictures, the same run.
 
     python -m benchmarks.service.overhead --write
 
-Both sides make the same PNG from the same request with the shipped model, in turn, warm. The script
-loads the pipeline once, calls it, and saves the file; the service is asked over HTTP and the clock
-stops when the last byte of the picture has arrived, with progress, previews, tiles, manifest and
-checkpoints as they are by default. The rival is `direct`: diffusers' pipeline, its own VAE decode
-and Pillow. The pictures of both are compared. Prints a table for people and JSON as its last line.
+All sides make the same PNG from the same request with the shipped model, in turn, warm. `script`
+loads diffusers' pipeline once, calls it, and saves the file. `litserve` serves the same calls over
+HTTP (`pip install --no-deps --target .cache/litserve litserve pyzmq`). The service is asked over
+HTTP and the clock stops when the last byte of the picture has arrived, with progress, previews,
+tiles, manifest and checkpoints as they are by default. With `--at-once` all requests are sent
+together, and the clock stops at the last picture. The pictures are compared. Prints a table for
+people and JSON as its last line.
 """
 
 import argparse
@@ -15,76 +17,70 @@ import json
 import os
 import platform
 import statistics
-import subprocess
-import sys
 import tempfile
 import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import httpx
 import numpy as np
 from PIL import Image
 
+from benchmarks.service.rivals import LitServe, Rival, Script
 from service.cli.embedded import embedded_service
 from service.settings import ApiSettings, Settings
 from tests.servers import free_port
 
-ROOT = Path(__file__).parents[2]
 RESULT = Path(__file__).parents[1] / "results" / "overhead.json"
-MODEL = ROOT / "models" / "fluent-emoji-256"
 
-_SCRIPT = """
-import json, sys, time
-import diffusers, torch
-from hidiffusion.methods import registry
-source, path = sys.argv[1:]
-pipe = diffusers.DiffusionPipeline.from_pretrained(source)
-pipe.set_progress_bar_config(disable=True)
-for line in sys.stdin:
-    request = json.loads(line)
-    begin = time.perf_counter()
-    pipe.scheduler = getattr(diffusers, request["scheduler"]).from_config(pipe.scheduler.config)
-    with registry.get(request["method"]).patched(pipe, seed=request["seed"]):
-        pipe(request["prompt"], width=request["width"], height=request["height"],
-             num_inference_steps=request["num_inference_steps"],
-             guidance_scale=request["guidance_scale"],
-             generator=torch.Generator("cpu").manual_seed(request["seed"])).images[0].save(path)
-    print(time.perf_counter() - begin, flush=True)
-"""
+Make = Callable[[dict[str, Any]], tuple[float, bytes]]
 
 
-class Script:
-    """A process that has the pipeline warm and makes a picture for each request."""
+class Work(NamedTuple):
+    """Pictures of one kind: side in pixels, steps, and how many are asked for at once."""
 
-    def __init__(self, folder: Path) -> None:
-        self.path = folder / "direct.png"
-        self._process = subprocess.Popen(
-            [sys.executable, "-W", "ignore", "-c", _SCRIPT, str(MODEL), str(self.path)],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            text=True,
-            cwd=ROOT,
-        )
+    size: int
+    steps: int
+    at_once: int = 1
 
-    def make(self, request: dict[str, Any]) -> float:
-        """Seconds that it takes to make a picture and save it."""
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._process.stdin.write(json.dumps(request) + "\n")
-        self._process.stdin.flush()
-        return float(self._process.stdout.readline())
+    @classmethod
+    def parse(cls, text: str) -> "Work":
+        """Reads `SIZE:STEPS` or `SIZE:STEPS:AT_ONCE`."""
+        try:
+            return cls(*map(int, text.split(":")))
+        except (TypeError, ValueError) as error:
+            raise argparse.ArgumentTypeError(
+                f"{text!r} is not SIZE:STEPS or SIZE:STEPS:AT_ONCE, such as 256:25 or 256:4:6"
+            ) from error
 
-    def stop(self) -> None:
-        """End the process."""
-        self._process.kill()
-        self._process.wait()
+    def requests(self) -> list[dict[str, Any]]:
+        """What is asked for."""
+        return [
+            {
+                "prompt": "a red guitar",
+                "width": self.size,
+                "height": self.size,
+                "num_inference_steps": self.steps,
+                "guidance_scale": 3.0,
+                "scheduler": "DDIMScheduler",
+                "method": "hidiffusion",
+                "seed": 7 + number,
+            }
+            for number in range(self.at_once)
+        ]
 
 
-def ask(url: str, request: dict[str, Any]) -> tuple[float, bytes]:
-    """Seconds from the request to the last byte of the picture, and the picture."""
-    with httpx.Client(base_url=url, timeout=3600) as client:
-        begin = time.perf_counter()
+class Service:
+    """The service, asked over HTTP."""
+
+    def __init__(self, url: str) -> None:
+        self._client = httpx.Client(base_url=url, timeout=3600)
+
+    def make(self, request: dict[str, Any]) -> tuple[float, bytes]:
+        """Returns the seconds to the last byte of a picture, and the picture."""
+        client, begin = self._client, time.perf_counter()
         record = client.post("/v1/generations", json=request).raise_for_status().json()
         with client.stream("GET", record["links"]["events"]) as events:
             final = [line for line in events.iter_lines() if line.startswith("event: ")][-1]
@@ -94,48 +90,33 @@ def ask(url: str, request: dict[str, Any]) -> tuple[float, bytes]:
         return time.perf_counter() - begin, picture
 
 
-def measure(size: int, steps: int, repeats: int) -> dict[str, Any]:
-    """Time both, in turn, after one of each to warm up; the warm-ups' pictures are compared."""
-    request = {
-        "prompt": "a red guitar",
-        "width": size,
-        "height": size,
-        "num_inference_steps": steps,
-        "guidance_scale": 3.0,
-        "scheduler": "DDIMScheduler",
-        "method": "hidiffusion",
-        "seed": 7,
-    }
-    settings = Settings(api=ApiSettings(http_port=free_port(), grpc_port=free_port()))
-    direct, service = [], []
-    with tempfile.TemporaryDirectory() as name, embedded_service(Path(name), settings) as running:
-        running.wait_until_ready()
-        script = Script(Path(name))
-        try:
-            script.make(request)
-            _, picture = ask(running.url, request)
-            difference = _difference(script.path.read_bytes(), picture)
-            for repeat in range(repeats):
-                direct.append(script.make(request))
-                service.append(ask(running.url, request)[0])
-                ratio = service[-1] / direct[-1]
-                print(
-                    f"{repeat}: direct {direct[-1]:.2f} s, service {service[-1]:.2f} s, {ratio:.4f}"
-                )
-        finally:
-            script.stop()
-    ratios = [ours / theirs for ours, theirs in zip(service, direct, strict=True)]
+def seconds_of(make: Make, requests: Sequence[dict[str, Any]]) -> float:
+    """Returns the seconds until the last of the pictures is there."""
+    if len(requests) == 1:
+        return make(requests[0])[0]
+    with ThreadPoolExecutor(len(requests)) as pool:
+        begin = time.perf_counter()
+        list(pool.map(make, requests))
+        return time.perf_counter() - begin
+
+
+def measure(name: str, rival: Rival, service: Service, work: Work, repeats: int) -> dict[str, Any]:
+    """Times both in turn, after a picture of each to warm up; these are compared."""
+    requests = work.requests()
+    difference = _difference(rival.make(requests[0])[1], service.make(requests[0])[1])
+    theirs, ours = [], []
+    for _ in range(repeats):
+        theirs.append(seconds_of(rival.make, requests))
+        ours.append(seconds_of(service.make, requests))
+    ratios = [our / their for our, their in zip(ours, theirs, strict=True)]
     return {
-        "size": size,
-        "steps": steps,
-        "repeats": repeats,
-        "direct_seconds": [round(seconds, 3) for seconds in direct],
-        "service_seconds": [round(seconds, 3) for seconds in service],
+        **work._asdict(),
+        "rival": name,
+        "rival_seconds": [round(seconds, 3) for seconds in theirs],
+        "service_seconds": [round(seconds, 3) for seconds in ours],
         "ratio_median": round(statistics.median(ratios), 4),
-        "ratio_of_fastest": round(min(service) / min(direct), 4),
+        "ratio_of_fastest": round(min(ours) / min(theirs), 4),
         "largest_difference": difference,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "load_average": round(os.getloadavg()[0], 1),
     }
 
 
@@ -145,24 +126,57 @@ def _difference(first: bytes, second: bytes) -> int:
     return int(np.abs(one - two).max())
 
 
+def line(row: dict[str, Any]) -> str:
+    """Returns a row of the table."""
+    theirs, ours = (statistics.median(row[f"{side}_seconds"]) for side in ("rival", "service"))
+    return (
+        f"| {row['size']}x{row['size']} | {row['steps']} | {row['at_once']} | {row['rival']} "
+        f"| {theirs:.2f} | {ours:.2f} | {row['ratio_median']:.2f} | {row['ratio_of_fastest']:.2f} |"
+    )
+
+
 def main() -> None:
     """Measure, print and, if asked to, write."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.service.overhead", description=__doc__
     )
-    parser.add_argument("--size", type=int, default=1024)
-    parser.add_argument("--steps", type=int, default=25)
+    parser.add_argument(
+        "--work",
+        nargs="+",
+        type=Work.parse,
+        metavar="SIZE:STEPS[:AT_ONCE]",
+        default=[Work(1024, 25), Work(256, 25), Work(256, 1), Work(256, 4, 6)],
+        help="pictures to make, such as 256:25, or 256:4:6 for six at once, which a script cannot",
+    )
     parser.add_argument("--repeats", type=int, default=5)
+    parser.add_argument(
+        "--litserve", type=Path, metavar="FOLDER", default=Path(".cache/litserve"),
+        help="where its packages are",
+    )  # fmt: skip
     parser.add_argument("--write", action="store_true", help=f"write {RESULT}")
     options = parser.parse_args()
-    result = measure(options.size, options.steps, options.repeats)
-    print("| size | steps | direct (s) | service (s) | ratio, median | ratio of the fastest |")
-    print("| --- | ---: | ---: | ---: | ---: | ---: |")
-    seconds = [statistics.median(result[f"{side}_seconds"]) for side in ("direct", "service")]
-    print(
-        f"| {options.size}x{options.size} | {options.steps} | {seconds[0]:.2f} | {seconds[1]:.2f} "
-        f"| {result['ratio_median']} | {result['ratio_of_fastest']} |"
-    )
+    settings = Settings(api=ApiSettings(http_port=free_port(), grpc_port=free_port()))
+    rows = []
+    print("| size | steps | at once | rival | rival (s) | service (s) | ratio | of the fastest |")
+    print("| --- | ---: | ---: | --- | ---: | ---: | ---: | ---: |")
+    with tempfile.TemporaryDirectory() as name, embedded_service(Path(name), settings) as running:
+        running.wait_until_ready()
+        service, folder = Service(running.url), Path(name)
+        rivals: dict[str, Callable[[], Rival]] = {
+            "script": lambda: Script(folder),
+            "litserve": lambda: LitServe(folder, options.litserve),
+        }
+        for rival, start in rivals.items():
+            with start() as opponent:
+                for work in options.work:
+                    if work.at_once == 1 or rival != "script":
+                        rows.append(measure(rival, opponent, service, work, options.repeats))
+                        print(line(rows[-1]), flush=True)
+    result = {
+        "rows": rows,
+        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
+        "load_average": round(os.getloadavg()[0], 1),
+    }
     if options.write:
         RESULT.write_text(json.dumps(result, indent=1) + "\n")
     print(json.dumps(result))
