@@ -292,3 +292,33 @@ def _is_alive(pid: int) -> bool:
     except FileNotFoundError:
         return False
     return state != "Z"
+
+
+#: A pipeline process whose supervisor is a thread of its own; prints what is left to collect.
+_COLLECTED = """
+import gc, os, threading
+from service.channel import Channel, Warm, pair
+from service.settings import Settings
+from service.worker.process.server import PipelineServer
+
+ours, theirs = pair()
+server = PipelineServer(Channel(theirs), Settings())
+threading.Thread(target=server.serve, daemon=True).start()
+while not isinstance(ours.receive(), Warm):
+    pass
+print(gc.get_freeze_count(), len(gc.get_objects()), flush=True)
+os._exit(0)
+"""
+
+
+def test_the_collector_passes_over_what_is_loaded(catalog: Path, tmp_path: Path) -> None:
+    environment = child_settings(catalog, tmp_path).environment()
+    told = subprocess.run(
+        [sys.executable, "-c", _COLLECTED],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    aside, left = map(int, told.split())
+    assert aside > 100 * left
