@@ -29,7 +29,7 @@ from service.settings import ApiSettings, Settings, WorkerSettings
 from tests.servers import free_port
 
 RESULT = Path(__file__).parents[1] / "results" / "batching.json"
-NOUNS = ("fox", "panda", "strawberry", "red car", "pizza", "owl", "guitar", "rocket")
+NOUNS = ("apple", "pizza", "frog", "tree", "mushroom", "strawberry", "balloon", "guitar")
 
 
 def make_all(url: str, requests: Sequence[dict[str, Any]]) -> tuple[float, list[np.ndarray]]:
