@@ -23,6 +23,7 @@ from hidiffusion.errors import (
 )
 
 try:
+    from hidiffusion.unet.attention import set_attention_backend
     from hidiffusion.unet.config import (
         HiDiffusionConfig,
         ResolvedConfig,
@@ -61,6 +62,7 @@ __all__ = [
     "patched",
     "random_shifts",
     "remove_hidiffusion",
+    "set_attention_backend",
 ]
 
 __version__ = "0.1.0"

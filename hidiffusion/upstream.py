@@ -7,6 +7,7 @@ from typing import Any
 
 import torch
 import torch._dynamo
+from diffusers.models import attention_dispatch
 from diffusers.models.attention import BasicTransformerBlock, FeedForward
 from diffusers.models.attention_processor import Attention
 from diffusers.models.controlnets.controlnet import ControlNetModel, ControlNetOutput
@@ -21,7 +22,7 @@ from diffusers.models.unets.unet_2d_blocks import (
 )
 from diffusers.models.unets.unet_2d_condition import UNet2DConditionModel
 from diffusers.models.upsampling import Upsample2D
-from torch import nn
+from torch import Tensor, nn
 from torch.utils.hooks import RemovableHandle
 
 __all__ = [
@@ -42,6 +43,7 @@ __all__ = [
     "Upsample2D",
     "begin_index",
     "controlnets",
+    "dispatch_attention_fn",
     "guard_hooks",
     "post_hook",
     "pre_hook",
@@ -54,6 +56,10 @@ __all__ = [
 #: Pipeline method that every Stable Diffusion pipeline calls once, after the timesteps are set and
 #: before the first U-Net call, with the generator as its first argument.
 RUN_START = "prepare_extra_step_kwargs"
+
+#: Attention [B, tokens, heads, dim] by the backend that is set; the one that attention backends
+#: are chosen for.
+dispatch_attention_fn: Callable[..., Tensor] = attention_dispatch.dispatch_attention_fn
 
 #: Torch counts the ids of hooks from 0 up.
 _SHARED_ID = -17

@@ -14,8 +14,8 @@ from typing import Any, NamedTuple
 import torch
 from torch import Tensor
 
-from hidiffusion.transformer.upstream import dispatch_attention_fn
 from hidiffusion.unet.windows import WindowIndices, merge, partition
+from hidiffusion.upstream import dispatch_attention_fn
 
 
 class Cut(NamedTuple):

@@ -5,14 +5,10 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from diffusers.models import attention_dispatch, embeddings
+from diffusers.models import embeddings
 from torch import Tensor
 
 _rotary: Any = embeddings.apply_rotary_emb
-
-#: Attention [B, tokens, heads, dim] by the backend that is set; the one that attention backends
-#: are chosen for.
-dispatch_attention_fn: Callable[..., Tensor] = attention_dispatch.dispatch_attention_fn
 
 #: Turns pairs of dimensions by cosines and sines.
 apply_rotary_emb: Callable[..., Tensor] = _rotary

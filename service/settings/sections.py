@@ -200,6 +200,11 @@ class WorkerSettings(Section):
         description="torch.compile backend for U-Nets, such as inductor; unset: none. With "
         "preload, a model's default request is compiled before the worker takes jobs.",
     )
+    attention: str | None = Field(
+        None,
+        description="diffusers' backend for the attention of U-Nets and transformers, such as "
+        "_native_cudnn, flash, _flash_3 or sage; unset: torch chooses.",
+    )
     checker: str | None = Field(
         None,
         description="What looks at each picture before anybody sees it, as module:attribute; "

@@ -15,6 +15,7 @@ from service.worker.job.failures import (
     device_is_lost,
     is_out_of_memory,
 )
+from service.worker.weights.attention import checked_attention
 from service.worker.weights.compiling import checked_backend
 from service.worker.weights.controls import (
     WarmControlNet,
@@ -60,6 +61,7 @@ class Pipelines:
         self.device = chosen_device(settings.worker.device)
         self.dtype = chosen_dtype(settings.worker.dtype, self.device)
         self._compile = checked_backend(settings.worker.compile)
+        self._attention = checked_attention(settings.worker.attention)
         self.loads = 0
         self.evictions = 0
         self._file = CatalogFile(settings.catalog)
@@ -138,7 +140,8 @@ class Pipelines:
         """What a model computes on and in, as far as it decides the picture."""
         model = self._model(name)
         facts = {"device": self.device.type, "dtype": dtype_name(dtype_for(model, self.dtype))}
-        return facts | ({"quantization": model.quantization} if model.quantization else {})
+        chosen = {"quantization": model.quantization, "attention": self._attention}
+        return facts | {name: value for name, value in chosen.items() if value}
 
     def has_room(self, name: str) -> bool:
         """Whether a model fits beside those that are loaded."""
@@ -222,7 +225,8 @@ class Pipelines:
     def _loaded(self, name: str) -> WarmPipeline:
         model = self._model(name)
         try:
-            warm = load_warm(model, self.device, dtype_for(model, self.dtype), self._compile)
+            dtype = dtype_for(model, self.dtype)
+            warm = load_warm(model, self.device, dtype, self._compile, self._attention)
         except ModelUnavailable:
             raise
         except Exception as error:

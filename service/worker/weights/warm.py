@@ -17,6 +17,7 @@ from service.domain.models.catalog import EngineName, Model
 from service.domain.models.low_memory import device_trouble, package_trouble
 from service.domain.models.schedulers import class_of, settings_of
 from service.worker.job.failures import ModelUnavailable, UnsupportedRequest
+from service.worker.weights.attention import use_attention
 from service.worker.weights.compiling import compile_denoiser
 from service.worker.weights.devices import place
 from service.worker.weights.enlarger import load_enlarger
@@ -88,7 +89,11 @@ class WarmPipeline:
 
 
 def load_warm(
-    model: Model, device: torch.device, dtype: torch.dtype, backend: str | None
+    model: Model,
+    device: torch.device,
+    dtype: torch.dtype,
+    backend: str | None,
+    attention: str | None = None,
 ) -> WarmPipeline:
     """Load a model's pipeline and make it ready for runs.
 
@@ -97,6 +102,7 @@ def load_warm(
         device: where it shall run.
         dtype: of its weights; an autoencoder that would overflow float16 gets float32.
         backend: compiles its network; None leaves it as it is, and so does offloading.
+        attention: computes the attention of a network that draws from latents; None: torch.
 
     Raises:
         ModelUnavailable: it cannot be loaded here as its entry asks.
@@ -122,6 +128,8 @@ def load_warm(
         return WarmPipeline(model, pipe, {}, None)
     if dtype is torch.float16 and pipe.vae.config.get("force_upcast"):
         pipe.vae.to(torch.float32)
+    if model.engine == "latent-diffusion":
+        use_attention(network_of(pipe), attention)
     compiled = backend is not None and model.offload is None
     if backend is not None and compiled:
         compile_denoiser(network_of(pipe), backend)

@@ -9,7 +9,9 @@ from hidiffusion import (
     HiDiffusionError,
     MissingSchedulerError,
     apply_hidiffusion,
+    set_attention_backend,
 )
+from hidiffusion.unet import attention
 from tests.hidiffusion.tiny import models as tiny_models
 
 
@@ -96,3 +98,58 @@ def test_a_map_that_another_patch_shrinks_is_refused() -> None:
     apply_hidiffusion(unet, raunet=False)
     with pytest.raises(HiDiffusionError, match="another patch changes the size"):
         unet(timestep=0, **tiny_models.unet_inputs(unet, 16, 16))
+
+
+@pytest.fixture
+def dispatched(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """The backends that attention is computed by, one after the other."""
+    seen: list[str] = []
+    dispatch = attention.dispatch_attention_fn
+
+    def spy(*args: torch.Tensor, backend: object) -> torch.Tensor:
+        seen.append(getattr(backend, "value", backend))
+        return dispatch(*args, backend=backend)
+
+    monkeypatch.setattr(attention, "dispatch_attention_fn", spy)
+    return seen
+
+
+@torch.no_grad()
+@pytest.mark.parametrize("first", [True, False])
+def test_a_backend_computes_the_attention_of_a_u_net(dispatched: list[str], *, first: bool) -> None:
+    unet, scheduler = tiny_models.unet(tiny_models.SDXL), tiny_models.scheduler()
+    scheduler.set_timesteps(10)
+    inputs = tiny_models.unet_inputs(unet, 32, 32) | {"timestep": scheduler.timesteps[3].item()}
+    if first:
+        set_attention_backend(unet, "_native_math")
+    apply_hidiffusion(unet, config=HiDiffusionConfig(seed=7), scheduler=scheduler)
+    if not first:
+        set_attention_backend(unet, "_native_math")
+    by_backend = unet(**inputs).sample
+    assert set(dispatched) == {"_native_math"}
+    assert len(dispatched) == len(unet.attn_processors)
+    unet.reset_attention_backend()
+    stock = unet(**inputs).sample
+    assert len(dispatched) == len(unet.attn_processors)
+    assert torch.allclose(by_backend, stock, atol=1e-5)
+
+
+@torch.no_grad()
+def test_a_mask_stays_with_torch_and_own_processors_stay(dispatched: list[str]) -> None:
+    unet = tiny_models.unet(tiny_models.SD15)
+    name = next(iter(unet.attn_processors))
+    own = Recorder()
+    unet.set_attn_processor(unet.attn_processors | {name: own})
+    set_attention_backend(unet, "_native_math")
+    assert unet.attn_processors[name] is own
+    inputs = tiny_models.unet_inputs(unet, 8, 8)
+    tokens = inputs["encoder_hidden_states"].shape[:2]
+    unet(timestep=500, **inputs, encoder_attention_mask=torch.ones(tokens))
+    alone = [key for key in unet.attn_processors if "attn1" in key and key != name]
+    assert len(dispatched) == len(alone)
+    unet.reset_attention_backend()
+
+
+def test_an_unknown_backend_is_named() -> None:
+    with pytest.raises(ValueError, match="sagge"):
+        set_attention_backend(tiny_models.unet(tiny_models.SD15), "sagge")
