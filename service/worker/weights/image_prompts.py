@@ -25,6 +25,7 @@ from service.worker.job.failures import (
     device_is_lost,
     is_out_of_memory,
 )
+from service.worker.weights.attention import use_attention
 
 _FACES = (IPAdapterFaceIDImageProjection, IPAdapterFaceIDPlusImageProjection)
 
@@ -103,8 +104,13 @@ def offered_ip_adapter(model: Model) -> IpAdapter:
     return model.ip_adapter
 
 
-def load_ip_adapter(model: Model, pipe: Any) -> WarmIpAdapter:
+def load_ip_adapter(model: Model, pipe: Any, attention: str | None = None) -> WarmIpAdapter:
     """Load the IP-Adapter of a model; its pipeline is left as it was.
+
+    Args:
+        model: its entry in the catalogue.
+        pipe: its pipeline.
+        attention: computes what attention stays as it is with the adapter; None: torch.
 
     Raises:
         UnsupportedRequest: the catalogue has none.
@@ -114,7 +120,7 @@ def load_ip_adapter(model: Model, pipe: Any) -> WarmIpAdapter:
     try:
         own = _Outfit.of(pipe)
         try:
-            return WarmIpAdapter(_loaded(adapter, pipe))
+            return WarmIpAdapter(_loaded(adapter, pipe, attention))
         finally:
             own.put_on(pipe)
             _drop_faces(pipe)
@@ -132,7 +138,7 @@ def _drop_faces(pipe: Any) -> None:
         pipe.delete_adapters(faces)
 
 
-def _loaded(adapter: IpAdapter, pipe: Any) -> _Outfit:
+def _loaded(adapter: IpAdapter, pipe: Any, attention: str | None) -> _Outfit:
     pipe.register_modules(image_encoder=None, feature_extractor=None)
     pipe.load_ip_adapter(
         adapter.source,
@@ -141,6 +147,7 @@ def _loaded(adapter: IpAdapter, pipe: Any) -> _Outfit:
         image_encoder_folder=adapter.image_encoder,
         local_files_only=Path(adapter.source).is_dir(),
     )
+    use_attention(pipe.unet, attention)  # the adapter has brought other processors
     outfit = _Outfit.of(pipe)
     if any(isinstance(layer, _FACES) for layer in outfit.projection.image_projection_layers):
         raise ValueError("it takes embeddings of faces, and there is no model of faces here")

@@ -183,7 +183,7 @@ class Pipelines:
     def _ip_adapter(self, warm: WarmPipeline) -> WarmIpAdapter:
         key = _IP_ADAPTER + warm.model.name
         if key not in self._ip_adapters:
-            self._ip_adapters[key] = load_ip_adapter(warm.model, warm.pipe)
+            self._ip_adapters[key] = load_ip_adapter(warm.model, warm.pipe, self._attention)
             self.loads += 1
         self._use(key)
         return self._ip_adapters[key]

@@ -210,3 +210,19 @@ def test_what_cannot_be_loaded_is_named_and_harms_nothing(pipelines: Pipelines) 
     assert torch.equal(draw(pipelines, make_request("faces")), plain)
     with pytest.raises(UnsupportedRequest, match="'wordy' has no ip_adapter"):
         pipelines.get("wordy", 0, image_prompt=True)
+
+
+def test_self_attention_keeps_the_chosen_backend_beside_it(folder: Path) -> None:
+    warm = open_pipelines(folder, attention="_native_math").get("sd", image_prompt=True)
+    unet = warm.pipe.unet
+    assert warm.ip_adapter is not None
+    try:
+        with warm.ip_adapter.worn(warm.pipe, 1.0):
+            chosen = {
+                each._attention_backend.value
+                for name, each in unet.attn_processors.items()
+                if "attn1" in name
+            }
+    finally:
+        unet.reset_attention_backend()
+    assert chosen == {"_native_math"}
