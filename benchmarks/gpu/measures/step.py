@@ -8,7 +8,8 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager, nullcontext
-from pathlib import Path
+from functools import partial
+from importlib.util import find_spec
 from typing import Any
 
 import torch
@@ -18,16 +19,18 @@ from torch.utils.flop_counter import FlopCounterMode
 from benchmarks.gpu.bench import Bench, free
 from benchmarks.gpu.pipelines import Alone, side_of, unet
 from benchmarks.network import flops, models
-from hidiffusion import apply_hidiffusion, remove_hidiffusion
+from benchmarks.network.unet import WORKER
+from hidiffusion import apply_hidiffusion, remove_hidiffusion, set_attention_backend
 
 CASES = (("sdxl", 4096), ("sdxl", 2048), ("sd15", 2048), ("sd15", 1024))
-WORKER = Path(__file__).parents[2] / "unet_worker.py"
 #: Names a folder with the authors' package and its older diffusers, unpacked; see the kit.
 AUTHORS_SITE = "AUTHORS_SITE"
 #: What is left when a case is still compiled.
 COMPILE_SECONDS = 15
 #: The most that the authors' package may take for a case.
 AUTHORS_SECONDS = 30.0
+#: Attention backends of diffusers, each timed where its package is installed.
+PACKAGES = {"_flash_3": "flash_attn_interface", "sage": "sageattention"}
 Surrounding = Callable[[Any], AbstractContextManager[object]]
 
 
@@ -100,7 +103,22 @@ def _kernels(bench: Bench) -> dict[str, Surrounding]:
         "ours, Flash first": lambda _: sdpa_kernel(
             [SDPBackend.FLASH_ATTENTION, SDPBackend.CUDNN_ATTENTION], set_priority=True
         ),
+        **{
+            f"ours, {backend}": partial(_attending, backend)
+            for backend, package in PACKAGES.items()
+            if find_spec(package) is not None
+        },
     }
+
+
+@contextmanager
+def _attending(backend: str, model: Any) -> Iterator[None]:
+    """Compute attention by a backend of diffusers."""
+    set_attention_backend(model, backend)
+    try:
+        yield
+    finally:
+        model.reset_attention_backend()
 
 
 @contextmanager
@@ -149,8 +167,8 @@ def authors(bench: Bench, family: str, side: int) -> None:
         "width": 0.1 if bench.tiny else 1.0,
         "batch": 2,
         "threads": 1,
-        "warmup": 2,
-        "repeats": 5,
+        "warmup": 1 if bench.tiny else 2,
+        "repeats": 1 if bench.tiny else 5,
     }
     try:
         told = subprocess.run(
@@ -164,8 +182,8 @@ def authors(bench: Bench, family: str, side: int) -> None:
             timeout=min(AUTHORS_SECONDS, max(1.0, bench.left)),
         )
     except subprocess.SubprocessError as error:
-        reason = getattr(error, "stderr", None) or str(error)
-        bench.row(f"{family} {side}x{side} authors", failed=str(reason)[-300:])
+        written = getattr(error, "stderr", None) or ""
+        bench.row(f"{family} {side}x{side} authors", failed=f"{error}; {written[-300:]!r}")
         return
     times = json.loads(told.stdout.splitlines()[-1])["milliseconds"]
     for name, first, steps in stages:

@@ -58,10 +58,20 @@ _REASONS: tuple[tuple[type[Exception], str], ...] = (
 _OUT_OF_MEMORY = ("allocate memory", "could not create a primitive", "could not create a memory")
 
 
-def failure_of(error: Exception) -> Failure:
-    """Describe an error to whoever asked for the picture."""
+def failure_of(error: Exception, attention: str | None = None) -> Failure:
+    """Describe an error to whoever asked for the picture.
+
+    Args:
+        error: what ended the attempt.
+        attention: the backend that computed the network's attention, where one was chosen.
+    """
     if isinstance(error, NonFiniteError):
-        return Failure(reason=_non_finite_reason(error), detail=str(error))
+        reason, detail = _non_finite_reason(error), str(error)
+        if attention is not None and reason == "NON_FINITE_LATENTS":
+            detail += (
+                f"; attention was computed by {attention!r}: unset HIDIFFUSION_WORKER__ATTENTION"
+            )
+        return Failure(reason=reason, detail=detail)
     for kind, reason in _REASONS:
         if isinstance(error, kind):
             return Failure(reason=reason, detail=str(error), retryable=kind is Unavailable)

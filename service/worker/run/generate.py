@@ -124,7 +124,7 @@ class Studio:
 
     def _failure_of(self, error: Exception, request: ResolvedRequest) -> Failure:
         if not is_out_of_memory(error):
-            return failure_of(error)
+            return failure_of(error, self._settings.attention)
         release_memory()
         free = free_memory(self._pipelines.device)
         largest = self._pipelines.memory.fits_now(request.model, free)

@@ -50,6 +50,13 @@ def test_details_name_the_culprit() -> None:
     assert failure_of(KeyError("surprise")).detail == "KeyError: 'surprise'"
 
 
+def test_what_computed_the_attention_is_a_suspect_where_latents_are_no_numbers() -> None:
+    latents, pixels = (NonFiniteError(where, "x") for where in ("the latents", "the pixels"))
+    assert "'sage': unset HIDIFFUSION_WORKER__ATTENTION" in failure_of(latents, "sage").detail
+    assert "sage" not in failure_of(pixels, "sage").detail
+    assert "HIDIFFUSION" not in failure_of(latents).detail
+
+
 def test_only_a_broken_device_is_lost() -> None:
     assert device_is_lost(torch.AcceleratorError("CUDA error: device-side assert triggered"))
     assert not device_is_lost(torch.OutOfMemoryError("CUDA out of memory"))
