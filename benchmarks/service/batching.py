@@ -8,7 +8,6 @@ pictures of both are compared. Prints a table for people and JSON as its last li
 """
 
 import argparse
-import io
 import json
 import os
 import platform
@@ -21,9 +20,8 @@ from pathlib import Path
 from typing import Any
 
 import httpx
-import numpy as np
-from PIL import Image
 
+from benchmarks.service.asking import difference, picture_of, wait_until_made
 from service.cli.embedded import embedded_service
 from service.settings import ApiSettings, Settings, WorkerSettings
 from tests.servers import free_port
@@ -32,19 +30,15 @@ RESULT = Path(__file__).parents[1] / "results" / "batching.json"
 NOUNS = ("apple", "pizza", "frog", "tree", "mushroom", "strawberry", "balloon", "guitar")
 
 
-def make_all(url: str, requests: Sequence[dict[str, Any]]) -> tuple[float, list[np.ndarray]]:
+def make_all(url: str, requests: Sequence[dict[str, Any]]) -> tuple[float, list[bytes]]:
     """Seconds from the first request to the last picture, and the pictures."""
     with httpx.Client(base_url=url, timeout=3600) as client:
         begin = time.perf_counter()
         records = [client.post("/v1/generations", json=each).json() for each in requests]
         for record in records:
-            with client.stream("GET", record["links"]["events"]) as events:
-                final = [line for line in events.iter_lines() if line.startswith("event: ")][-1]
-            if final != "event: succeeded":
-                raise RuntimeError(f"a generation ended with {final!r}")
+            wait_until_made(client, record)
         seconds = time.perf_counter() - begin
-        links = [f"{record['links']['self']}/image" for record in records]
-        return seconds, [_pixels(client.get(link).content) for link in links]
+        return seconds, [picture_of(client, record) for record in records]
 
 
 def measure(size: int, steps: int, count: int, batch: int, repeats: int) -> dict[str, Any]:
@@ -61,7 +55,7 @@ def measure(size: int, steps: int, count: int, batch: int, repeats: int) -> dict
         for number in range(count)
     ]
     seconds: dict[int, list[float]] = {1: [], batch: []}
-    pictures: dict[int, list[np.ndarray]] = {}
+    pictures: dict[int, list[bytes]] = {}
     with ExitStack() as stack:
         urls = {}
         for rows in seconds:
@@ -79,7 +73,7 @@ def measure(size: int, steps: int, count: int, batch: int, repeats: int) -> dict
             one, other = seconds[1][-1], seconds[batch][-1]
             print(f"{repeat}: one by one {one:.2f} s, together {other:.2f} s, {one / other:.2f}")
     differences = [
-        int(np.abs(alone - together).max())
+        difference(alone, together)
         for alone, together in zip(pictures[1], pictures[batch], strict=True)
     ]
     ratios = [one / other for one, other in zip(seconds[1], seconds[batch], strict=True)]
@@ -95,10 +89,6 @@ def measure(size: int, steps: int, count: int, batch: int, repeats: int) -> dict
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "load_average": round(os.getloadavg()[0], 1),
     }
-
-
-def _pixels(data: bytes) -> np.ndarray:
-    return np.asarray(Image.open(io.BytesIO(data)), np.int16)
 
 
 def main() -> None:

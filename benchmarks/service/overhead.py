@@ -6,13 +6,12 @@ All sides make the same PNG from the same request with the shipped model, in tur
 loads diffusers' pipeline once, calls it, and saves the file. `litserve` serves the same calls over
 HTTP (`pip install --no-deps --target .cache/litserve litserve pyzmq`). The service is asked over
 HTTP and the clock stops when the last byte of the picture has arrived, with progress, previews,
-tiles, manifest and checkpoints as they are by default. With `--at-once` all requests are sent
-together, and the clock stops at the last picture. The pictures are compared. Prints a table for
-people and JSON as its last line.
+tiles, manifest and checkpoints as they are by default. Work such as 256:4:6 is sent all at once,
+and the clock stops at the last picture. The pictures are compared. Prints a table for people and
+JSON as its last line.
 """
 
 import argparse
-import io
 import json
 import os
 import platform
@@ -25,9 +24,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import httpx
-import numpy as np
-from PIL import Image
 
+from benchmarks.service.asking import difference, picture_of, wait_until_made
 from benchmarks.service.rivals import LitServe, Rival, Script
 from service.cli.embedded import embedded_service
 from service.settings import ApiSettings, Settings
@@ -82,11 +80,8 @@ class Service:
         """Returns the seconds to the last byte of a picture, and the picture."""
         client, begin = self._client, time.perf_counter()
         record = client.post("/v1/generations", json=request).raise_for_status().json()
-        with client.stream("GET", record["links"]["events"]) as events:
-            final = [line for line in events.iter_lines() if line.startswith("event: ")][-1]
-        if final != "event: succeeded":
-            raise RuntimeError(f"the generation ended with {final!r}")
-        picture = client.get(f"/v1/generations/{record['id']}/image").raise_for_status().content
+        wait_until_made(client, record)
+        picture = picture_of(client, record)
         return time.perf_counter() - begin, picture
 
 
@@ -103,7 +98,7 @@ def seconds_of(make: Make, requests: Sequence[dict[str, Any]]) -> float:
 def measure(name: str, rival: Rival, service: Service, work: Work, repeats: int) -> dict[str, Any]:
     """Times both in turn, after a picture of each to warm up; these are compared."""
     requests = work.requests()
-    difference = _difference(rival.make(requests[0])[1], service.make(requests[0])[1])
+    differs = difference(rival.make(requests[0])[1], service.make(requests[0])[1])
     theirs, ours = [], []
     for _ in range(repeats):
         theirs.append(seconds_of(rival.make, requests))
@@ -116,14 +111,8 @@ def measure(name: str, rival: Rival, service: Service, work: Work, repeats: int)
         "service_seconds": [round(seconds, 3) for seconds in ours],
         "ratio_median": round(statistics.median(ratios), 4),
         "ratio_of_fastest": round(min(ours) / min(theirs), 4),
-        "largest_difference": difference,
+        "largest_difference": differs,
     }
-
-
-def _difference(first: bytes, second: bytes) -> int:
-    """Largest difference of two pictures in any channel, of 255."""
-    one, two = (np.asarray(Image.open(io.BytesIO(data)), np.int16) for data in (first, second))
-    return int(np.abs(one - two).max())
 
 
 def line(row: dict[str, Any]) -> str:
@@ -149,10 +138,8 @@ def main() -> None:
         help="pictures to make, such as 256:25, or 256:4:6 for six at once, which a script cannot",
     )
     parser.add_argument("--repeats", type=int, default=5)
-    parser.add_argument(
-        "--litserve", type=Path, metavar="FOLDER", default=Path(".cache/litserve"),
-        help="where its packages are",
-    )  # fmt: skip
+    packages = Path(".cache/litserve")
+    parser.add_argument("--litserve", type=Path, default=packages, help="folder of its packages")
     parser.add_argument("--write", action="store_true", help=f"write {RESULT}")
     options = parser.parse_args()
     settings = Settings(api=ApiSettings(http_port=free_port(), grpc_port=free_port()))
