@@ -50,7 +50,6 @@ class DispatchedAttnProcessor(AttnProcessor2_0):
     """The stock processor; its attention is computed by the backend that is set, if any."""
 
     _attention_backend: Any = None
-    _parallel_config: Any = None
 
     def __call__(self, *args: Any, **kwargs: Any) -> Tensor:
         """Attend as `AttnProcessor2_0` does."""

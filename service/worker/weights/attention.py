@@ -4,6 +4,7 @@ from diffusers.models.attention_dispatch import AttentionBackendName
 from torch import nn
 
 from hidiffusion import set_attention_backend
+from service.domain.models.catalog import Model
 
 _NAMES = tuple(name.value for name in AttentionBackendName)
 
@@ -20,6 +21,11 @@ def checked_attention(name: str | None) -> str | None:
         f"{name!r} is no attention backend of diffusers here; set HIDIFFUSION_WORKER__ATTENTION to "
         f"one of {', '.join(_NAMES)}, or leave it unset"
     )
+
+
+def attention_of(model: Model, name: str | None) -> str | None:
+    """The backend that a model's network attends by: only diffusers' own networks have a choice."""
+    return name if model.engine == "latent-diffusion" else None
 
 
 def use_attention(network: nn.Module, name: str | None) -> None:

@@ -104,7 +104,7 @@ def offered_ip_adapter(model: Model) -> IpAdapter:
     return model.ip_adapter
 
 
-def load_ip_adapter(model: Model, pipe: Any, attention: str | None = None) -> WarmIpAdapter:
+def load_ip_adapter(model: Model, pipe: Any, attention: str | None) -> WarmIpAdapter:
     """Load the IP-Adapter of a model; its pipeline is left as it was.
 
     Args:

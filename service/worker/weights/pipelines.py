@@ -15,7 +15,7 @@ from service.worker.job.failures import (
     device_is_lost,
     is_out_of_memory,
 )
-from service.worker.weights.attention import checked_attention
+from service.worker.weights.attention import attention_of, checked_attention
 from service.worker.weights.compiling import checked_backend
 from service.worker.weights.controls import (
     WarmControlNet,
@@ -140,7 +140,8 @@ class Pipelines:
         """What a model computes on and in, as far as it decides the picture."""
         model = self._model(name)
         facts = {"device": self.device.type, "dtype": dtype_name(dtype_for(model, self.dtype))}
-        chosen = {"quantization": model.quantization, "attention": self._attention}
+        attention = attention_of(model, self._attention)
+        chosen = {"quantization": model.quantization, "attention": attention}
         return facts | {name: value for name, value in chosen.items() if value}
 
     def has_room(self, name: str) -> bool:
@@ -225,8 +226,8 @@ class Pipelines:
     def _loaded(self, name: str) -> WarmPipeline:
         model = self._model(name)
         try:
-            dtype = dtype_for(model, self.dtype)
-            warm = load_warm(model, self.device, dtype, self._compile, self._attention)
+            dtype, attention = dtype_for(model, self.dtype), attention_of(model, self._attention)
+            warm = load_warm(model, self.device, dtype, self._compile, attention)
         except ModelUnavailable:
             raise
         except Exception as error:

@@ -93,7 +93,7 @@ def load_warm(
     device: torch.device,
     dtype: torch.dtype,
     backend: str | None,
-    attention: str | None = None,
+    attention: str | None,
 ) -> WarmPipeline:
     """Load a model's pipeline and make it ready for runs.
 
@@ -102,7 +102,7 @@ def load_warm(
         device: where it shall run.
         dtype: of its weights; an autoencoder that would overflow float16 gets float32.
         backend: compiles its network; None leaves it as it is, and so does offloading.
-        attention: computes the attention of a network that draws from latents; None: torch.
+        attention: computes its network's attention; None: the network itself.
 
     Raises:
         ModelUnavailable: it cannot be loaded here as its entry asks.
@@ -128,8 +128,7 @@ def load_warm(
         return WarmPipeline(model, pipe, {}, None)
     if dtype is torch.float16 and pipe.vae.config.get("force_upcast"):
         pipe.vae.to(torch.float32)
-    if model.engine == "latent-diffusion":
-        use_attention(network_of(pipe), attention)
+    use_attention(network_of(pipe), attention)
     compiled = backend is not None and model.offload is None
     if backend is not None and compiled:
         compile_denoiser(network_of(pipe), backend)

@@ -1,5 +1,6 @@
 """Workers whose networks attend by a backend that the operator chose."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,6 +11,7 @@ from service.domain.generations.generation import Generation
 from service.worker.job.failures import ModelUnavailable
 from tests.service.worker.conftest import Child
 from tests.service.worker.control_models import open_pipelines, write_catalog
+from tests.upscaler_models import write_upscaler
 
 
 @pytest.fixture(scope="module")
@@ -45,3 +47,10 @@ def test_a_backend_whose_package_is_missing_is_named(folder: Path) -> None:
     pipelines = open_pipelines(folder, attention="sage")
     with pytest.raises(ModelUnavailable, match="sageattention"):
         pipelines.get("sd")
+
+
+def test_a_recipe_names_no_backend_where_none_is_chosen(tmp_path: Path) -> None:
+    catalog = {"models": [write_upscaler(tmp_path, "larger")]}
+    (tmp_path / "catalog.json").write_text(json.dumps(catalog))
+    pipelines = open_pipelines(tmp_path, attention="_native_math")
+    assert "attention" not in pipelines.computes("larger")
