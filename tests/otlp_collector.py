@@ -3,6 +3,7 @@
 import gzip
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
@@ -41,11 +42,14 @@ class Collector:
         return [span for span in found if span.trace_id == trace_id]
 
     def wait_for(self, trace_id: str, *names: str) -> list[Received]:
-        """The spans of one trace, once at least one of each name has come."""
+        """The spans of one trace, once each name has come at least as often as it is given.
+
+        Each process sends its own, in its own time.
+        """
         deadline = time.monotonic() + PATIENCE_SECONDS
         while True:
             spans = self.spans(trace_id)
-            if missing := set(names) - {span.name for span in spans}:
+            if missing := Counter(names) - Counter(span.name for span in spans):
                 assert time.monotonic() < deadline, f"{missing} did not come; {spans} did"
                 time.sleep(0.1)
             else:

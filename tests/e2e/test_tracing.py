@@ -115,9 +115,11 @@ def test_one_trace_goes_through_every_process(
     by_http = interface == "http"
     generation_id = client.create_by_http() if by_http else client.create_by_grpc()
     client.finish(generation_id)
-    spans = collector.wait_for(client.trace_id, "attempt", "generate")
-
     request = "POST /v1/generations" if by_http else "CreateGeneration"
+    spans = collector.wait_for(
+        client.trace_id, request, "accept", "queue", "attempt", "encode", "manifest", "generate"
+    )
+
     assert _parents(spans) == {
         (request, "client"),
         ("accept", request),
@@ -165,12 +167,15 @@ def test_one_trace_goes_through_every_process(
 def test_a_killed_attempt_and_the_next_are_in_one_trace(
     traced: tuple[Embedded, str], client: Client, collector: Collector
 ) -> None:
-    generation_id = client.create_by_http(num_inference_steps=20)
+    pipeline = pipeline_of(traced[0])
+    generation_id = client.create_by_http(num_inference_steps=50)
     while client.record(generation_id)["progress"]["step"] < 2:
         time.sleep(0.02)
-    pipeline_of(traced[0]).kill()
+    pipeline.kill()
     client.finish(generation_id)
-    spans = collector.wait_for(client.trace_id, "manifest", "generate", "attempt")
+    spans = collector.wait_for(
+        client.trace_id, "accept", "attempt", "attempt", "manifest", "generate"
+    )
 
     (accepted,) = (span for span in spans if span.name == "accept")
     lost, second = (span for span in spans if span.name == "attempt")
