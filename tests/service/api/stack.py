@@ -138,7 +138,11 @@ class Stack:
 
     def count(self) -> int:
         """How many generations were ever accepted."""
-        return len(self.records.list(status=None, cursor=None, limit=100).generations)
+        count, page = 0, self.records.list(status=None, cursor=None, limit=100)
+        while page.next_cursor is not None:
+            count += len(page.generations)
+            page = self.records.list(status=None, cursor=page.next_cursor, limit=100)
+        return count + len(page.generations)
 
 
 def use_cases(
