@@ -38,7 +38,7 @@ class Run(_Message):
 
 
 class Cancel(_Message):
-    """To the child: stop this attempt, if it is the one that runs.
+    """To the child: stop this attempt, if it runs.
 
     `resumable`: put aside what is done, because another attempt will follow.
     """
@@ -75,6 +75,17 @@ class Alive(_Message):
     type: Literal["alive"] = "alive"
 
 
+class DeviceFree(_Message):
+    """From the child: what it was told to run last, begun with this one, needs no device any more.
+
+    It can take another `Run`; what it has drawn comes to its end beside that.
+    """
+
+    type: Literal["device_free"] = "device_free"
+    generation_id: str
+    attempt: int
+
+
 class Happened(_Message):
     """From the child: an event of a generation it runs; a final event ends that one."""
 
@@ -83,7 +94,9 @@ class Happened(_Message):
     event: Event
 
 
-Message = Annotated[Run | Cancel | Stop | Warm | Alive | Happened, Field(discriminator="type")]
+Message = Annotated[
+    Run | Cancel | Stop | Warm | Alive | DeviceFree | Happened, Field(discriminator="type")
+]
 _ADAPTER: TypeAdapter[Message] = TypeAdapter(Message)
 
 

@@ -38,7 +38,7 @@ from service.worker.engines.decoding import decoded
 from service.worker.job.attempt import Attempt
 from service.worker.job.stopwatch import Stopwatch
 from service.worker.result.preview import Previews
-from service.worker.result.render import render
+from service.worker.result.render import Rendering
 
 RESULTS = Path(__file__).parents[1] / "results"
 GIB = 2**30
@@ -109,14 +109,13 @@ def ours(vae: AutoencoderKL, latents: Tensor, size: int, folder: Path) -> Marks:
     with Previews(attempt, store, factors).running() as previews:
         previews.show_last(1, latents)
     settings, clock = WorkerSettings(), Stopwatch()
-    render(
-        lambda missing: decoded(vae, latents, attempt, missing=missing, stopwatch=clock),
-        attempt,
-        store=store,
-        settings=settings,
-        recipe=_RECIPE,
-        stopwatch=clock,
-    )
+    with Rendering(
+        attempt, store=store, settings=settings, recipe=_RECIPE, stopwatch=clock
+    ) as rendering:
+        rendering.draw(
+            lambda missing: decoded(vae, latents, attempt, missing=missing, stopwatch=clock)
+        )
+        rendering.finish()
     marks.set("result")
     return marks
 

@@ -81,6 +81,13 @@ class Lobby:
         same = (one.id for one in self.waiting([request.model]) if self._key(one.id) == key)
         return [*itertools.islice(same, most)]
 
+    def untried(self, generation_id: str) -> bool:
+        """Whether no attempt was begun, as far as can be read; raises `Unavailable`."""
+        try:
+            return self._records.get(generation_id).attempt == 0
+        except (GenerationNotFound, RecordUnreadable):
+            return False
+
     def wait(self, seconds: float) -> None:
         """Return when something was enqueued, or after `seconds`; raises `Unavailable`."""
         with unavailable_when_down():

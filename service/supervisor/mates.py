@@ -5,7 +5,7 @@ import logging
 from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 
-from service.domain.errors import GenerationNotFound, RecordUnreadable, Unavailable
+from service.domain.errors import RecordUnreadable, Unavailable
 from service.domain.generations.generation import Generation
 from service.records.records import RedisRecords
 from service.supervisor.lobby import Lobby
@@ -45,9 +45,9 @@ class Mates:
             most = min(most, capacities[request.model] // request.pixels - 1)
         if generation.attempt > 1 or most < 1:
             return
-        with contextlib.suppress(Unavailable, GenerationNotFound, RecordUnreadable):
+        with contextlib.suppress(Unavailable, RecordUnreadable):
             for mate_id in self._lobby.mates(request, most):
-                if self._records.get(mate_id).attempt == 0:
+                if self._lobby.untried(mate_id):
                     mate = self._records.begin_attempt(mate_id, worker, datetime.now(UTC))
                     if mate is not None:
                         _log.info("together with %s", mate_id)

@@ -8,6 +8,9 @@ free of torch, and keeps the process that holds the pipelines:
         ^                |             |
         +--- it died ----+-- it died --+        any of them --SIGTERM--> draining
 
+While busy it takes the next job as soon as the device is free: the last picture is still encoded
+and stored then (`service.supervisor.jobs.runs`).
+
 Of RQ this uses the queues, the registration of workers and their heartbeats. What RQ does about
 crashed jobs and stopping them is left aside: leases, `Recovery` and the channel do it faster.
 """
@@ -44,8 +47,7 @@ from service.settings import WorkerSettings
 from service.supervisor.housekeeping import Housekeeping
 from service.supervisor.jobs.pipeline import Pipeline
 from service.supervisor.jobs.running import POLL_SECONDS
-from service.supervisor.jobs.together import RunningBatch
-from service.supervisor.jobs.watchdog import Silences
+from service.supervisor.jobs.runs import Runs
 from service.supervisor.lobby import Lobby
 from service.supervisor.mates import Mates
 from service.supervisor.metrics import WorkerMetrics
@@ -117,11 +119,18 @@ class WarmWorker(ReturningWorker):
         self._mates = Mates(attempts.records, self._lobby, settings.max_batch)
         self._pulse = Pulse(attempts, settings, self._info, self.heartbeat)
         self._housekeeping = housekeeping
-        self._silences = Silences(settings.stall_seconds, settings.warm_up_seconds)
         self._metrics = WorkerMetrics(self._info)
         self._chosen: Waiting
-        self._busy = False
+        self._look_at = 0.0
         self._drain_at: float | None = None
+        self._runs = Runs(
+            attempts,
+            self._pipeline,
+            settings=settings,
+            chores=self._do_chores,
+            drain_deadline=lambda: self._drain_at,
+            ended=self._note_end,
+        )
         self._seen_at = time.monotonic()
 
     def run(self) -> None:
@@ -133,6 +142,7 @@ class WarmWorker(ReturningWorker):
             with answering("worker", self._health):
                 self._pipeline.tend(0.0)
                 self._keep_working()
+                self._runs.finish()
         finally:
             self._housekeeping.stop()
             stop_metrics()
@@ -164,14 +174,16 @@ class WarmWorker(ReturningWorker):
         timeout: int | None,  # noqa: ARG002
         max_idle_time: int | None = None,  # noqa: ARG002
     ) -> tuple[Job, Queue] | None:
-        """The next job, once the pipeline process is warm; None when told to stop."""
-        with contextlib.suppress(redis.RedisError):
-            self.set_state(WorkerStatus.IDLE)
+        """The next job, once the pipeline process is warm and free; None when told to stop."""
+        self._show_state()
         while not self._stop_requested:
-            self._pipeline.tend(POLL_SECONDS)
+            if self._runs.busy:
+                self._runs.tend()
+            else:
+                self._pipeline.tend(POLL_SECONDS)
             self._serve_what_is_offered()
             self._do_chores()
-            if self._pipeline.warm and (taken := self._take()) is not None:
+            if self._pipeline.warm and self._runs.free and (taken := self._take()) is not None:
                 return taken
         return None
 
@@ -186,10 +198,12 @@ class WarmWorker(ReturningWorker):
 
     def _take(self) -> tuple[Job, Queue] | None:
         """The job to run next, if there is one now or soon; it stays in its queue until begun."""
+        if self._runs.busy and time.monotonic() < self._look_at:
+            return None
         try:
             chosen = self._lobby.choose(self.name, self._warm_models, self._pipeline.capacities)
-            if chosen is None:
-                self._lobby.wait(DEQUEUE_SECONDS)
+            if chosen is None or (self._runs.busy and not self._lobby.untried(chosen.id)):
+                self._wait_for_more()
                 return None
         except Unavailable as error:
             _log.warning("no jobs without Redis: %s", error)
@@ -199,8 +213,15 @@ class WarmWorker(ReturningWorker):
         job = Job(chosen.id, connection=self.connection, serializer=SERIALIZER)
         return job, model_queue(chosen.model, "normal", self.connection)
 
+    def _wait_for_more(self) -> None:
+        """Until something is enqueued, or for a second; what runs is not left alone for that."""
+        if self._runs.busy:
+            self._look_at = time.monotonic() + POLL_SECONDS
+        else:
+            self._lobby.wait(DEQUEUE_SECONDS)
+
     def execute_job(self, job: Job, queue: Queue) -> None:  # noqa: ARG002
-        """Run one generation to the end of its attempt."""
+        """Run one generation until the next may begin: to its end, or until it is drawn."""
         with bind_generation(job.id):
             try:
                 generation = self._attempts.records.begin_attempt(
@@ -214,8 +235,6 @@ class WarmWorker(ReturningWorker):
                 with contextlib.suppress(Unavailable):
                     self._attempts.records.lines.drop(self._chosen)
                 return
-            with contextlib.suppress(redis.RedisError):
-                self.set_state(WorkerStatus.BUSY)
             with (
                 tracing.within(generation.trace_context),
                 bind_generation(generation.id, generation.attempt),
@@ -238,30 +257,25 @@ class WarmWorker(ReturningWorker):
     # What happens between jobs and during them ---------------------------------------------------
 
     def _run(self, generations: Sequence[Generation]) -> None:
-        """Run some attempts; a pipeline process that does not survive is replaced afterwards."""
-        running = RunningBatch(
-            self._attempts,
-            self._pipeline.process,
-            generations,
-            settings=self._settings,
-            silences=self._silences,
-            chores=self._do_chores,
-            drain_deadline=lambda: self._drain_at,
-        )
-        self._busy = True
+        """Run some attempts until others may be run."""
         for generation in generations:
             self._metrics.begun(generation)
+        self._runs.begin(generations)
+        self._show_state()
+        while not self._runs.free:
+            self._runs.tend()
+
+    def _note_end(self, generation: Generation) -> None:
+        self._metrics.ended(generation.id)
+        self._show_state()
+
+    def _show_state(self) -> None:
+        """Let RQ's own tools, too, see whether anything runs."""
         self._pulse.soon()
-        survived = False
-        try:
-            survived = running.run()
-        finally:
-            if not survived:
-                self._pipeline.discard()
-            self._busy = False
-            for generation in generations:
-                self._metrics.ended(generation.id)
-            self._pulse.soon()
+        state = WorkerStatus.BUSY if self._runs.busy else WorkerStatus.IDLE
+        if self.get_state() != state:
+            with contextlib.suppress(redis.RedisError):
+                self.set_state(state)
 
     def _do_chores(self, message: Message | None = None) -> None:
         """Take in what the pipeline process says of itself, and beat when it is time."""
@@ -292,4 +306,4 @@ class WarmWorker(ReturningWorker):
             return "draining"
         if not self._pipeline.warm:
             return "starting"
-        return "busy" if self._busy else "idle"
+        return "busy" if self._runs.busy else "idle"

@@ -16,6 +16,7 @@ from service.channel import (
     Cancel,
     Channel,
     ChannelClosed,
+    DeviceFree,
     Happened,
     Message,
     Run,
@@ -100,6 +101,10 @@ MESSAGES: list[tuple[Message, dict]] = [
         },
     ),
     (Alive(), {"type": "alive"}),
+    (
+        DeviceFree(generation_id="01J", attempt=2),
+        {"type": "device_free", "generation_id": "01J", "attempt": 2},
+    ),
 ]
 
 

@@ -1,18 +1,14 @@
-"""The attempts that a pipeline process runs at one time: one, or the rows of a batch."""
+"""The attempts that a pipeline process is told of at one time: one, or the rows of a batch."""
 
-import logging
-import time
 from collections.abc import Callable, Sequence
 
-from service.channel import ChannelClosed, Message, Run
+from service.channel import DeviceFree, Message, Run
 from service.domain.generations.generation import Generation
 from service.records.attempts import Attempts
 from service.settings import WorkerSettings
 from service.supervisor.jobs.process import PipelineProcess
-from service.supervisor.jobs.running import POLL_SECONDS, RunningAttempt
+from service.supervisor.jobs.running import RunningAttempt
 from service.supervisor.jobs.watchdog import Silences, Watchdog
-
-_log = logging.getLogger(__name__)
 
 
 class RunningBatch:
@@ -22,12 +18,14 @@ class RunningBatch:
 
     Args:
         attempts: where events and signs of life go.
-        process: the pipeline process, warm and idle.
+        process: the pipeline process, warm, its device free.
         generations: as their attempts were begun; the rows of a batch, where there are several.
         settings: time limits.
         silences: how long attempts like these were silent.
-        chores: what else the supervisor does meanwhile; called several times a second.
         drain_deadline: the moment on the monotonic clock to hand back at; None while not draining.
+
+    Attributes:
+        generations: as given.
     """
 
     def __init__(
@@ -38,12 +36,10 @@ class RunningBatch:
         *,
         settings: WorkerSettings,
         silences: Silences,
-        chores: Callable[[Message | None], None],
         drain_deadline: Callable[[], float | None],
     ) -> None:
+        self.generations = tuple(generations)
         self._process = process
-        self._chores = chores
-        self._drain_deadline = drain_deadline
         self._watchdog = Watchdog(generations, silences, settings)
         self._rows = [
             RunningAttempt(
@@ -51,48 +47,60 @@ class RunningBatch:
             )
             for generation in generations
         ]
+        self._drawn = False
 
-    def run(self) -> bool:
-        """Run all attempts to their end.
+    @property
+    def over(self) -> bool:
+        """Whether the last event of each was told; some may not be delivered yet."""
+        return all(row.over for row in self._rows)
 
-        Returns:
-            Whether the pipeline process lives; when not, it is already buried.
-        """
-        alive, verdict = True, ""
+    @property
+    def undelivered(self) -> int:
+        """Events that Redis has not taken yet."""
+        return sum(row.undelivered for row in self._rows)
+
+    @property
+    def drawn(self) -> bool:
+        """Whether it needs the device no more."""
+        return self._drawn or self.over
+
+    @property
+    def first_attempts(self) -> bool:
+        """Whether none of them was begun before."""
+        return all(generation.attempt == 1 for generation in self.generations)
+
+    def begin(self) -> None:
+        """Tell the process; raises `ChannelClosed`."""
         first, *mates = (row.traced for row in self._rows)
-        try:
-            self._process.send(Run(generation=first, mates=tuple(mates)))
-            while not all(row.over for row in self._rows):
-                message = self._process.receive(POLL_SECONDS)
-                self._watchdog.hear(message)
-                for row in self._rows:
-                    row.hear(message)
-                self._chores(message)
-                for row in self._rows:
-                    row.deliver()
-                    row.look()
-                if verdict := self._watchdog.verdict():
-                    _log.error("%s; replacing it", verdict)
-                    self._process.kill()
-                    raise ChannelClosed(verdict)
-        except ChannelClosed:
-            alive = False
-            death = verdict or self._process.bury()
-            for row in self._rows:
-                if not row.over:
-                    row.conclude(death)
-        self._deliver_the_rest()
-        return alive
+        self._process.send(Run(generation=first, mates=tuple(mates)))
 
-    def _deliver_the_rest(self) -> None:
-        while left := sum(self._delivered(row) for row in self._rows):
-            drain_at = self._drain_deadline()
-            if drain_at is not None and time.monotonic() > drain_at:
-                _log.error("leaving without handing in %d events", left)
-                return
-            time.sleep(POLL_SECONDS)
-            self._chores(None)
+    def hear(self, message: Message | None) -> None:
+        """Take in what the process says."""
+        self._watchdog.hear(message)
+        first = self.generations[0]
+        if isinstance(message, DeviceFree):
+            this = (message.generation_id, message.attempt) == (first.id, first.attempt)
+            self._drawn = self._drawn or this
+        for row in self._rows:
+            row.hear(message)
 
-    def _delivered(self, row: RunningAttempt) -> int:
-        row.deliver()
-        return row.undelivered
+    def look(self) -> None:
+        """Deliver what was told, and look for reasons to end any; raises `ChannelClosed`."""
+        for row in self._rows:
+            row.deliver()
+            row.look()
+
+    def deliver(self) -> None:
+        """Hand in what waits, as far as Redis takes it."""
+        for row in self._rows:
+            row.deliver()
+
+    def verdict(self) -> str:
+        """Why the process has to be replaced; empty while it does not."""
+        return self._watchdog.verdict()
+
+    def conclude(self, death: str) -> None:
+        """Say how those ended that the process did not bring to an end before it died."""
+        for row in self._rows:
+            if not row.over:
+                row.conclude(death)

@@ -49,7 +49,7 @@ class Silences:
 
 
 class Watchdog:
-    """Watches one run of a pipeline process.
+    """Watches one batch of a pipeline process, which may be at another one too.
 
     Args:
         generations: what it draws.
@@ -61,6 +61,7 @@ class Watchdog:
         self, generations: Sequence[Generation], silences: Silences, settings: WorkerSettings
     ) -> None:
         self._generations = {one.id: one for one in generations}
+        self._ids = frozenset(self._generations)
         self._silences = silences
         self._stall_seconds = settings.stall_seconds
         self._start_seconds = settings.warm_up_seconds
@@ -76,6 +77,9 @@ class Watchdog:
         now = time.monotonic()
         self._heard_at = now
         if not isinstance(message, Happened):
+            return
+        if message.generation_id not in self._ids:
+            self._told_at = now  # what this one may have waited for
             return
         if self._began:
             self._longest = max(self._longest, now - self._told_at)

@@ -15,12 +15,14 @@ from service.channel import (
     Cancel,
     Channel,
     ChannelClosed,
+    DeviceFree,
     Happened,
     Message,
     Run,
     Stop,
     Warm,
 )
+from service.domain.generations.events import Event, status_after
 from service.domain.generations.generation import Generation
 from service.settings import Settings
 from service.storage.store import open_store
@@ -44,7 +46,7 @@ BROKEN_CHANNEL_STATUS = 76
 
 
 def serve(channel: Channel, settings: Settings) -> None:
-    """Serve one run at a time until told to stop, or until the supervisor or the device is gone."""
+    """Serve runs in turn until told to stop, or until the supervisor or the device is gone."""
     tune_libraries()
     try:
         PipelineServer(channel, settings).serve()
@@ -85,9 +87,12 @@ class PipelineServer:
                 self._preload(name)
         set_loaded_aside()
         self._send(self._what_is_warm())
-        while (run := self._runs.get()) is not None:
-            with bind_generation(run.generation.id, run.generation.attempt):
-                self._run((run.generation, *run.mates))
+        try:
+            while (run := self._runs.get()) is not None:
+                with bind_generation(run.generation.id, run.generation.attempt):
+                    self._run((run.generation, *run.mates))
+        finally:  # a picture that is drawn needs no device
+            self._studio.finish()
 
     def _preload(self, name: str) -> None:
         """Load a model if it fits; one that fails is tried again when it is asked for."""
@@ -105,19 +110,25 @@ class PipelineServer:
     def _run(self, generations: Sequence[Generation]) -> None:
         before = self._what_is_warm()
         self._pipelines.refresh()
-        self._studio.run([self._attempt(generation) for generation in generations])
-        for generation in generations:
-            self._cancelled.discard((generation.id, generation.attempt))
-            self._suspended.discard((generation.id, generation.attempt))
+        self._studio.draw([self._attempt(generation) for generation in generations])
         if self._what_is_warm() != before:
             set_loaded_aside()
             self._send(self._what_is_warm())
+        first = generations[0]
+        self._send(DeviceFree(generation_id=first.id, attempt=first.attempt))
 
     def _attempt(self, generation: Generation) -> Attempt:
         fence = (generation.id, generation.attempt)
+
+        def emit(event: Event) -> None:
+            self._send(Happened(generation_id=generation.id, event=event))
+            if status_after(event).final:
+                self._cancelled.discard(fence)
+                self._suspended.discard(fence)
+
         return Attempt(
             generation,
-            lambda event: self._send(Happened(generation_id=generation.id, event=event)),
+            emit,
             lambda: generation.cancel_requested or fence in self._cancelled,
             lambda: fence in self._suspended,
             spread_keys=self._settings.store.spread_keys,

@@ -5,7 +5,8 @@ import os
 from collections.abc import Callable, Generator
 from contextlib import closing
 from datetime import UTC, datetime
-from typing import Any
+from types import TracebackType
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -36,22 +37,12 @@ THUMBNAIL_PIXELS = 512
 _ENCODER_THREADS = max(1, min(4, (os.cpu_count() or 2) // 2))
 
 
-@torch.no_grad()
-def render(
-    draw: Callable[[Missing], Generator[Region]],
-    attempt: Attempt,
-    *,
-    store: ObjectStore,
-    settings: WorkerSettings,
-    recipe: dict[str, Any],
-    stopwatch: Stopwatch,
-    earlier: ArtifactKeys | None = None,
-    checker: Checker | None = None,
-) -> Manifest:
-    """Draw, store what comes while it comes, and close the result with its manifest.
+class Rendering:
+    """One picture on its way to the store; in its `with` block, first `draw` and then `finish`.
+
+    Drawing needs the device; finishing does not, so another picture may be drawn meanwhile.
 
     Args:
-        draw: makes the regions of the picture.
         attempt: told of each tile; asked between regions whether to go on.
         store: takes every object.
         settings: size and overlap of the tiles.
@@ -60,62 +51,126 @@ def render(
         stopwatch: takes the times.
         earlier: of an attempt that began this very picture; what it stored is not made again.
         checker: looks at the whole picture before any of it is stored.
-
-    Returns:
-        The stored manifest.
-
-    Raises:
-        ContentFiltered, CheckerFailed: the checker lets nobody see the picture.
-        StoreError, Unavailable: the store does not take an object.
     """
-    request = attempt.generation.request
-    pyramid = deep_zoom(
-        request.output_width,
-        request.output_height,
-        settings.tile_size,
-        settings.tile_overlap,
-        request.tile_format,
-    )
-    deep = _deep_pixels(request)
 
-    def tell(tile: TileRef, done: int, total: int) -> None:
-        attempt.tell(TileStored, tile=tile, done=done, total=total)
+    def __init__(
+        self,
+        attempt: Attempt,
+        *,
+        store: ObjectStore,
+        settings: WorkerSettings,
+        recipe: dict[str, Any],
+        stopwatch: Stopwatch,
+        earlier: ArtifactKeys | None = None,
+        checker: Checker | None = None,
+    ) -> None:
+        request = attempt.generation.request
+        self._attempt = attempt
+        self._request = request
+        self._store = store
+        self._recipe = recipe
+        self._stopwatch = stopwatch
+        self._checker = checker
+        self._pyramid = deep_zoom(
+            request.output_width,
+            request.output_height,
+            settings.tile_size,
+            settings.tile_overlap,
+            request.tile_format,
+        )
+        self._deep = _deep_pixels(request)
+        # What an earlier attempt stored may be a checker's replacement, not what was decoded.
+        reusable = earlier if self._deep is None and checker is None and request.tiles else None
+        self._salvage = Salvage(store, reusable, self._pyramid) if reusable else None
+        on_tile = self._tell if request.tiles else None
+        self._writer = PyramidWriter(
+            store, attempt.keys, self._pyramid, on_tile, threads=_ENCODER_THREADS
+        )
 
-    on_tile = tell if request.tiles else None
-    # What an earlier attempt stored may be a checker's replacement, not what was decoded.
-    reusable = earlier if deep is None and checker is None and request.tiles else None
-    salvage = Salvage(store, reusable, pyramid) if reusable else None
-    with PyramidWriter(store, attempt.keys, pyramid, on_tile, threads=_ENCODER_THREADS) as writer:
-        into = writer if checker is None else HeldBack(request.output_width, request.output_height)
-        regions = draw(lambda tile: _salvaged_into(writer, salvage, attempt, tile))
-        with closing(regions):
+    def __enter__(self) -> Self:
+        self._writer.__enter__()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self._writer.__exit__(kind, error, trace)
+
+    def _tell(self, tile: TileRef, done: int, total: int) -> None:
+        self._attempt.tell(TileStored, tile=tile, done=done, total=total)
+
+    @torch.no_grad()
+    def draw(self, draw: Callable[[Missing], Generator[Region]]) -> None:
+        """Draw, and store tiles while they come.
+
+        Args:
+            draw: makes the regions of the picture.
+
+        Raises:
+            ContentFiltered, CheckerFailed: the checker lets nobody see the picture.
+            StoreError, Unavailable: the store does not take an object.
+        """
+        request, writer = self._request, self._writer
+        held = None
+        if self._checker is not None:
+            held = HeldBack(request.output_width, request.output_height)
+        with closing(draw(self._salvaged)) as regions:
             for region in regions:
-                _put_region(into, deep, region)
-        if checker is not None and isinstance(into, HeldBack):
-            with stopwatch.phase("check"):
-                recipe = recipe | _release(into, writer, deep, checker, request)
-        with stopwatch.phase("encode"):
+                _put_region(held or writer, self._deep, region)
+        if self._checker is not None and held is not None:
+            with self._stopwatch.phase("check"):
+                said = _release(held, writer, self._deep, self._checker, request)
+            self._recipe = self._recipe | said
+
+    def finish(self) -> Manifest:
+        """Store the rest, and close the result with its manifest, which is returned.
+
+        Raises:
+            StoreError, Unavailable: the store does not take an object.
+        """
+        attempt, request, writer = self._attempt, self._request, self._writer
+        with self._stopwatch.phase("encode"):
             writer.finish()
             attempt.stop_if_cancelled()
-            pixels = writer.pixels(len(pyramid.levels) - 1) if deep is None else deep
-            image = _store_image(store, attempt, pixels, recipe)
-            thumbnail = _store_thumbnail(store, attempt, writer)
-    manifest = Manifest(
-        generation_id=attempt.generation.id,
-        attempt=attempt.generation.attempt,
-        width=request.output_width,
-        height=request.output_height,
-        image=image,
-        thumbnail=thumbnail,
-        pyramid=pyramid if request.tiles else None,
-        recipe=recipe | {"seconds": stopwatch.seconds},
-        stored_bytes=writer.stored_bytes + image.bytes + thumbnail.bytes,
-        created_at=datetime.now(UTC),
-    )
-    attempt.stop_if_cancelled()
-    with tracing.span("manifest"):
-        write_manifest(store, manifest)
-    return manifest
+            finest = writer.pixels(len(self._pyramid.levels) - 1)
+            pixels = finest if self._deep is None else self._deep
+            image = _store_image(self._store, attempt, pixels, self._recipe)
+            thumbnail = _store_thumbnail(self._store, attempt, writer)
+        manifest = Manifest(
+            generation_id=attempt.generation.id,
+            attempt=attempt.generation.attempt,
+            width=request.output_width,
+            height=request.output_height,
+            image=image,
+            thumbnail=thumbnail,
+            pyramid=self._pyramid if request.tiles else None,
+            recipe=self._recipe | {"seconds": self._stopwatch.seconds},
+            stored_bytes=writer.stored_bytes + image.bytes + thumbnail.bytes,
+            created_at=datetime.now(UTC),
+        )
+        attempt.stop_if_cancelled()
+        with tracing.span("manifest"):
+            write_manifest(self._store, manifest)
+        return manifest
+
+    def _salvaged(self, tile: int) -> set[tuple[int, int]]:
+        """Hand in the regions that are there already; returns top, left of those that are not."""
+        finest = self._pyramid.levels[-1]
+        missing = set()
+        for top in range(0, finest.height, tile):
+            for left in range(0, finest.width, tile):
+                self._attempt.stop_if_cancelled()
+                size = min(tile, finest.width - left), min(tile, finest.height - top)
+                salvage = self._salvage
+                pixels = None if salvage is None else salvage.region(left, top, *size)
+                if pixels is None:
+                    missing.add((top, left))
+                else:
+                    self._writer.add(left, top, pixels)
+        return missing
 
 
 def _deep_pixels(request: ResolvedRequest) -> NDArray[np.uint16] | None:
@@ -123,24 +178,6 @@ def _deep_pixels(request: ResolvedRequest) -> NDArray[np.uint16] | None:
     if request.bit_depth == 8:
         return None
     return np.empty((request.output_height, request.output_width, 3), np.uint16)
-
-
-def _salvaged_into(
-    writer: PyramidWriter, salvage: Salvage | None, attempt: Attempt, tile: int
-) -> set[tuple[int, int]]:
-    """Hand in the regions that are there already; returns top and left of those that are not."""
-    finest = writer.pyramid.levels[-1]
-    missing = set()
-    for top in range(0, finest.height, tile):
-        for left in range(0, finest.width, tile):
-            attempt.stop_if_cancelled()
-            size = min(tile, finest.width - left), min(tile, finest.height - top)
-            pixels = None if salvage is None else salvage.region(left, top, *size)
-            if pixels is None:
-                missing.add((top, left))
-            else:
-                writer.add(left, top, pixels)
-    return missing
 
 
 def _release(

@@ -7,6 +7,7 @@ when it has more rows (ADR 0063).
 
 import contextlib
 import copy
+import threading
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 
@@ -27,12 +28,15 @@ from service.worker.weights.pipelines import Pipelines
 class Rows:
     """The attempts of a batch that still wait for something; each may be cancelled meanwhile.
 
+    Threads may ask: those that bring one picture to its end look after the others, too.
+
     Args:
         attempts: in the order in which they are decoded.
     """
 
     def __init__(self, attempts: Sequence[Attempt]) -> None:
         self._waiting = list(attempts)
+        self._dropping = threading.RLock()
 
     @property
     def waiting(self) -> tuple[Attempt, ...]:
@@ -41,10 +45,11 @@ class Rows:
 
     def next(self) -> Attempt | None:
         """The next one, to be run to its end; while it runs, the others can be cancelled."""
-        self.drop_stopped()
-        if not self._waiting:
-            return None
-        attempt = self._waiting.pop(0)
+        with self._dropping:
+            self.drop_stopped()
+            if not self._waiting:
+                return None
+            attempt = self._waiting.pop(0)
 
         def cancelled() -> bool:
             self.drop_stopped()
@@ -54,12 +59,13 @@ class Rows:
 
     def drop_stopped(self) -> None:
         """Tell the end of those that were stopped."""
-        for attempt in self.waiting:
-            try:
-                attempt.stop_if_cancelled()
-            except CancelSignal:
-                self._waiting.remove(attempt)
-                attempt.tell(Cancelled)
+        with self._dropping:
+            for attempt in self.waiting:
+                try:
+                    attempt.stop_if_cancelled()
+                except CancelSignal:
+                    self._waiting.remove(attempt)
+                    attempt.tell(Cancelled)
 
     def stop_if_none_waits(self) -> None:
         """Raise `CancelSignal` once all were stopped."""

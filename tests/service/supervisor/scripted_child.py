@@ -4,6 +4,9 @@ A prompt is one word, and what it does in each attempt:
 
     paint     three steps, then success
     linger    steps for a second, then success
+    develop   in the first attempt three steps, a free device, and success once something else has
+              run; `paint` in the next
+    dry       three steps, a free device, and success after two seconds
     slow      steps until it is cancelled
     stuck     one step, then deaf to everything
     refuse    a failure of its own
@@ -15,6 +18,7 @@ A prompt is one word, and what it does in each attempt:
     babble    no message at all in the first attempt, `paint` in the next
 """
 
+import contextlib
 import os
 import signal
 import sys
@@ -25,6 +29,7 @@ from service.channel import (
     Cancel,
     Channel,
     ChannelClosed,
+    DeviceFree,
     Happened,
     Run,
     Warm,
@@ -37,6 +42,8 @@ from tests.generations import step as make_step
 
 STEP_SECONDS = 0.02
 
+DRY_SECONDS = 2.0
+
 
 def main() -> None:
     die_with_parent()
@@ -47,13 +54,44 @@ def main() -> None:
     capacity = os.environ.get("SCRIPTED_CHILD_CAPACITY")
     capacities = {} if capacity is None else dict.fromkeys(models, int(capacity))
     channel.send(Warm(models=models, loads=1, capacities=capacities))
-    try:
-        while isinstance(message := channel.receive(), Run | Cancel):
-            if isinstance(message, Run):
+    with contextlib.suppress(ChannelClosed):
+        serve(channel)
+
+
+def serve(channel: Channel) -> None:
+    drawn: list[Generation] = []
+    while True:
+        dry = any(one.request.prompt == "dry" for one in drawn)
+        match message := channel.receive(DRY_SECONDS if dry else None):
+            case Run():
                 for generation in (message.generation, *message.mates):
                     perform(channel, generation)
-    except ChannelClosed:
-        pass
+                    succeed(channel, drawn)
+                    if is_drawn_first(generation):
+                        drawn.append(generation)
+            case Cancel() if message.generation_id in {one.id for one in drawn}:
+                drawn.clear()
+                event = Cancelled(attempt=message.attempt, at=now())
+                channel.send(Happened(generation_id=message.generation_id, event=event))
+            case Cancel():
+                pass
+            case None:
+                succeed(channel, drawn)
+            case _:
+                return
+
+
+def is_drawn_first(generation: Generation) -> bool:
+    prompt = generation.request.prompt
+    return prompt == "dry" or (prompt == "develop" and generation.attempt == 1)
+
+
+def succeed(channel: Channel, drawn: list[Generation]) -> None:
+    for one in drawn:
+        manifest = make_manifest(one, one.attempt)
+        event = Succeeded(attempt=one.attempt, at=now(), manifest=manifest)
+        channel.send(Happened(generation_id=one.id, event=event))
+    drawn.clear()
 
 
 def perform(channel: Channel, generation: Generation) -> None:
@@ -68,12 +106,9 @@ def perform(channel: Channel, generation: Generation) -> None:
     match generation.request.prompt:
         case "doom":
             os.kill(os.getpid(), signal.SIGKILL)
-        case "stumble" if attempt == 1:
+        case "stumble" | "freeze" as how if attempt == 1:
             step(1)
-            os.kill(os.getpid(), signal.SIGKILL)
-        case "freeze" if attempt == 1:
-            step(1)
-            os.kill(os.getpid(), signal.SIGSTOP)
+            os.kill(os.getpid(), signal.SIGKILL if how == "stumble" else signal.SIGSTOP)
         case "babble" if attempt == 1:
             os.write(int(sys.argv[-1]), b"Loading...\n")
         case "shelve":
@@ -93,6 +128,10 @@ def perform(channel: Channel, generation: Generation) -> None:
                 number += 1
                 step(number)
             say(Cancelled(attempt=attempt, at=now()))
+        case _ if is_drawn_first(generation):
+            for number in range(3):
+                step(number + 1)
+            channel.send(DeviceFree(generation_id=generation.id, attempt=attempt))
         case prompt:
             for number in range(50 if prompt == "linger" else 3):
                 step(number + 1)

@@ -85,3 +85,19 @@ def test_waiting_for_the_store_is_no_fault_of_its(clock):
     assert scene.live(5000) == ""
     scene.tell(step(1), after=1)
     assert scene.live(905) != ""
+
+
+def test_what_it_does_for_another_is_a_sign_of_life_and_no_beginning(clock):
+    silences = Silences(60, 900)
+    first = Scene(clock, silences)
+    first.tell(step(1), after=2)
+    first.succeed(after=1)
+    scene, other = Scene(clock, silences), make_generation()
+    for _ in range(3):
+        assert scene.live(800) == ""  # may still be loading
+        scene.dog.hear(Happened(generation_id=other.id, event=step(1)))
+    scene.tell(step(1), after=1)
+    assert scene.live(59) == ""
+    scene.dog.hear(Happened(generation_id=other.id, event=step(2)))
+    assert scene.live(59) == ""
+    assert "no progress for 60 s" in scene.live(5)

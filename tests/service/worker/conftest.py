@@ -1,9 +1,10 @@
 """A catalogue of tiny models with random weights, and the real pipeline process to run them."""
 
 import json
+from collections import deque
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from itertools import count
 from pathlib import Path
@@ -13,7 +14,7 @@ import pytest
 import torch
 
 from service.application.ports import ObjectStore
-from service.channel import Alive, Happened, Message, Run
+from service.channel import Alive, DeviceFree, Happened, Message, Run, Warm
 from service.domain.generations.events import Event, status_after
 from service.domain.generations.generation import Generation, Status
 from service.domain.requests.request import ResolvedRequest
@@ -103,22 +104,34 @@ class Child:
 
     process: PipelineProcess
     store: ObjectStore
+    _kept: deque[Message] = field(default_factory=deque)
 
     def hear(self) -> Message:
-        """Its next message, signs of life aside."""
-        while isinstance(message := self.process.receive(PATIENCE), Alive):
+        """Its next message; that it lives and that its device is free is passed over."""
+        if self._kept:
+            return self._kept.popleft()
+        while isinstance(message := self._receive(), Alive | DeviceFree):
             pass
-        assert message is not None, "the process says nothing"
         return message
 
     def events(self) -> Iterator[Event]:
-        """Events up to the final one."""
-        while True:
-            message = self.hear()
-            if isinstance(message, Happened):
-                yield message.event
-                if status_after(message.event).final:
-                    return
+        """Events of a run up to the final one; whatever else it says is left to be heard."""
+        final, free, told_of = False, set(), None
+        while not (final and told_of in free):
+            match message := self._receive():
+                case Happened(event=event):
+                    told_of = message.generation_id
+                    yield event
+                    final = final or status_after(event).final
+                case DeviceFree():
+                    free.add(message.generation_id)
+                case Warm():
+                    self._kept.append(message)
+
+    def _receive(self) -> Message:
+        message = self.process.receive(PATIENCE)
+        assert message is not None, "the process says nothing"
+        return message
 
     def run(self, generation: Generation) -> list[Event]:
         """Run a generation to its end."""

@@ -30,7 +30,7 @@ from service.worker.job.checking import (
     shrunk,
 )
 from service.worker.job.stopwatch import Stopwatch
-from service.worker.result.render import render
+from service.worker.result.render import Rendering
 from tests.hidiffusion.tiny import models as tiny_models
 from tests.service.worker.conftest import Child
 
@@ -38,7 +38,7 @@ CHECKERS = "tests.service.worker.checkers"
 NewGeneration = Callable[..., Generation]
 
 
-class _Rendering:
+class _Scene:
     """Renders one picture into a folder, under a checker."""
 
     def __init__(self, folder: Path, generation: Generation) -> None:
@@ -56,28 +56,31 @@ class _Rendering:
         latents = torch.randn(1, 4, request.height // 8, request.width // 8, generator=generator)
         attempt = Attempt(self._generation, self.told.append, lambda: False)
         stopwatch = Stopwatch()
-        return render(
-            lambda missing: decoded(
-                tiny_models.vae(), latents, attempt, missing=missing, stopwatch=stopwatch
-            ),
+        with Rendering(
             attempt,
             store=self.store,
             settings=WorkerSettings(tile_size=64),
             recipe={"request": request.model_dump()},
             stopwatch=stopwatch,
             checker=checker,
-        )
+        ) as rendering:
+            rendering.draw(
+                lambda missing: decoded(
+                    tiny_models.vae(), latents, attempt, missing=missing, stopwatch=stopwatch
+                )
+            )
+            return rendering.finish()
 
     def picture(self, manifest: Manifest) -> np.ndarray:
         return np.asarray(Image.open(io.BytesIO(self.store.get(manifest.image.key))))
 
 
 @pytest.fixture
-def rendering(tmp_path: Path, new_generation: NewGeneration) -> _Rendering:
-    return _Rendering(tmp_path, new_generation(width=200, height=152, prompt="a fox"))
+def rendering(tmp_path: Path, new_generation: NewGeneration) -> _Scene:
+    return _Scene(tmp_path, new_generation(width=200, height=152, prompt="a fox"))
 
 
-def test_the_checker_sees_what_would_be_stored_before_anything_is(rendering: _Rendering) -> None:
+def test_the_checker_sees_what_would_be_stored_before_anything_is(rendering: _Scene) -> None:
     unchecked = rendering.picture(rendering.run(None))
     rendering.store.delete_prefix("generations/")
     rendering.told.clear()
@@ -96,7 +99,7 @@ def test_the_checker_sees_what_would_be_stored_before_anything_is(rendering: _Re
     assert (picture.prompt, picture.model) == ("a fox", "tiny")
 
 
-def test_of_a_blocked_picture_nothing_is_stored_or_told(rendering: _Rendering) -> None:
+def test_of_a_blocked_picture_nothing_is_stored_or_told(rendering: _Scene) -> None:
     with pytest.raises(ContentFiltered, match="too foxy"):
         rendering.run(lambda _: Block("too foxy"))
     assert (rendering.stored, rendering.told) == (0, [])
@@ -106,7 +109,7 @@ def test_of_a_blocked_picture_nothing_is_stored_or_told(rendering: _Rendering) -
 def test_a_replacement_takes_the_pictures_place_everywhere(
     tmp_path: Path, new_generation: NewGeneration, bit_depth: int
 ) -> None:
-    rendering = _Rendering(
+    rendering = _Scene(
         tmp_path, new_generation(width=200, height=152, bit_depth=bit_depth, metadata=False)
     )
     grey = np.full((152, 200, 3), 127, np.uint8)
@@ -136,7 +139,7 @@ def _raise(_: Picture) -> Pass:
     ],
 )
 def test_without_a_verdict_nobody_sees_the_picture(
-    rendering: _Rendering, checker: Callable[[Picture], Any], why: str
+    rendering: _Scene, checker: Callable[[Picture], Any], why: str
 ) -> None:
     with pytest.raises(CheckerFailed, match=why):
         rendering.run(checker)

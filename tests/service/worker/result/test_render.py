@@ -23,7 +23,7 @@ from service.storage.store import open_store
 from service.worker.engines.decoding import decoded
 from service.worker.job.attempt import Attempt, CancelSignal
 from service.worker.job.stopwatch import Stopwatch
-from service.worker.result.render import render
+from service.worker.result.render import Rendering
 from tests.hidiffusion.tiny import models as tiny_models
 
 NewGeneration = Callable[..., Generation]
@@ -66,17 +66,20 @@ def _render(
     events = [] if told is None else told
     attempt, stopwatch = Attempt(generation, events.append, cancelled), Stopwatch()
     drawn = _latents(request.height, request.width) if latents is None else latents
-    manifest = render(
-        lambda missing: decoded(
-            vae or tiny_models.vae(), drawn, attempt, missing=missing, stopwatch=stopwatch
-        ),
+    with Rendering(
         attempt,
         store=store,  # type: ignore[arg-type]
         settings=WorkerSettings(tile_size=64),
         recipe={"request": request.model_dump()},
         stopwatch=stopwatch,
         earlier=earlier,
-    )
+    ) as rendering:
+        rendering.draw(
+            lambda missing: decoded(
+                vae or tiny_models.vae(), drawn, attempt, missing=missing, stopwatch=stopwatch
+            )
+        )
+        manifest = rendering.finish()
     assert is_whole(manifest, store)  # type: ignore[arg-type]
     return manifest
 
