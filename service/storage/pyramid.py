@@ -146,7 +146,7 @@ class _BoundedWork:
         self._backlog = backlog
         self._changed = threading.Condition()
         self._pending = 0
-        self._error: Exception | None = None
+        self._error: BaseException | None = None
 
     def submit(self, task: Callable[..., None], *args: object) -> None:
         with self._changed:
@@ -172,7 +172,7 @@ class _BoundedWork:
         try:
             if self._error is None:
                 task(*args)
-        except Exception as error:
+        except BaseException as error:  # a panic in Rust is no Exception
             self._error = self._error or error
         finally:
             with self._changed:

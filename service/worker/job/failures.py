@@ -1,5 +1,6 @@
 """What went wrong, as a stable reason for programs and a sentence for people."""
 
+import errno
 import math
 
 import torch
@@ -113,6 +114,15 @@ def is_out_of_memory(error: Exception) -> bool:
 def device_is_lost(error: Exception) -> bool:
     """Whether the process can no longer use its device and must be replaced."""
     return isinstance(error, torch.AcceleratorError) and not is_out_of_memory(error)
+
+
+def is_out_of_descriptors(error: BaseException | None) -> bool:
+    """Whether the process, or the machine, could open no more files, and this came of it."""
+    while error is not None:
+        if isinstance(error, OSError) and error.errno in {errno.EMFILE, errno.ENFILE}:
+            return True
+        error = error.__cause__ or error.__context__
+    return False
 
 
 def _non_finite_reason(error: NonFiniteError) -> str:

@@ -28,18 +28,17 @@ from service.settings import Settings
 from service.storage.store import open_store
 from service.telemetry import bind_generation
 from service.worker.job.attempt import Attempt
-from service.worker.job.failures import device_is_lost
 from service.worker.job.safety import chosen_checker
 from service.worker.process.libraries import tune_libraries
 from service.worker.process.warm_up import warm_up
-from service.worker.run.generate import DeviceLost, Studio
+from service.worker.run.generate import DeviceLost, ProcessUnfit, Studio, unfitness
 from service.worker.weights.garbage import set_loaded_aside
 from service.worker.weights.pipelines import Pipelines
 
 _log = logging.getLogger(__name__)
 
-#: Exit status of a process that cannot use its device any more.
-DEVICE_LOST_STATUS = 75
+#: Exit status of a process in which nothing can be run any more.
+UNFIT_STATUS = 75
 
 #: Exit status of a process that cannot understand its supervisor.
 BROKEN_CHANNEL_STATUS = 76
@@ -52,9 +51,9 @@ def serve(channel: Channel, settings: Settings) -> None:
         PipelineServer(channel, settings).serve()
     except ChannelClosed:
         _log.info("the supervisor is gone")
-    except DeviceLost as error:
-        _log.error("the device is lost: %s", error)
-        _leave(DEVICE_LOST_STATUS)
+    except ProcessUnfit as error:
+        _log.error("another process has to go on: %s: %s", type(error).__name__, error)
+        _leave(UNFIT_STATUS)
 
 
 class PipelineServer:
@@ -72,7 +71,13 @@ class PipelineServer:
         self._models = settings.worker.models or catalog.names
         self._pipelines = Pipelines(settings)
         checker = chosen_checker(settings.worker, catalog, self._pipelines.device)
-        self._studio = Studio(self._pipelines, open_store(settings.store), settings.worker, checker)
+        self._studio = Studio(
+            self._pipelines,
+            open_store(settings.store),
+            settings.worker,
+            checker,
+            on_failure=lambda: self._runs.put(None),
+        )
         self._sending = threading.Lock()
         self._runs: queue.SimpleQueue[Run | None] = queue.SimpleQueue()
         self._cancelled: set[tuple[str, int]] = set()
@@ -91,8 +96,10 @@ class PipelineServer:
             while (run := self._runs.get()) is not None:
                 with bind_generation(run.generation.id, run.generation.attempt):
                     self._run((run.generation, *run.mates))
-        finally:  # a picture that is drawn needs no device
+        except DeviceLost:
             self._studio.finish()
+            raise
+        self._studio.finish()
 
     def _preload(self, name: str) -> None:
         """Load a model if it fits; one that fails is tried again when it is asked for."""
@@ -102,8 +109,8 @@ class PipelineServer:
         try:
             warm_up(self._pipelines.get(name))
         except Exception as error:
-            if device_is_lost(error):
-                raise DeviceLost(str(error)) from error
+            if unfit := unfitness(error):
+                raise unfit from error
             _log.exception("model %s is not warm", name)
             self._pipelines.forget(name)
 

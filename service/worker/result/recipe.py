@@ -9,7 +9,18 @@ from service.domain.requests.request import ResolvedRequest
 from service.storage.metadata import RecipeText
 from service.worker.weights.pipelines import Pipelines
 
-_LIBRARIES = ("hidiffusion", "diffusers", "torch", "transformers")
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:
+        return "unknown"
+
+
+#: Read once: they cannot change in a process, and reading them opens files.
+_LIBRARIES = {"python": platform.python_version()} | {
+    name: _version(name) for name in ("hidiffusion", "diffusers", "torch", "transformers")
+}
 
 
 def recipe_of(request: ResolvedRequest, pipelines: Pipelines) -> dict[str, Any]:
@@ -17,8 +28,7 @@ def recipe_of(request: ResolvedRequest, pipelines: Pipelines) -> dict[str, Any]:
     return {
         "request": request.model_dump(),
         **pipelines.computes(request.model),
-        "libraries": {"python": platform.python_version()}
-        | {name: _version(name) for name in _LIBRARIES},
+        "libraries": _LIBRARIES,
     }
 
 
@@ -49,10 +59,3 @@ def _parameters(request: dict[str, Any]) -> str:
         facts["Denoising strength"] = f"{request['strength']:g}"
     lines.append(", ".join(f"{name}: {value}" for name, value in facts.items()))
     return "\n".join(lines)
-
-
-def _version(name: str) -> str:
-    try:
-        return version(name)
-    except PackageNotFoundError:
-        return "unknown"

@@ -2,7 +2,7 @@
 
 import contextlib
 import logging
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from typing import Any
 
 from service import tracing
@@ -17,7 +17,13 @@ from service.worker.engines.decoding import decoded
 from service.worker.engines.engine import Job
 from service.worker.job.attempt import Attempt, CancelSignal
 from service.worker.job.checking import Checker
-from service.worker.job.failures import device_is_lost, failure_of, is_out_of_memory, out_of_memory
+from service.worker.job.failures import (
+    device_is_lost,
+    failure_of,
+    is_out_of_descriptors,
+    is_out_of_memory,
+    out_of_memory,
+)
 from service.worker.job.patience import PatientStore
 from service.worker.job.region import Missing, Region
 from service.worker.job.stopwatch import Stopwatch
@@ -37,8 +43,21 @@ from service.worker.weights.pipelines import Pipelines, needs_of
 _log = logging.getLogger(__name__)
 
 
-class DeviceLost(Exception):
-    """The process cannot use its device any more; another process has to try again."""
+class ProcessUnfit(Exception):
+    """Nothing can be run in this process any more; another one has to try again."""
+
+
+class DeviceLost(ProcessUnfit):
+    """It cannot use its device; what is drawn can still be stored."""
+
+
+def unfitness(error: Exception) -> ProcessUnfit | None:
+    """What an error says of the whole process, if it does."""
+    if device_is_lost(error):
+        return DeviceLost(str(error))
+    if is_out_of_descriptors(error):
+        return ProcessUnfit(f"no more files can be opened: {error}")
+    return None
 
 
 class Studio:
@@ -49,6 +68,8 @@ class Studio:
         store: where results go.
         settings: tiles and previews.
         checker: looks at each picture first; then there are no previews, and no early tiles.
+        on_failure: called, on any thread, when a picture that was drawn did not come to an end
+            that could be told; `finish` raises why.
     """
 
     def __init__(
@@ -57,6 +78,7 @@ class Studio:
         store: ObjectStore,
         settings: WorkerSettings,
         checker: Checker | None = None,
+        on_failure: Callable[[], None] = lambda: None,
     ) -> None:
         self._pipelines = pipelines
         self._store = store
@@ -64,7 +86,7 @@ class Studio:
         unseen = {} if checker is None else {"preview_every": 0}
         self._settings = settings.model_copy(update=unseen)
         self._checker = checker
-        self._finishing = Finishing()
+        self._finishing = Finishing(on_failure)
 
     def run(self, attempts: Sequence[Attempt]) -> None:
         """Run attempts to their end, and tell it as the last event of each.
@@ -91,7 +113,7 @@ class Studio:
             attempts: one, or several of one `batch_key`.
 
         Raises:
-            DeviceLost: nothing can be run in this process any more; no last event was told.
+            ProcessUnfit: nothing can be run in this process any more; no last event was told.
         """
         rows = Rows(attempts)
         latents = self._draw_together(rows) if len(attempts) > 1 else {}
@@ -108,8 +130,8 @@ class Studio:
             with tracing.span("batch", first.trace_context, {"rows": count}):
                 return draw_together(rows, self._pipelines, self._store, self._settings)
         except Exception as error:
-            if device_is_lost(error):
-                raise DeviceLost(str(error)) from error
+            if unfit := unfitness(error):
+                raise unfit from error
             _log.warning("one by one, because the batch failed: %s", error)
             return {}
         finally:
@@ -124,14 +146,14 @@ class Studio:
                 attempt.tell(Succeeded, manifest=manifest)
             except CancelSignal:
                 attempt.tell(Cancelled)
-            except DeviceLost:
+            except ProcessUnfit:
                 raise
             except Exception as error:
                 if attempt.cancelled() or attempt.suspended():
                     attempt.tell(Cancelled)
                     return
-                if device_is_lost(error):
-                    raise DeviceLost(str(error)) from error
+                if unfit := unfitness(error):
+                    raise unfit from error
                 _log.exception("the attempt failed")
                 attempt.tell(Failed, error=self._failure_of(error, generation.request))
 

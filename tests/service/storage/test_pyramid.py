@@ -176,7 +176,7 @@ class _Gate:
     def __init__(self, store: ObjectStore) -> None:
         self._store = store
         self.open = threading.Event()
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     def put(self, key: str, data: bytes, media_type: str) -> ObjectInfo:
         assert self.open.wait(10)
@@ -214,12 +214,17 @@ def test_a_slow_store_holds_the_decoder_back(memory: ObjectStore) -> None:
     assert len(accepted) == 256
 
 
-def test_a_failed_write_stops_the_picture(memory: ObjectStore) -> None:
+class _Panic(BaseException):
+    """What a library in Rust raises where it cannot go on."""
+
+
+@pytest.mark.parametrize("error", [StoreError("disk full"), _Panic("disk full")])
+def test_a_failed_write_stops_the_picture(memory: ObjectStore, error: BaseException) -> None:
     gate = _Gate(memory)
-    gate.error = StoreError("disk full")
+    gate.error = error
     gate.open.set()
     picture = _picture(256, 256)
-    with pytest.raises(StoreError, match="disk full"):
+    with pytest.raises(type(error), match="disk full"):
         _write(gate, picture, [*_regions(picture, 64)], 64, 1)  # type: ignore[arg-type]
 
 

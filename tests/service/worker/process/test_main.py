@@ -1,9 +1,11 @@
 """The real pipeline process over its channel, with tiny models."""
 
+import contextlib
 import io
 import itertools
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
@@ -209,6 +211,26 @@ def test_failures_have_reasons_and_leave_the_process_usable(
     assert not failed.error.retryable
     assert f"generations/{generation.id}/1/manifest.json" not in child.store.keys("generations/")
     assert _manifest(child.run(new_generation()))
+
+
+@pytest.mark.parametrize("spare", [0, 2])
+def test_a_process_that_can_open_no_more_files_makes_way_for_another(
+    start_child: Callable[..., Child], new_generation: NewGeneration, spare: int
+) -> None:
+    child = start_child(preload=False)
+    child.hear()
+    pid = child.process.pid
+    taken = {int(entry.name) for entry in Path(f"/proc/{pid}/fd").iterdir()}
+    free = (number for number in itertools.count() if number not in taken)
+    limit = next(itertools.islice(free, spare, None))
+    resource.prlimit(pid, resource.RLIMIT_NOFILE, (limit, 1024))
+    child.process.send(Run(generation=new_generation()))
+    told: list[str] = []
+    with contextlib.suppress(ChannelClosed):
+        told.extend(event.type for event in child.events())
+    assert "failed" not in told
+    if told[-1:] != ["succeeded"]:
+        assert child.process.bury() != "the pipeline process ended with exit code 0"
 
 
 def test_signals_to_the_group_are_left_to_the_supervisor(

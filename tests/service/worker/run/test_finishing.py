@@ -27,11 +27,14 @@ class _HeldStore:
         self._store = store
         self.reached = threading.Event()
         self.go_on = threading.Event()
+        self.panic: type[BaseException] | None = None
 
     def put(self, key: str, data: bytes, media_type: str) -> Any:
         if key.endswith("image.png"):
             self.reached.set()
             assert self.go_on.wait(120)
+            if self.panic is not None:
+                raise self.panic
         return self._store.put(key, data, media_type)
 
     def __getattr__(self, name: str) -> Any:
@@ -43,7 +46,13 @@ class _Scene:
         self.store = _HeldStore(open_store(StoreSettings(url=folder.as_uri())))
         settings = WorkerSettings(device="cpu", tile_size=64)
         self.pipelines = Pipelines(Settings(catalog=catalog, worker=settings))
-        self.studio = Studio(self.pipelines, self.store, settings)  # type: ignore[arg-type]
+        self.failed = threading.Event()
+        self.studio = Studio(
+            self.pipelines,
+            self.store,  # type: ignore[arg-type]
+            settings,
+            on_failure=self.failed.set,
+        )
         self.told: list[tuple[str, str]] = []
 
     def attempt(
@@ -141,3 +150,20 @@ def test_a_model_can_be_dropped_while_its_last_picture_is_stored(
     scene.pipelines.keep_only("second")
     assert network() is None
     assert (last.id, "succeeded") not in scene.told
+
+
+class _Panic(BaseException):
+    """What a library in Rust raises where it cannot go on."""
+
+
+def test_what_cannot_be_told_is_raised_and_said_at_once(
+    scene: _Scene, new_generation: NewGeneration
+) -> None:
+    scene.store.panic = _Panic
+    scene.studio.draw([scene.attempt(new_generation())])
+    assert not scene.failed.is_set()
+    scene.store.go_on.set()
+    assert scene.failed.wait(120)
+    with pytest.raises(_Panic):
+        scene.studio.finish()
+    assert scene.ends() == []
