@@ -177,14 +177,14 @@ class WarmWorker(ReturningWorker):
         """The next job, once the pipeline process is warm and free; None when told to stop."""
         self._show_state()
         while not self._stop_requested:
-            if self._runs.busy:
-                self._runs.tend()
-            else:
+            if not self._runs.busy:
                 self._pipeline.tend(POLL_SECONDS)
             self._serve_what_is_offered()
             self._do_chores()
             if self._pipeline.warm and self._runs.free and (taken := self._take()) is not None:
                 return taken
+            if self._runs.busy:
+                self._runs.tend()
         return None
 
     def _serve_what_is_offered(self) -> None:

@@ -118,8 +118,11 @@ class RunningAttempt:
             self._timeout_at += now - self._waiting_since
         self._waiting_since = now if waiting else None
 
-    def look(self) -> None:
+    def look(self, *, spare: bool) -> None:
         """Look for a reason to end the attempt, or for one to wait no longer for its end.
+
+        Args:
+            spare: the process is needed for another one, and this one will leave it by itself.
 
         Raises:
             ChannelClosed: the pipeline process had to be killed.
@@ -129,9 +132,7 @@ class RunningAttempt:
         now = time.monotonic()
         if self._ending is not None:
             if now > self._kill_at:
-                _log.warning("the pipeline process does not stop; killing it")
-                self._process.kill()
-                raise ChannelClosed("killed")
+                self._wait_no_longer(spare)
             return
         if now < self._look_at:
             return
@@ -165,6 +166,15 @@ class RunningAttempt:
                 resumable=ending is Ending.DRAIN,
             )
         )
+
+    def _wait_no_longer(self, spare: bool) -> None:
+        if spare:
+            _log.warning("the attempt does not stop; what it stores is for nobody")
+            self.conclude("")
+            return
+        _log.warning("the pipeline process does not stop; killing it")
+        self._process.kill()
+        raise ChannelClosed("killed")
 
     def conclude(self, death: str) -> None:
         """Say how the attempt ended, since the pipeline process did not get to say it."""

@@ -86,7 +86,7 @@ class Runs:
                 batch.hear(message)
             self._chores(message)
             for batch in self._batches:
-                batch.look()
+                batch.look(alone=len(self._batches) == 1)
         except ChannelClosed:
             self._bury()
         else:

@@ -84,11 +84,11 @@ class RunningBatch:
         for row in self._rows:
             row.hear(message)
 
-    def look(self) -> None:
+    def look(self, *, alone: bool) -> None:
         """Deliver what was told, and look for reasons to end any; raises `ChannelClosed`."""
         for row in self._rows:
             row.deliver()
-            row.look()
+            row.look(spare=self._drawn and not alone)
 
     def deliver(self) -> None:
         """Hand in what waits, as far as Redis takes it."""

@@ -6,6 +6,7 @@ A prompt is one word, and what it does in each attempt:
     linger    steps for a second, then success
     develop   in the first attempt three steps, a free device, and success once something else has
               run; `paint` in the next
+    fix       likewise, but deaf to being cancelled
     dry       three steps, a free device, and success after two seconds
     slow      steps until it is cancelled
     stuck     one step, then deaf to everything
@@ -31,6 +32,7 @@ from service.channel import (
     ChannelClosed,
     DeviceFree,
     Happened,
+    Message,
     Run,
     Warm,
     die_with_parent,
@@ -69,7 +71,7 @@ def serve(channel: Channel) -> None:
                     succeed(channel, drawn)
                     if is_drawn_first(generation):
                         drawn.append(generation)
-            case Cancel() if message.generation_id in {one.id for one in drawn}:
+            case Cancel() if message.generation_id in hearing(drawn):
                 drawn.clear()
                 event = Cancelled(attempt=message.attempt, at=now())
                 channel.send(Happened(generation_id=message.generation_id, event=event))
@@ -83,7 +85,15 @@ def serve(channel: Channel) -> None:
 
 def is_drawn_first(generation: Generation) -> bool:
     prompt = generation.request.prompt
-    return prompt == "dry" or (prompt == "develop" and generation.attempt == 1)
+    return prompt == "dry" or (prompt in {"develop", "fix"} and generation.attempt == 1)
+
+
+def concerns(message: Message | None, generation: Generation) -> bool:
+    return isinstance(message, Cancel) and message.generation_id == generation.id
+
+
+def hearing(drawn: list[Generation]) -> set[str]:
+    return {one.id for one in drawn if one.request.prompt != "fix"}
 
 
 def succeed(channel: Channel, drawn: list[Generation]) -> None:
@@ -124,7 +134,7 @@ def perform(channel: Channel, generation: Generation) -> None:
             time.sleep(600)
         case "slow" | "stall" if attempt == 1:
             number = 0
-            while not isinstance(channel.receive(STEP_SECONDS), Cancel):
+            while not concerns(channel.receive(STEP_SECONDS), generation):
                 number += 1
                 step(number)
             say(Cancelled(attempt=attempt, at=now()))

@@ -66,6 +66,30 @@ def test_either_is_cancelled_for_itself(desk, start_worker):
     assert len(worker.children) == 1
 
 
+def test_one_that_does_not_stop_in_time_costs_the_next_one_nothing(desk, start_worker):
+    drawn, running = desk.submit("fix"), desk.submit("slow")
+    worker = start_worker()
+    desk.wait_for_steps(running)
+    desk.cancel(drawn)
+    assert desk.wait_for_end(drawn).status is Status.CANCELLED
+    assert desk.get(running).status is Status.RUNNING
+    desk.cancel(running)  # then the other one succeeds, too late
+    assert desk.wait_for_end(running).status is Status.CANCELLED
+    assert desk.wait_for_end_of("paint").status is Status.SUCCEEDED
+    assert desk.story(drawn)[-1] == ("cancelled", 1)
+    assert len(worker.children) == 1
+
+
+def test_alone_it_is_not_waited_for_for_ever(desk, start_worker):
+    drawn = desk.submit("fix")
+    worker = start_worker()
+    desk.wait_for_steps(drawn)
+    desk.cancel(drawn)
+    assert desk.wait_for_end(drawn).status is Status.CANCELLED
+    assert desk.wait_for_end_of("paint").status is Status.SUCCEEDED
+    assert len(worker.children) == 2
+
+
 def test_what_dies_with_it_is_tried_again_and_then_each_runs_alone(desk, start_worker):
     drawn, other = desk.submit("develop"), desk.submit("stumble")
     start_worker()
