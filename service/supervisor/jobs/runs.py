@@ -119,17 +119,17 @@ class Runs:
         death = verdict or self._pipeline.process.bury()
         for batch in self._batches:
             batch.conclude(death)
-        while self._any_undelivered() and not self._late:
+        while not self._delivered() and not self._late:
             time.sleep(POLL_SECONDS)
             self._chores(None)
         for batch in [*self._batches]:
             self._let_go(batch)
         self._pipeline.discard()
 
-    def _any_undelivered(self) -> bool:
+    def _delivered(self) -> bool:
         for batch in self._batches:
             batch.deliver()
-        return any(batch.undelivered for batch in self._batches)
+        return not any(batch.undelivered for batch in self._batches)
 
     def _let_go(self, batch: RunningBatch) -> None:
         self._batches.remove(batch)

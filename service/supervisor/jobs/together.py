@@ -26,6 +26,7 @@ class RunningBatch:
 
     Attributes:
         generations: as given.
+        drawn: whether the process said that it needs the device no more.
     """
 
     def __init__(
@@ -47,7 +48,7 @@ class RunningBatch:
             )
             for generation in generations
         ]
-        self._drawn = False
+        self.drawn = False
 
     @property
     def over(self) -> bool:
@@ -58,11 +59,6 @@ class RunningBatch:
     def undelivered(self) -> int:
         """Events that Redis has not taken yet."""
         return sum(row.undelivered for row in self._rows)
-
-    @property
-    def drawn(self) -> bool:
-        """Whether it needs the device no more."""
-        return self._drawn or self.over
 
     @property
     def first_attempts(self) -> bool:
@@ -79,8 +75,7 @@ class RunningBatch:
         self._watchdog.hear(message)
         first = self.generations[0]
         if isinstance(message, DeviceFree):
-            this = (message.generation_id, message.attempt) == (first.id, first.attempt)
-            self._drawn = self._drawn or this
+            self.drawn |= (message.generation_id, message.attempt) == (first.id, first.attempt)
         for row in self._rows:
             row.hear(message)
 
@@ -88,7 +83,7 @@ class RunningBatch:
         """Deliver what was told, and look for reasons to end any; raises `ChannelClosed`."""
         for row in self._rows:
             row.deliver()
-            row.look(spare=self._drawn and not alone)
+            row.look(spare=self.drawn and not alone)
 
     def deliver(self) -> None:
         """Hand in what waits, as far as Redis takes it."""
