@@ -9,9 +9,6 @@ loses everything. Prints a table for people and JSON as its last line.
 
 import argparse
 import contextlib
-import json
-import os
-import platform
 import signal
 import statistics
 import tempfile
@@ -21,6 +18,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.service.result import report, where
 from service.events.connection import connect
 from service.records.records import RedisRecords
 from service.settings import RedisSettings
@@ -49,8 +47,7 @@ def measure(rounds: int, batch: int) -> dict[str, Any]:
         "samples": rounds * batch,
         "accept_ms": {policy: _figures(accepts[policy]) for policy in POLICIES},
         "record_ms": {policy: _figures(records[policy]) for policy in POLICIES},
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "load_average": round(os.getloadavg()[0], 1),
+        **where(),
     }
 
 
@@ -94,9 +91,7 @@ def main() -> None:
             f"| {policy} | {accept['median']} ({accept['p95']}) | {ratio:.2f} "
             f"| {record['median']} ({record['p95']}) |"
         )
-    if options.write:
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    report(result, RESULT, write=options.write)
 
 
 if __name__ == "__main__":

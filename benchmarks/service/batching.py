@@ -8,9 +8,6 @@ pictures of both are compared. Prints a table for people and JSON as its last li
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -22,6 +19,7 @@ from typing import Any
 import httpx
 
 from benchmarks.service.asking import difference, picture_of, wait_until_made
+from benchmarks.service.result import report, where
 from service.cli.embedded import embedded_service
 from service.settings import ApiSettings, Settings, WorkerSettings
 from tests.servers import free_port
@@ -86,8 +84,7 @@ def measure(size: int, steps: int, count: int, batch: int, repeats: int) -> dict
         "seconds_together": [round(each, 2) for each in seconds[batch]],
         "throughput_ratio_median": round(statistics.median(ratios), 3),
         "largest_difference": max(differences),
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "load_average": round(os.getloadavg()[0], 1),
+        **where(),
     }
 
 
@@ -113,9 +110,7 @@ def main() -> None:
         f"| {options.size}x{options.size} | {options.steps} | {options.pictures} | {options.batch} "
         f"| {one:.1f} | {other:.1f} | {result['throughput_ratio_median']:.2f} |"
     )
-    if options.write:
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    report(result, RESULT, write=options.write)
 
 
 if __name__ == "__main__":

@@ -11,9 +11,6 @@ network. Prints tables for people and JSON as its last line.
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -27,6 +24,7 @@ import torch
 
 from benchmarks.service.asking import wait_until_made
 from benchmarks.service.overhead import Work
+from benchmarks.service.result import report, where
 from service.cli.embedded import embedded_service
 from service.settings import ApiSettings, Settings, StoreSettings, WorkerSettings
 from service.storage.store import open_store
@@ -173,12 +171,9 @@ def main() -> None:
     result = {
         "rows": rows,
         "grain_storing_seconds": grain,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "load_average": round(os.getloadavg()[0], 1),
+        **where(),
     }
-    if options.write:
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    report(result, RESULT, write=options.write)
 
 
 if __name__ == "__main__":

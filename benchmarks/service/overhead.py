@@ -12,9 +12,6 @@ JSON as its last line.
 """
 
 import argparse
-import json
-import os
-import platform
 import statistics
 import tempfile
 import time
@@ -26,6 +23,7 @@ from typing import Any, NamedTuple
 import httpx
 
 from benchmarks.service.asking import difference, picture_of, wait_until_made
+from benchmarks.service.result import report, where
 from benchmarks.service.rivals import LitServe, Rival, Script
 from service.cli.embedded import embedded_service
 from service.settings import ApiSettings, Settings
@@ -161,12 +159,9 @@ def main() -> None:
                         print(line(rows[-1]), flush=True)
     result = {
         "rows": rows,
-        "machine": f"{os.cpu_count()} cores, {platform.machine()}",
-        "load_average": round(os.getloadavg()[0], 1),
+        **where(),
     }
-    if options.write:
-        RESULT.write_text(json.dumps(result, indent=1) + "\n")
-    print(json.dumps(result))
+    report(result, RESULT, write=options.write)
 
 
 if __name__ == "__main__":

@@ -22,6 +22,7 @@ from typing import Any
 
 import psutil
 
+from benchmarks.service.result import report
 from service.application.generations.retention import SweepStore
 from service.application.ports import WorkerInfo
 from service.domain.generations.generation import Generation, Status
@@ -276,9 +277,7 @@ def main() -> None:
         "machine": f"{os.cpu_count()} cores, {platform.machine()}",
         "load_average": os.getloadavg()[0],
     }
-    if options.write:
-        (RESULTS / "scale.json").write_text(json.dumps(document, indent=1) + "\n")
-    print(json.dumps(document))
+    report(document, RESULTS / "scale.json", write=options.write)
 
 
 if __name__ == "__main__":
